@@ -1,0 +1,29 @@
+.PHONY: fmt check lint types layering test wheel zoo bench
+
+fmt:  ## rewrite the code in the project's format
+	ruff format . && ruff check --fix .
+
+check: lint types layering  ## all static checks
+
+lint:
+	ruff format --check . && ruff check .
+
+types:  ## mypy cannot see through package-dir: give it a tree of links
+	rm -rf .types && mkdir -p .types/vitdsl
+	ln -s $(CURDIR)/vitdsl/* $(CURDIR)/dsl $(CURDIR)/runtime $(CURDIR)/reports $(CURDIR)/specs .types/vitdsl/
+	mypy
+
+layering:
+	pytest -q tests/test_layering.py tests/test_packaging.py
+
+test:
+	pytest -q
+
+wheel:  ## test what ships; plain `pytest`, never `python -m pytest` (the checkout would shadow the wheel)
+	python3 -m venv .wheelenv && .wheelenv/bin/pip install -q '.[dev]' && .wheelenv/bin/pytest -q
+
+zoo:  ## train the shipped weights anew and write them into specs/zoo/weights
+	vitdsl train specs/zoo/digits.yaml --force --store specs/zoo/weights
+
+bench:  ## ratios against bare forwards; never part of the test suite
+	python tests/benchmarks/run.py

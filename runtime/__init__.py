@@ -1,0 +1,1 @@
+"""The machine: models, tracing, metrics, execution, results. Imports ``vitdsl.dsl`` and nothing above."""
