@@ -1,0 +1,122 @@
+"""The registries of kinds: metrics, ablations and sources, found by folder scan.
+
+A kind is one file in its folder, named as the kind, holding one class that derives from the folder's base. Its
+module docstring is its documentation: `vitdsl explain`, `vitdsl list`, the JSON Schema and the report's footnotes
+all read it. Packages outside bring kinds through the entry-point group `vitdsl.plugins`: each entry point names a
+module with such classes. A file that fails to import, a wrong name or a second kind of one name is an error.
+
+Does not own: what a metric, ablation or source is (`metrics/_base`, `ablations/_base`, `sources/_base`).
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pydantic.fields import FieldInfo
+
+from vitdsl.dsl.study import Entry
+from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.sources._base import Source
+
+PLUGINS = "vitdsl.plugins"
+
+
+class Registry[T]:
+    """The kinds of one sort: `what` in messages, `package` to scan, `base` to look for."""
+
+    all: ClassVar[dict[str, "Registry[Any]"]] = {}
+
+    def __init__(self, section: str, package: str, base: type[T]) -> None:
+        self.section, self.package, self.base = section, package, base
+        Registry.all[section] = self
+
+    @cache  # noqa: B019  (a registry lives as long as the program)
+    def kinds(self) -> dict[str, type[T]]:
+        """Every kind by name, sorted."""
+        found: dict[str, type[T]] = {}
+        for module in self._modules():
+            for kind in self._defined(module):
+                name = kind.name  # type: ignore[attr-defined]
+                if name in found:
+                    raise RuntimeError(
+                        f"two {self.section} are named {name!r}: {found[name].__module__}, {kind.__module__}"
+                    )
+                if module.__name__.startswith(self.package) and module.__name__.rpartition(".")[2] != name:
+                    raise RuntimeError(f"{module.__name__} defines {name!r}: the file's name is the kind's name")
+                found[name] = kind
+        return dict(sorted(found.items()))
+
+    def _modules(self) -> Iterator[ModuleType]:
+        package = importlib.import_module(self.package)
+        for info in pkgutil.iter_modules(package.__path__):
+            if not info.name.startswith("_"):
+                yield importlib.import_module(f"{self.package}.{info.name}")
+        for point in entry_points(group=PLUGINS):
+            module = point.load()
+            yield module if isinstance(module, ModuleType) else importlib.import_module(point.module)
+
+    def _defined(self, module: ModuleType) -> list[type[T]]:
+        return [
+            member
+            for _, member in inspect.getmembers(module, inspect.isclass)
+            if issubclass(member, self.base)
+            and member.__module__ == module.__name__
+            and not inspect.isabstract(member)
+        ]
+
+
+METRICS: Registry[Metric] = Registry("metrics", "vitdsl.runtime.metrics", Metric)
+ABLATIONS: Registry[Ablation] = Registry("ablations", "vitdsl.runtime.ablations", Ablation)
+SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.sources", Source)
+
+
+def documentation(kind: type[Any]) -> str:
+    """The kind's page: the docstring of its module."""
+    return inspect.cleandoc(inspect.getmodule(kind).__doc__ or "")  # type: ignore[union-attr]
+
+
+def summary(kind: type[Any]) -> str:
+    """The first line of the kind's page."""
+    return documentation(kind).partition("\n")[0]
+
+
+def parameters(kind: type[Any]) -> dict[str, FieldInfo]:
+    """The kind's own fields in a study."""
+    params: type[Entry] = kind.Params
+    return dict(params.model_fields)
+
+
+def explain(name: str) -> str | None:
+    """The page of a kind of any sort with its parameters and values, or None where there is no such kind."""
+    for registry in (METRICS, ABLATIONS, SOURCES):
+        kind = registry.kinds().get(name)
+        if kind is not None:
+            return "\n\n".join(filter(None, (documentation(kind), _fields(kind), _values(kind))))
+    return None
+
+
+def _fields(kind: type[Any]) -> str:
+    rows = [
+        f"  {name}: {_type(info)}{'' if info.is_required() else f' = {info.default!r}'}\n"
+        f"      {info.description or ''}"
+        for name, info in parameters(kind).items()
+    ]
+    return "Parameters:\n" + "\n".join(rows) if rows else ""
+
+
+def _type(info: FieldInfo) -> str:
+    annotation = info.annotation
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _values(kind: type[Any]) -> str:
+    if not issubclass(kind, Metric):
+        return ""
+    rows = [f"  {name} [{', '.join(v.dims)}]: {v.long_name} ({v.units})" for name, v in kind.VALUES.items()]
+    return "Values:\n" + "\n".join(rows)

@@ -1,0 +1,70 @@
+"""What a source is: a finite, indexable collection of images with ids, and labels where it has them.
+
+Does not own: order, batches, transforms (`stream`).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from PIL.Image import Image
+
+from vitdsl.dsl.study import Entry
+
+
+@dataclass(frozen=True)
+class Item:
+    """One decoded image (RGB), its label (None without), and the hash of its content."""
+
+    image: Image
+    label: int | None
+    sha256: str
+
+
+class Source(ABC):
+    """A kind of image source; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
+
+    Attributes:
+        name: The kind's name, equal to the file's.
+        Params: The kind's own fields in a study.
+        classes: Names of the classes in label order, None without labels.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    Params: ClassVar[type[Entry]] = Entry
+    classes: tuple[str, ...] | None = None
+
+    @abstractmethod
+    def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
+        """Open the source.
+
+        Args:
+            params: The kind's own fields.
+            folder: Where relative paths start: the study's folder.
+            seed: For a source that draws its images.
+
+        Raises:
+            EnvironmentProblem: It is missing, empty or unreadable, with what to do.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @abstractmethod
+    def id(self, index: int) -> str:
+        """A stable name of an image, such as its path relative to the folder."""
+
+    @abstractmethod
+    def label(self, index: int) -> int | None:
+        """An image's label, without decoding it."""
+
+    @abstractmethod
+    def load(self, index: int) -> Item:
+        """Decode one image.
+
+        Raises:
+            EnvironmentProblem: It is unreadable (VD402), with its path.
+        """
