@@ -157,6 +157,11 @@ class Model(Entry):
         None, description="`pretrained`, `random`, `{file: path}` or `{hub: id}`; required without `train`."
     )
     seed: int | None = Field(None, ge=0, description="Seed of random weights; null takes the study's.")
+    input_size: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels of the square input, for models that take any size; null takes the model's own.",
+    )
     train: Train | None = Field(None, description="Train the model inside the study.")
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
