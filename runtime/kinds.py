@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic.fields import FieldInfo
 
@@ -25,9 +25,10 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.sources._base import Source
 
 PLUGINS = "vitdsl.plugins"
+T = TypeVar("T")
 
 
-class Registry[T]:
+class Registry(Generic[T]):
     """The kinds of one sort: `what` in messages, `package` to scan, `base` to look for."""
 
     all: ClassVar[dict[str, "Registry[Any]"]] = {}

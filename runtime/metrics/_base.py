@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitdsl.dsl.study import Entry
 
-Layout = Literal["tokens", "map", "map_last", "vector", "attention", "other"]
+Layout = Literal["tokens", "map", "map_last", "vector", "attention", "windows", "other"]
 Direction = Literal["higher", "lower", "none"]
 Array = npt.NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Site:
         role: Which tensor of it is read.
         shape: Shape of one image's tensor, without the batch.
         layout: What its axes are: tokens `[token, width]`, map `[width, row, col]`, map_last `[row, col, width]`,
-            vector `[width]`, attention `[head, token, token]`.
+            vector `[width]`, attention `[head, query, key]`; windows: the first axis is not the image.
         depth: Where it stands in the model, 0 (first) to 1 (last).
         prefix: Number of prefix tokens (class, registers) before the spatial ones; 0 where there are none.
         class_token: Whether token 0 is a class token.
@@ -114,6 +114,14 @@ class Metric(ABC):
 
     def refuse(self, site: Site) -> str | None:
         """Why this metric is not defined at a site, or None."""
+        return None
+
+    def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
+        """Labels of the dims of its own (those beside `condition` and the sites)."""
+        return {}
+
+    def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
+        """A reference line for plots of a value, with its name, or None."""
         return None
 
     @abstractmethod

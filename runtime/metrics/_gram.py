@@ -1,0 +1,72 @@
+"""Gram matrices and unbiased HSIC: the arithmetic of minibatch CKA.
+
+Columns are centred before the product, which changes no U-centred Gram matrix and keeps float32 exact to about 1e-7
+where features are far from zero (mean 100, std 1 loses all digits otherwise). Sums are float64.
+"""
+
+import torch
+from torch import Tensor
+
+from vitdsl.runtime.metrics._base import Site
+from vitdsl.runtime.metrics._tokens import select
+
+SMALLEST_BATCH = 4
+"""U-centred matrices of fewer images carry no information: all their entries vanish."""
+CHUNK = 1 << 20
+"""Features times images centred at a time, so that the copy stays in a cache."""
+CONSTANT = 1e-13
+"""Share of a layer's energy about its mean below which float32 cannot tell it from a constant."""
+
+
+def u_gram(tensor: Tensor, *, site: Site) -> Tensor:
+    """The U-centred Gram matrix of a batch at a site, `[batch, batch]`, float32; zero for fewer than 4 images.
+
+    `K = X X'`, zero diagonal, minus row and column means so that every row sums to zero (Szekely and Rizzo 2014);
+    `<U_K, U_L> / (n (n - 3))` is then the unbiased HSIC of Song et al. 2012. Zero throughout where the layer is
+    constant over the batch.
+    """
+    return u_center(gram(select(tensor, site)))
+
+
+def gram(features: Tensor) -> Tensor:
+    """`X X'` of the column-centred features `[batch, feature]`, as `[batch, batch]` float64 (float32 on mps)."""
+    images, width = features.shape
+    exact = accumulator(features.device)
+    total = torch.zeros(images, images, dtype=exact, device=features.device)
+    shift = torch.zeros((), dtype=exact, device=features.device)
+    step = width if features.is_cuda else max(1, CHUNK // max(1, images))
+    for start in range(0, width, step):
+        part = features[:, start : start + step].float()
+        mean = part.mean(0)
+        shift += mean.square().sum(dtype=exact)
+        part = part - mean
+        total += (part @ part.mT).to(exact)
+    energy = total.diagonal().sum()
+    return torch.where(energy <= CONSTANT * (energy + images * shift), torch.zeros_like(total), total)
+
+
+def u_center(matrix: Tensor) -> Tensor:
+    """U-centre a Gram matrix `[batch, batch]`; float32."""
+    n = matrix.shape[0]
+    if n < SMALLEST_BATCH:
+        return torch.zeros_like(matrix, dtype=torch.float32)
+    off = matrix - torch.diag(matrix.diagonal())
+    means = off.sum(0) / (n - 2)
+    means = means - means.sum() / (2 * (n - 1))
+    centred = off - means[:, None] - means[None, :]
+    return (centred - torch.diag(centred.diagonal())).float()
+
+
+def inner_products(x: Tensor, y: Tensor) -> Tensor:
+    """`<x_i, y_j>` of rows `[site, entry]`, summed in float64, as `[site_x, site_y]`."""
+    exact = accumulator(x.device)
+    total = torch.zeros(x.shape[0], y.shape[0], dtype=exact, device=x.device)
+    for start in range(0, x.shape[1], CHUNK // 4):
+        stop = start + CHUNK // 4
+        total += x[:, start:stop].to(exact) @ y[:, start:stop].to(exact).mT
+    return total
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The widest float of a device: float64 but on mps, whose sums go on in float64 on the host."""
+    return torch.float32 if device.type == "mps" else torch.float64

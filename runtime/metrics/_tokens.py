@@ -1,0 +1,62 @@
+"""Which tokens of a tensor a layer selects, whatever the tensor's axes are."""
+
+import torch
+from torch import Tensor
+
+from vitdsl.runtime.metrics._base import Site
+
+
+def refuse_tokens(site: Site) -> str | None:
+    """Why a site does not have the tokens that a layer selects, or None."""
+    if site.layout == "windows":
+        return "its tensor holds windows of images, not images; choose a site outside the window bookkeeping"
+    if site.tokens == "all":
+        return None
+    if site.layout not in ("tokens", "map", "map_last"):
+        return f"its tensor has no tokens (one image gives shape {list(site.shape)}); use `tokens: all`"
+    if site.tokens == "cls" and not (site.layout == "tokens" and site.class_token):
+        return "it has no class token; use `tokens: spatial` or `tokens: mean`"
+    if site.layout == "tokens" and site.grid is None and site.tokens in ("spatial", "mean"):
+        return "its token axis is not the model's patch grid; use `tokens: all`"
+    if isinstance(site.tokens, tuple):
+        count = token_count(site)
+        wrong = [index for index in site.tokens if not -count <= index < count]
+        if wrong:
+            return f"it has {count} tokens, so there is no token {wrong[0]}"
+    return None
+
+
+def token_count(site: Site) -> int:
+    """Number of tokens (positions) of a site."""
+    if site.layout == "tokens":
+        return site.shape[0]
+    rows, cols = site.grid or (1, 1)
+    return rows * cols
+
+
+def as_tokens(tensor: Tensor, site: Site) -> Tensor:
+    """A site's tensor as `[batch, token, width]`, tokens row by row; a view where possible."""
+    if site.layout == "map":
+        return tensor.flatten(2).transpose(1, 2)
+    if site.layout == "map_last":
+        return tensor.flatten(1, 2)
+    return tensor
+
+
+def select(tensor: Tensor, site: Site) -> Tensor:
+    """The selected tokens of a site's tensor, flattened to `[batch, feature]`.
+
+    The order of features depends on the layout; what is computed from them must not.
+    """
+    if site.tokens == "all":
+        return tensor.flatten(1)
+    tokens = as_tokens(tensor, site)
+    if site.tokens == "cls":
+        chosen = tokens[:, 0]
+    elif site.tokens == "spatial":
+        chosen = tokens[:, site.prefix :]
+    elif site.tokens == "mean":
+        chosen = tokens[:, site.prefix :].mean(1, dtype=torch.float32)
+    else:
+        chosen = tokens[:, list(site.tokens)]
+    return chosen.flatten(1)

@@ -1,0 +1,95 @@
+"""Accuracy of a model's predictions, and how far a condition moves them from the intact model's.
+
+What it measures:
+    The share of images whose label has the largest logit (top1) or is among the five largest (top5), the cross
+    entropy (loss); what a condition costs against the intact model on the same images (drop); how often both predict
+    the same class (agreement) and how far their probabilities are apart (kl).
+Formula:
+    drop = top1(intact) - top1(condition); kl = mean over images of sum_c p(c) log(p(c) / q(c)), p the intact model's
+    probabilities, q the condition's, in nats.
+Shapes:
+    Logits `[batch, class]`, labels `[batch]`.
+Range:
+    top1, top5 and agreement 0 to 1; drop -1 to 1; loss and kl from 0. Chance for top1 is 1 / classes when classes are
+    balanced. top5 is undefined for five classes or fewer.
+Cost:
+    Nothing beside the forward pass.
+Reference:
+    Definitions. For skips: Raghu et al. 2021 (arXiv 2108.08810), Section 5.
+Limits:
+    A condition applied to a trained model moves it off the distribution that it was trained for; training without
+    the part is another experiment.
+Example:
+    metrics:
+      accuracy: {kind: accuracy, of: [vit, resnet]}
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.metrics._gram import accumulator
+
+
+class Accuracy(Metric):
+    """Top-1, top-5, loss, and their distance from the intact model."""
+
+    name = "accuracy"
+    labels = True
+    VALUES: Mapping[str, Value] = {
+        "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0)),
+        "drop": Value((), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0)),
+        "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0)),
+        "loss": Value((), "cross entropy", "nat", "lower", (0.0, None)),
+        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0)),
+        "kl": Value((), "KL divergence from the intact model's probabilities", "nat", "lower", (0.0, None)),
+    }
+    reference = "Raghu et al. 2021, Section 5"
+
+    def refuse(self, site: Site) -> str | None:
+        """Needs one vector of logits for each image."""
+        if site.layout == "vector":
+            return None
+        return f"the model's output for one image has shape {list(site.shape)}, not one logit for each class"
+
+    def reducer(self) -> Reducer:
+        """The logits."""
+        return Reducer(logits)
+
+    def observe(
+        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
+    ) -> dict[str, Tensor]:
+        """Counts and sums over the batch."""
+        assert y is not None and labels is not None
+        here, intact = x[0][0], y[0][0]
+        exact = accumulator(here.device)
+        here, intact = here.to(exact), intact.to(exact)
+        top = here.topk(min(5, here.shape[1])).indices
+        log_q, log_p = F.log_softmax(here, 1), F.log_softmax(intact, 1)
+        return {
+            "images": labels.new_tensor(len(labels)).to(exact),
+            "top1": (top[:, 0] == labels).sum().to(exact),
+            "top5": ((top == labels[:, None]).any(1)).sum().to(exact) * (1.0 if here.shape[1] > 5 else float("nan")),
+            "intact": (intact.argmax(1) == labels).sum().to(exact),
+            "loss": F.nll_loss(log_q, labels, reduction="sum"),
+            "agreement": (top[:, 0] == intact.argmax(1)).sum().to(exact),
+            "kl": F.kl_div(log_q, log_p, reduction="sum", log_target=True),
+        }
+
+    def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
+        """Means over images."""
+        n = statistics["images"]
+        means = {name: statistics[name] / n for name in ("top1", "top5", "loss", "agreement", "kl")}
+        return {**means, "drop": (statistics["intact"] - statistics["top1"]) / n}
+
+    def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
+        """Top-5 of five classes or fewer says nothing."""
+        return ["top5 is undefined for five classes or fewer"] if np.isnan(statistics["top5"]).any() else []
+
+
+def logits(tensor: Tensor, *, site: Site) -> Tensor:
+    """The model's output, `[batch, class]`, in float32."""
+    return tensor.float()

@@ -1,0 +1,146 @@
+"""Mean distance in pixels between a query patch and the patches that it attends to, for each head.
+
+What it measures:
+    How local a head is: small where queries attend to their neighbours, and near the dashed line (uniform attention)
+    where they attend everywhere.
+Formula:
+    D_ij = Euclidean distance of patches i and j in pixels of the model's input (D_ii = 0). Prefix tokens (class token,
+    registers) are dropped from queries and keys. distance_h = mean over queries i of sum_j A_hij D_ij, then the mean
+    over images. With `renormalize: true` each query's weights over patches are first scaled to sum to one.
+Shapes:
+    Softmax weights `[batch, head, query, key]`.
+Range:
+    0 to the grid's diagonal, in pixels. Without renormalisation the weight that goes to prefix tokens shortens the
+    distance; `prefix_mass` says how much weight that is.
+Cost:
+    One product over the weights. The attention that is read is computed un-fused; other blocks stay fused.
+Reference:
+    Raghu et al. 2021 (arXiv 2108.08810), Figures 3 and 4 (renormalize false); Dosovitskiy et al. 2020, Figure 11;
+    Walmer et al. 2023 (arXiv 2212.03862) renormalises.
+Limits:
+    For global attention over one patch grid. Windowed attention (Swin) and pooled keys (PVT, MViT) need coordinates
+    that their weights do not have, and are refused.
+Example:
+    metrics:
+      distance: {kind: attention_distance, of: vit, under: baseline}
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vitdsl.dsl.study import Entry
+from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.metrics._gram import accumulator
+
+
+class Params(Entry):
+    """Fields of its own."""
+
+    renormalize: bool = Field(
+        False, description="true: scale each query's weights over patches to sum to one; false: as in the paper."
+    )
+
+
+class AttentionDistance(Metric):
+    """Attention-weighted distance of patches, in pixels of the model's input."""
+
+    name = "attention_distance"
+    Params = Params
+    places = "attention"
+    roles = ("attention",)
+    VALUES: Mapping[str, Value] = {
+        "distance": Value(("site", "head"), "mean attention distance", "px", "none", (0.0, None)),
+        "prefix_mass": Value(
+            ("site", "head"), "attention that spatial queries give to prefix tokens", "1", "none", (0.0, 1.0)
+        ),
+    }
+    reference = "Raghu et al. 2021, Figures 3 and 4"
+
+    def refuse(self, site: Site) -> str | None:
+        """Needs global attention over the patch grid."""
+        if site.layout == "windows":
+            return "its attention stays inside windows, whose weights have no place in the image"
+        if site.shape[-1] != site.shape[-2]:
+            return f"its queries and keys have different grids ({site.shape[-2]} and {site.shape[-1]} tokens)"
+        if site.grid is None:
+            return f"its {site.shape[-1]} tokens are not the model's patch grid"
+        return None
+
+    def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
+        """Heads by number."""
+        return {"head": list(range(max(site.shape[0] for site in sites)))}
+
+    def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
+        """The distance of uniform attention."""
+        if value != "distance":
+            return None
+        assert isinstance(self.params, Params)
+        site = sites[0]
+        distances = patch_distances(site)
+        patches = distances.shape[0]
+        share = 1.0 if self.params.renormalize else patches / (patches + site.prefix)
+        return float(distances.mean()) * share, "uniform attention"
+
+    def reducer(self) -> Reducer:
+        """Each image's and head's distance and prefix mass."""
+        assert isinstance(self.params, Params)
+        return Reducer(distance_and_prefix_mass, (("renormalize", self.params.renormalize),))
+
+    def observe(
+        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
+    ) -> dict[str, Tensor]:
+        """Sums over images; sites with fewer heads are padded with NaN."""
+        heads = max(read[0].shape[1] for read in x)
+        rows = []
+        for (read,) in x:
+            total = read.to(accumulator(read.device)).sum(0)
+            rows.append(torch.nn.functional.pad(total, (0, 0, 0, heads - total.shape[0]), value=float("nan")))
+        images = torch.full((len(x), heads), float(x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device)
+        return {"sums": torch.stack(rows), "images": images}
+
+    def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
+        """Means over images."""
+        means = statistics["sums"] / statistics["images"][..., None]
+        return {"distance": means[..., 0], "prefix_mass": means[..., 1]}
+
+
+def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool) -> Tensor:
+    """Distance (pixels) and prefix mass of each head, `[batch, head, 2]`, float32.
+
+    Args:
+        attention: `[batch, head, query, key]`, softmax over keys, prefix tokens first.
+        site: Its grid, patch size in pixels and number of prefix tokens.
+        renormalize: Scale each query's weights over patches to sum to one (0 where all goes to prefix tokens).
+    """
+    prefix = site.prefix
+    distances = torch.as_tensor(patch_distances(site), dtype=torch.float32, device=attention.device)
+    patches = distances.shape[0]
+    if not renormalize:
+        weights = torch.zeros(attention.shape[-1], attention.shape[-1], 2, device=attention.device)
+        weights[prefix:, prefix:, 0] = distances / patches
+        weights[prefix:, :prefix, 1] = 1 / patches
+        return attention.float().flatten(2) @ weights.flatten(0, 1)
+    spatial = attention[:, :, prefix:, prefix:].float()
+    mass = spatial.sum(-1)
+    reach = torch.einsum("bhij,ij->bhi", spatial, distances)
+    return torch.stack(
+        [torch.where(mass > 0, reach / mass, torch.zeros_like(reach)).mean(-1), 1 - mass.mean(-1)], -1
+    )
+
+
+def patch_distances(site: Site) -> Array:
+    """Distances between the patches of a site's grid, in pixels, `[patch, patch]`."""
+    assert site.grid is not None and site.patch is not None
+    return _patch_distances(site.grid, site.patch)
+
+
+@cache
+def _patch_distances(grid: tuple[int, int], patch: tuple[int, int]) -> Array:
+    rows, cols = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    places = np.stack([rows * patch[0], cols * patch[1]], 1).astype(np.float64)
+    return np.asarray(np.linalg.norm(places[:, None] - places[None], axis=-1))

@@ -1,0 +1,221 @@
+"""The sites of a model: which tensors of its graph have a name, in which roles, and what their axes mean.
+
+A name is a module's path or a unit's name; a role says which tensor of it: `output` and `input` of a module;
+`stream`, `branch` and `skip` of a residual unit; `attention` (softmax weights) and `heads` (each head's output before
+the projection) of an attention module.
+"""
+
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from vitdsl.dsl.study import Role
+from vitdsl.runtime.functional import functionalise
+from vitdsl.runtime.metrics._base import Layout, Site
+from vitdsl.runtime.propagate import PROBE, VALUE, copy_annotations, propagate
+from vitdsl.runtime.trace import Traced, trace
+from vitdsl.runtime.units import SOFTMAX, Unit, find_units, owner
+
+ROLES: tuple[str, ...] = get_args(Role)
+MATMULS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm"}
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Everything that can be named in one model's graph.
+
+    Attributes:
+        model: The traced model.
+        traced: Its graph, free of in-place operations.
+        units: Its residual units by name.
+        nodes: Role to name to node, names in order of execution.
+    """
+
+    model: nn.Module
+    traced: Traced
+    units: dict[str, Unit]
+    nodes: Mapping[str, Mapping[str, fx.Node]]
+    _depths: dict[fx.Node, float] = field(repr=False)
+
+    def names(self, role: str) -> list[str]:
+        """Names that have a role, in order of execution."""
+        return list(self.nodes[role])
+
+    def site(
+        self, name: str, role: str, *, input_size: tuple[int, ...], tokens: str | tuple[int, ...] = "all"
+    ) -> Site:
+        """The facts about a site that metrics need.
+
+        Args:
+            name: One of `names(role)`, or "" for the model's own output.
+            role: Its role.
+            input_size: `(channels, height, width)` of the images.
+            tokens: Which tokens a layer selects.
+        """
+        node = self.nodes[role][name] if name else self.traced.output
+        value = node.meta[VALUE]
+        shape = tuple(value.shape[1:])
+        prefix, grid = self._grid(shape, role)
+        layout = self._layout(value, role)
+        if layout == "map":
+            grid = (shape[1], shape[2])
+        elif layout == "map_last":
+            grid = (shape[0], shape[1])
+        return Site(
+            name=name,
+            role=role,
+            shape=shape,
+            layout=layout,
+            depth=self._depths[node],
+            prefix=prefix,
+            class_token=prefix > 0 and getattr(self.model, "cls_token", None) is not None,
+            grid=grid,
+            patch=(input_size[1] // grid[0], input_size[2] // grid[1]) if grid else None,
+            tokens=tokens,
+        )
+
+    def _layout(self, value: torch.Tensor, role: str) -> Layout:
+        if value.shape[0] != PROBE:
+            return "windows"
+        if role == "attention":
+            return "attention"
+        if value.ndim == 4:
+            return "map_last" if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else "map"
+        named: dict[int, Layout] = {2: "vector", 3: "tokens"}
+        return named.get(value.ndim, "other")
+
+    def _grid(self, shape: tuple[int, ...], role: str) -> tuple[int, tuple[int, int] | None]:
+        """Prefix tokens and grid of a token axis, where the model's patch embedding explains its length."""
+        tokens = shape[-1] if role == "attention" else shape[0] if len(shape) == 2 else 0
+        prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
+        for module in self.model.modules():
+            grid = getattr(module, "grid_size", None)
+            if isinstance(grid, tuple) and len(grid) == 2:
+                for first in (prefix, 0):
+                    if tokens == first + math.prod(grid):
+                        return first, (int(grid[0]), int(grid[1]))
+                break
+        return 0, None
+
+
+def sites_of(skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozenset[str] | None = None) -> Sites:
+    """Find the sites of a model.
+
+    Args:
+        skeleton: The model on the meta device.
+        input_size: `(channels, height, width)` of the images that it will see.
+        unfuse: Attention modules whose weights must be nodes; None un-fuses all.
+
+    Raises:
+        StudyError: It cannot be traced (VD301), or does not take such images (VD302).
+    """
+    traced = trace(skeleton, unfuse=unfuse)
+    functionalise(traced.graph, dict(skeleton.named_modules()))
+    propagate(skeleton, traced.graph, input_size)
+    return _sites(skeleton, traced)
+
+
+def same_sites(model: nn.Module, of: Sites, *, unfuse: frozenset[str] | None = None) -> Sites:
+    """The sites of the model with its weights, annotated as its skeleton's are."""
+    traced = trace(model, unfuse=unfuse)
+    functionalise(traced.graph, dict(model.named_modules()))
+    copy_annotations(of.traced.graph, traced.graph)
+    return _sites(model, traced)
+
+
+def _sites(model: nn.Module, traced: Traced) -> Sites:
+    units = {unit.name: unit for unit in find_units(traced.graph, model)}
+    attention, heads = _attention(traced.graph)
+    nodes: dict[str, dict[str, fx.Node]] = {
+        "output": {name: node for name, node in traced.outputs.items() if name and _is_tensor(node)},
+        "stream": {name: unit.add for name, unit in units.items()},
+        "branch": {name: unit.branch for name, unit in units.items()},
+        "skip": {name: unit.skip for name, unit in units.items()},
+        "attention": attention,
+        "heads": heads,
+        "input": {
+            name: traced.inputs[name]
+            for name in traced.outputs
+            if name and name in traced.inputs and _is_tensor(traced.inputs[name])
+        },
+    }
+    return Sites(model, traced, units, nodes, _depths(traced.graph, [unit.add for unit in units.values()]))
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    value = node.meta.get(VALUE)
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1
+
+
+def _attention(graph: fx.Graph) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
+    """Softmax weights that multiply values, and the product, by the module that owns them."""
+    weights: dict[str, fx.Node] = {}
+    outputs: dict[str, fx.Node] = {}
+    for node in graph.nodes:
+        if node.target is F.scaled_dot_product_attention:
+            outputs[owner(node)] = node
+        if not (_is_softmax(node) and _is_tensor(node) and node.meta[VALUE].ndim == 4):
+            continue
+        product = next(_products(node), None)
+        if product is not None:
+            weights[owner(node)], outputs[owner(node)] = node, product
+    return weights, outputs
+
+
+def _is_softmax(node: fx.Node) -> bool:
+    modules = node.meta.get("nn_module_stack") or {}
+    if node.op == "call_module":
+        return bool(modules) and str(list(modules.values())[-1][-1]).rpartition(".")[2].startswith("Softmax")
+    return node.op in ("call_function", "call_method") and node.target in SOFTMAX
+
+
+def _products(node: fx.Node) -> Iterator[fx.Node]:
+    """Matrix products that use a node, possibly through dropout."""
+    for user in node.users:
+        if user.op in ("call_function", "call_method") and user.target in MATMULS and user.args[0] is node:
+            yield user
+        elif user.op == "call_module" or getattr(user.target, "__name__", "") == "dropout":
+            yield from (product for product in user.users if product.target in MATMULS)
+
+
+def _depths(graph: fx.Graph, adds: list[fx.Node]) -> dict[fx.Node, float]:
+    """For each node, the share of the model's residual adds that it has behind it (of its nodes, without any)."""
+    bits = {add: 1 << i for i, add in enumerate(adds)}
+    behind: dict[fx.Node, int] = {}
+    depths: dict[fx.Node, float] = {}
+    last = max(1, len(graph.nodes) - 1)
+    for position, node in enumerate(graph.nodes):
+        mask = bits.get(node, 0)
+        for source in node.all_input_nodes:
+            mask |= behind[source]
+        behind[node] = mask
+        depths[node] = mask.bit_count() / len(adds) if adds else position / last
+    return depths
+
+
+def describe(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
+    """Rows for `vitdsl sites`: name, role, shape of one image's tensor, what produced it."""
+    rows = []
+    for name in names:
+        node = sites.nodes[role][name]
+        value = node.meta[VALUE]
+        rows.append(
+            {
+                "site": name,
+                "role": role,
+                "shape": list(value.shape[1:]) if value.shape[0] == PROBE else None,
+                "depth": round(sites._depths[node], 4),
+                "kind": sites.units[name].kind if name in sites.units else _what(sites.model, name),
+            }
+        )
+    return rows
+
+
+def _what(model: nn.Module, name: str) -> str:
+    return type(model.get_submodule(name.partition(":")[0])).__name__

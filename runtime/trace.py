@@ -1,0 +1,151 @@
+"""From a model to a graph: symbolic tracing that remembers which node each module returned.
+
+Owns the names: a module's path is the name of what it returned. A module that is called again gets `path:1`,
+`path:2`. Uses timm's own lists of what must stay whole. Attention can be un-fused, module by module, so that its
+weights become a node; the model itself is left as it was. Does not own: in-place operations (`functional`), shapes
+(`propagate`), roles (`sites`).
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from timm.layers import get_notrace_functions, get_notrace_modules
+from torch import fx, nn
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+
+FUSED = "fused_attn"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model's graph.
+
+    Attributes:
+        graph: One placeholder, the images; one output.
+        outputs: Module path to the node that the module returned, in order of execution.
+        inputs: Module path to the node of its first tensor argument.
+    """
+
+    graph: fx.Graph
+    outputs: dict[str, fx.Node]
+    inputs: dict[str, fx.Node]
+
+    @property
+    def output(self) -> fx.Node:
+        """The node of the model's own output."""
+        (result,) = (node for node in self.graph.nodes if node.op == "output")
+        value = result.args[0]
+        assert isinstance(value, fx.Node)
+        return value
+
+
+class PathTracer(fx.Tracer):
+    """A tracer that keeps timm's leaves whole and records what each module took and returned."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        self.leaves = tuple(get_notrace_modules())
+        self.outputs: dict[str, fx.Node] = {}
+        self.inputs: dict[str, fx.Node] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module becomes one node."""
+        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace a module's call and record it under its path."""
+        path, calls = self.path_of_module(m), 0
+        name = path
+        while name in self.inputs or name in self.outputs:
+            calls += 1
+            name = f"{path}:{calls}"
+        given = [value.node for value in args if isinstance(value, fx.Proxy)]
+        if given:
+            self.inputs[name] = given[0]
+        result = super().call_module(m, forward, args, kwargs)
+        if isinstance(result, fx.Proxy):
+            self.outputs[name] = result.node
+        return result
+
+
+def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
+    """Trace a model in evaluation mode.
+
+    Args:
+        model: Any module whose first argument is the batch of images; other arguments keep their defaults.
+        unfuse: Paths of attention modules whose weights must be nodes; None un-fuses all that can be.
+
+    Returns:
+        Its graph and what each module returned.
+
+    Raises:
+        StudyError: It cannot be traced (VD301), with the reason.
+    """
+    tracer = PathTracer()
+    try:
+        with unfused(model, unfuse):
+            graph = tracer.trace(model, concrete_args=_defaults(model))
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [""]
+        raise StudyError(
+            Diagnostic(
+                "VD301",
+                f"`{type(model).__name__}` cannot be traced: {type(error).__name__}: {reason[0][:200]}",
+                help=("its Python code decides by the values of tensors; another model of the family may do",),
+            )
+        ) from error
+    _drop_constant_arguments(graph)
+    order = {node: position for position, node in enumerate(graph.nodes)}
+    outputs = dict(sorted(tracer.outputs.items(), key=lambda item: order[item[1]]))
+    traced = Traced(graph, outputs, tracer.inputs)
+    result = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(result, fx.Node):
+        raise StudyError(
+            Diagnostic(
+                "VD301",
+                f"`{type(model).__name__}` returns a {type(result).__name__}, not one tensor",
+                help=("choose `options` with which the model returns its logits or features alone",),
+            )
+        )
+    return traced
+
+
+def fusable(model: nn.Module) -> list[str]:
+    """Paths of the modules whose attention is fused and can be un-fused."""
+    return [path for path, module in model.named_modules() if getattr(module, FUSED, False)]
+
+
+@contextmanager
+def unfused(model: nn.Module, paths: Collection[str] | None) -> Iterator[None]:
+    """Un-fuse attention in these modules (None: in all) for a while."""
+    chosen = [model.get_submodule(path) for path in fusable(model) if paths is None or path in paths]
+    try:
+        for module in chosen:
+            setattr(module, FUSED, False)
+        yield
+    finally:
+        for module in chosen:
+            setattr(module, FUSED, True)
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    _, *others = inspect.signature(model.forward).parameters.values()
+    return {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
+
+
+def _drop_constant_arguments(graph: fx.Graph) -> None:
+    """Remove the placeholders of arguments that kept their defaults, and the assertions about them."""
+    _, *constants = (node for node in graph.nodes if node.op == "placeholder")
+    dead = set(constants)
+    for node in graph.nodes:
+        if node not in dead and any(argument in dead for argument in node.all_input_nodes):
+            dead.add(node)
+    for node in reversed(list(graph.nodes)):
+        if node in dead:
+            graph.erase_node(node)
