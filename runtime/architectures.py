@@ -1,7 +1,7 @@
 """Architectures: what timm's `create_model` takes, checked before it is called.
 
-Owns: which names and tags exist, which options belong to the language instead, and turning timm's exceptions into
-ours with what the architecture does take. Does not own: weights and preprocessing (`models`).
+Owns: which names and tags exist, which options belong to the language instead, and turning timm's exceptions
+into ours with what the architecture does take. Does not own: weights and preprocessing (`models`).
 """
 
 import difflib
@@ -38,8 +38,8 @@ def check(model: Model) -> None:
     """Refuse what `create_model` cannot or should not take.
 
     Raises:
-        StudyError: Unknown architecture or tag (VD230), an option that has another place (VD231), no pretrained
-            weights to take (VD232).
+        StudyError: Unknown architecture or tag (VD230), an option that has another place (VD231), no
+            pretrained weights to take (VD232).
     """
     name, _, tag = model.arch.partition(".")
     if not is_model(name) or ":" in model.arch:

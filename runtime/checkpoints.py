@@ -1,8 +1,8 @@
 """Checkpoints: reading files of weights, laying them over a module, and saying what did not fit.
 
 Owns: which files are read, the comparison of a checkpoint with its module, the one exception that timm makes
-(a classifier of another number of classes is left at its random start, and recorded), the hash of a state. Does
-not own: renaming keys and resizing position embeddings, which timm's own checkpoint filters do.
+(a classifier of another number of classes is left at its random start, and recorded), the hash of a state.
+Does not own: renaming keys and resizing position embeddings, which timm's own checkpoint filters do.
 """
 
 import hashlib

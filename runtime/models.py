@@ -1,10 +1,10 @@
 """Models: from what a study names to a timm module with its weights and the preprocessing it takes.
 
-Owns: the skeleton (meta device, no weights, no network), the origins of weights, and the size of the images that
-the *built* model takes (timm's data config reports the checkpoint's: 518 for a DINOv2 built with
-`img_size: 224`). Does not own: what `create_model` takes (`architectures`), how a checkpoint is laid over a module
-(`checkpoints`), training (`train`), stored weights (`store`), batches (`stream`). No model is changed beyond what
-timm's `create_model` does.
+Owns: the skeleton (meta device, no weights, no network), the origins of weights, and the size of the images
+that the *built* model takes (timm's data config reports the checkpoint's: 518 for a DINOv2 built with
+`img_size: 224`). Does not own: what `create_model` takes (`architectures`), how a checkpoint is laid over a
+module (`checkpoints`), training (`train`), stored weights (`store`), batches (`stream`). No model is changed
+beyond what timm's `create_model` does.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL.Image import Image
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import load_model_config_from_hf
@@ -52,8 +51,8 @@ class WeightsRecord:
     Attributes:
         source: `pretrained`, `random`, `file`, `hub` or `trained`.
         sha256: Hash of the loaded state: names, types, shapes and bytes in the order of the names.
-        detail: What more there is to say, ready for JSON: seed, path and hash of a file, `fresh` (parameters that
-            the checkpoint does not hold: they are drawn at random), `unused` (those that found no place).
+        detail: What more there is to say, ready for JSON: seed, path and hash of a file, `fresh` (parameters
+            that the checkpoint does not hold: drawn at random), `unused` (those that found no place).
     """
 
     source: str
@@ -76,8 +75,8 @@ def skeleton(model: Model) -> nn.Module:
     """Build a model on the meta device: its structure, without weights, memory or network.
 
     Raises:
-        StudyError: Unknown architecture or tag (VD230), an option that it does not take (VD231), no pretrained
-            weights (VD232), an input size that it does not take (VD233).
+        StudyError: Unknown architecture or tag (VD230), an option that it does not take (VD231), no
+            pretrained weights (VD232), an input size that it does not take (VD233).
     """
     architectures.check(model)
     module = architectures.on_meta(model)
@@ -95,7 +94,7 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
 
     Raises:
         StudyError: As `skeleton`; weights that do not fit the options (VD405).
-        EnvironmentProblem: A checkpoint is missing (VD401), does not fit (VD405) or cannot be fetched (VD406).
+        EnvironmentProblem: A checkpoint is missing (VD401), does not fit (VD405), cannot be fetched (VD406).
     """
     architectures.check(model)
     weights = model.weights
@@ -120,7 +119,7 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
 
 
 def finish(module: nn.Module, model: Model, source: str, detail: dict[str, Any]) -> LoadedModel:
-    """Put a module in its final state (float32, CPU, eval, no gradients) and say where its weights come from."""
+    """Put a module in its final state (float32, CPU, eval, no gradients), and record its weights."""
     module = module.cpu().float().eval().requires_grad_(False)
     record = WeightsRecord(source, checkpoints.digest(module), detail)
     return LoadedModel(module, preprocessing(module, model), record, model.arch, dict(model.options))
@@ -147,7 +146,7 @@ def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
         raise StudyError(
             Diagnostic(
                 "VD233",
-                f"`input_size: {wanted}` is not what `{model.arch}` was built for: {size[0]} x {size[1]} pixels",
+                f"`input_size: {wanted}`, but `{model.arch}` was built for {size[0]} x {size[1]} pixels",
                 notes=("its position embedding or its windows fix the input when it is built",),
                 help=(f"write `options: {{img_size: {wanted}}}` and leave `input_size` out",),
             )
@@ -181,7 +180,7 @@ def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
 
 
 def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
-    """timm's evaluation transform: an RGB image to a tensor [3, height, width]."""
+    """The evaluation transform: an RGB image to a tensor [3, height, width]."""
     made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
     return made
 
@@ -222,8 +221,8 @@ def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, 
                     notes=(f"options of the model: {dict(model.options) or 'none'}",),
                     help=(
                         "give the `arch` and `options` that the checkpoint was trained with",
-                        "a .pth file must hold tensors only (`torch.save(model.state_dict(), path)`), bare or "
-                        "under `state_dict` or `model`",
+                        "a .pth file must hold tensors only (`torch.save(model.state_dict(), path)`), "
+                        "bare or under `state_dict` or `model`",
                     ),
                 )
             ) from error

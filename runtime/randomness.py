@@ -1,4 +1,4 @@
-"""Random numbers that disturb nobody: a stretch of code with its own seed, after which everything is as before."""
+"""Random numbers that disturb nobody: code under a seed of its own, after which all is as before."""
 
 import hashlib
 import random
