@@ -23,18 +23,20 @@ class Item:
 
 
 class Source(ABC):
-    """A kind of image source; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
+    """A kind of source, one file in this folder; its module's docstring is its page in `vitdsl explain`.
 
     Attributes:
         name: The kind's name, equal to the file's.
         Params: The kind's own fields in a study.
         classes: Names of the classes in label order, None without labels.
+        costly: Whether decoding takes long enough for other processes to do it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
     classes: tuple[str, ...] | None = None
+    costly: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
