@@ -1,0 +1,120 @@
+"""Words and numbers for readers: how a value, an interval, a site or a hash is written."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+MINUS = "\N{MINUS SIGN}"
+UNDEFINED = "not defined"
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """A number at `digits` significant digits; integers whole, NaN and None in words."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return UNDEFINED
+    if isinstance(value, (int, np.integer)):
+        return f"{int(value):,}".replace("-", MINUS)
+    value = float(value)
+    if math.isinf(value):
+        return f"{MINUS if value < 0 else ''}\N{INFINITY}"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e6:
+        text = f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    elif size >= 10 ** (digits - 1):
+        text = f"{value:,.0f}" if size >= 1000 else f"{value:.{max(0, digits - len(str(int(size))))}f}"
+    else:
+        text = f"{value:.{digits - 1 - math.floor(math.log10(size))}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`[0.31, 0.35]`, or nothing where there is no interval."""
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{number(low)}, {number(high)}]"
+
+
+def estimate(value: float | None, low: float | None = None, high: float | None = None, units: str = "") -> str:
+    """`0.33 [0.31, 0.35] px`."""
+    return " ".join(filter(None, (number(value), interval(low, high), unit(units))))
+
+
+def unit(units: str) -> str:
+    """The unit as written after a number; nothing for a dimensionless one."""
+    return "" if units in ("", "1") else units
+
+
+def with_unit(name: str, units: str) -> str:
+    """`attention distance (px)`."""
+    return f"{name} ({units})" if unit(units) else name
+
+
+def elide(text: str, limit: int) -> str:
+    """Shorten in the middle, so that both ends stay readable."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
+
+
+def shorten(names: Sequence[str]) -> tuple[list[str], str]:
+    """Short names of sites, without the parts that all have in common, and the pattern they fit.
+
+    Returns:
+        Such as `["0", "1"]` and `blocks.*.attn`; the pattern is empty where nothing is shared.
+    """
+    parts = [name.split(".") for name in names]
+    if len(names) < 2 or len({len(p) for p in parts}) != 1:
+        return list(names), ""
+    shared = [len(set(column)) == 1 for column in zip(*parts, strict=True)]
+    if not any(shared) or all(shared):
+        return list(names), ""
+    short = [".".join(p for p, same in zip(part, shared, strict=True) if not same) for part in parts]
+    pattern = ".".join(p if same else "*" for p, same in zip(parts[0], shared, strict=True))
+    return short, re.sub(r"\*(\.\*)+", "*", pattern)
+
+
+def ticks(names: Sequence[str], most: int, width: int = 16) -> tuple[list[int], list[str], str]:
+    """Positions and labels of at most `most` sites, evenly spaced, and the pattern that all fit."""
+    short, pattern = shorten(names)
+    step = max(1, math.ceil(len(names) / max(1, most)))
+    at = list(range(0, len(names), step))
+    return at, [elide(short[i], width) for i in at], elide(pattern, 28)
+
+
+def slug(text: str) -> str:
+    """A name that is safe as an id and a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "x"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter first."""
+    return text[:1].upper() + text[1:]
+
+
+def listing(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1]))) if items else ""
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """`1 model`, `2 models`."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """`38 s`, `4 min 10 s`, `2 h 5 min`."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

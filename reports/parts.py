@@ -1,0 +1,209 @@
+"""Parts and sections: which numbers stand together on the page. Dimensions decide, not the metric's name.
+
+A part is one value of one group. A section holds the groups whose metrics share a kind and the dimensions of their
+values, so that panels which invite comparison stand side by side on one scale.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from vitdsl.reports.labels import listing, sentence
+from vitdsl.runtime.results import Run, values_of
+
+Array = npt.NDArray[np.float64]
+Shape = Literal["effect", "matrix", "paired", "profile", "heads", "tokens", "table"]
+BASELINE = "baseline"
+SHAPES: dict[frozenset[str], Shape] = {
+    frozenset(): "effect",
+    frozenset({"site_x", "site_y"}): "matrix",
+    frozenset({"site", "head"}): "heads",
+    frozenset({"site", "token"}): "tokens",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One value of one group."""
+
+    path: str
+    dataset: xr.Dataset
+    value: str
+
+    @cached_property
+    def array(self) -> xr.DataArray:
+        """The estimates; always with a condition dimension, which comes first."""
+        return self._conditioned(self.value)
+
+    @cached_property
+    def bounds(self) -> tuple[xr.DataArray, xr.DataArray]:
+        """Ends of the intervals; NaN where the group has none."""
+        if f"{self.value}_low" not in self.dataset or f"{self.value}_high" not in self.dataset:
+            empty = xr.full_like(self.array, np.nan, dtype=np.float64)
+            return empty, empty
+        return self._conditioned(f"{self.value}_low"), self._conditioned(f"{self.value}_high")
+
+    def _conditioned(self, name: str) -> xr.DataArray:
+        array = self.dataset[name].astype(np.float64)
+        if "condition" not in array.dims:
+            array = array.expand_dims("condition")
+        if "condition" not in array.coords:
+            only = array.sizes["condition"] == 1
+            array = array.assign_coords(
+                condition=[BASELINE] if only else [str(i) for i in range(array.sizes["condition"])]
+            )
+        return array.transpose("condition", ...)
+
+    def attr(self, name: str, default: Any = "") -> Any:
+        """An attribute of the value."""
+        return self.dataset[self.value].attrs.get(name, default)
+
+    @property
+    def metric(self) -> str:
+        """The metric's name in the study."""
+        return str(self.dataset.attrs.get("metric", self.path.partition("/")[0]))
+
+    @property
+    def title(self) -> str:
+        """The metric's heading."""
+        return str(self.dataset.attrs.get("title") or self.metric)
+
+    @property
+    def model(self) -> str:
+        """The model, or both as `x and y`."""
+        attrs = self.dataset.attrs
+        if "model" in attrs:
+            return str(attrs["model"])
+        both = [str(attrs[key]) for key in ("model_x", "model_y") if key in attrs]
+        return listing(both) or self.path.partition("/")[2] or self.path
+
+    @property
+    def name(self) -> str:
+        """What the value is, in words."""
+        return str(self.attr("long_name") or self.value)
+
+    @property
+    def units(self) -> str:
+        """Its unit; `1` for a dimensionless one."""
+        return str(self.attr("units", "1"))
+
+    @cached_property
+    def conditions(self) -> list[str]:
+        """Ids of the conditions."""
+        return [str(c) for c in self.array["condition"].values]
+
+    @property
+    def ablated(self) -> list[int]:
+        """Positions of the conditions other than the intact model."""
+        return [i for i, name in enumerate(self.conditions) if name != BASELINE]
+
+    def of_condition(self, name: str, default: Any) -> list[Any]:
+        """A coordinate of the conditions, such as `ablated_depth`."""
+        if name not in self.dataset.coords or "condition" not in self.dataset.coords[name].dims:
+            return [default] * len(self.conditions)
+        return list(self.dataset[name].values)
+
+    def depths(self, dim: str = "site") -> Array:
+        """Depth of each site; positions from 0 to 1 where the group has no depths."""
+        name = dim.replace("site", "depth")
+        if name in self.dataset.coords:
+            return np.asarray(self.dataset[name].values, np.float64)
+        return np.linspace(0, 1, self.array.sizes[dim])
+
+    def names(self, dim: str = "site") -> list[str]:
+        """Names along a dimension."""
+        if dim in self.dataset.coords:
+            return [str(v) for v in self.dataset[dim].values]
+        return [str(i) for i in range(self.array.sizes[dim])]
+
+    @property
+    def dims(self) -> frozenset[str]:
+        """Dimensions beside the condition."""
+        return frozenset(str(d) for d in self.array.dims) - {"condition"}
+
+    @property
+    def shape(self) -> Shape:
+        """Which figure fits."""
+        sizes = self.array.sizes
+        if self.dims == {"site"}:
+            return "paired" if self.ablated else "profile"
+        shape = SHAPES.get(self.dims, "table")
+        if shape == "matrix" and sizes["site_x"] * sizes["site_y"] < 2:
+            return "table"
+        return shape
+
+    @property
+    def defined(self) -> bool:
+        """Whether any number is defined."""
+        return bool(np.isfinite(self.array.values).any())
+
+    def undefined(self) -> list[str]:
+        """Reasons why numbers of the group are missing."""
+        try:
+            found = json.loads(self.dataset.attrs.get("undefined") or "[]")
+        except (TypeError, ValueError):
+            return []
+        return [str(reason) for reason in found] if isinstance(found, list) else []
+
+
+@dataclass(frozen=True)
+class Section:
+    """Metrics of one kind and shape: `values` by name, each with its parts in display order."""
+
+    title: str
+    metrics: tuple[str, ...]
+    values: dict[str, tuple[Part, ...]]
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """All parts."""
+        return (part for parts in self.values.values() for part in parts)
+
+
+def sections(run: Run) -> list[Section]:
+    """The run's groups, gathered; in the order of the study, the value to look at first in front."""
+    order = {name: i for i, name in enumerate(run.manifest.get("metrics", {}))}
+    paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
+    gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
+    for path in paths:
+        dataset = run.groups[path]
+        values = values_of(dataset)
+        if values:
+            first = Part(path, dataset, values[0])
+            shape = first.shape if first.dims != {"site"} else f"site{dataset.attrs.get('paired', 0)}"
+            key = (str(dataset.attrs.get("kind", first.metric)), shape, first.dims)
+            gathered.setdefault(key, []).append((path, dataset))
+    return [_section(groups) for groups in gathered.values()]
+
+
+def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
+    values: dict[str, list[Part]] = {}
+    for path, dataset in groups:
+        for value in values_of(dataset):
+            values.setdefault(value, []).append(Part(path, dataset, value))
+    main = max(values, key=lambda name: _interest(values[name]))
+    ordered = {main: tuple(values[main]), **{name: tuple(parts) for name, parts in values.items()}}
+    metrics = tuple(dict.fromkeys(part.metric for part in ordered[main]))
+    if len(metrics) == 1:
+        title = ordered[main][0].title
+    else:
+        title = ordered[main][0].name
+    return Section(sentence(title), metrics, ordered)
+
+
+def _interest(parts: Sequence[Part]) -> int:
+    """2 where the metric says so, 1 for a difference from the intact model under an effect, 0 otherwise."""
+    if any(part.attr("primary", 0) for part in parts):
+        return 2
+    zero = [
+        float(part.array.values[part.conditions.index(BASELINE)])
+        for part in parts
+        if part.shape == "effect" and part.ablated and BASELINE in part.conditions
+    ]
+    return int(bool(zero) and all(abs(v) < 1e-12 or np.isnan(v) for v in zero))

@@ -1,0 +1,172 @@
+"""Lines over depth with their intervals and labels: what several figures share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from vitdsl.reports.labels import elide, number
+from vitdsl.reports.parts import Array
+from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
+
+CROWDED = 26
+"""From so many points on, intervals are bands and markers are left out."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series; NaN breaks it. `colour` and `look` count from 0: hue, and marker with dash."""
+
+    label: str
+    x: Array
+    y: Array
+    low: Array
+    high: Array
+    colour: int = 0
+    look: int = 0
+
+    @property
+    def hex(self) -> str:
+        """Its colour."""
+        return LIGHT[SERIES[self.colour % len(SERIES)]]
+
+
+def ordered(line: Line) -> Line:
+    """The line from left to right."""
+    order = np.argsort(line.x, kind="stable")
+    return Line(
+        line.label, line.x[order], line.y[order], line.low[order], line.high[order], line.colour, line.look
+    )
+
+
+def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draw each line with its interval: bars where there is room, a band where there is none."""
+    for line in map(ordered, lines):
+        crowded = len(line.x) > CROWDED
+        look = line.look % len(MARKERS)
+        axes.plot(
+            line.x,
+            line.y,
+            color=line.hex,
+            linestyle=DASHES[look],
+            linewidth=1.6,
+            marker="" if crowded else MARKERS[look],
+            markersize=5,
+            markeredgewidth=0,
+            label=elide(line.label, 30),
+            zorder=3,
+        )
+        if np.isfinite(line.low).any():
+            if crowded:
+                axes.fill_between(line.x, line.low, line.high, color=line.hex, alpha=0.2, linewidth=0)
+            else:
+                axes.vlines(line.x, line.low, line.high, color=line.hex, linewidth=1.3, alpha=0.55, zorder=2)
+
+
+def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], *, direct: bool) -> None:
+    """Name the lines: at their right ends where there is room, else in a row above."""
+    if len(lines) < 2:
+        return
+    ends = [(ordered(line), _end(line)) for line in lines]
+    if direct and len(lines) <= 6:
+        low, high = axes.get_ylim()
+        figure.draw_without_rendering()
+        at = np.array([axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends])
+        gap = FONT_PX * 1.35 / max(1.0, axes.get_window_extent().height)
+        for (line, _), y in zip(ends, _apart(at, gap), strict=True):
+            axes.annotate(
+                elide(line.label, 24),
+                (1, y),
+                (8, 0),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                color=line.hex,
+                va="center",
+                fontweight="bold",
+            )
+        axes.set_ylim(low, high)
+    else:
+        longest = max(len(elide(line.label, 30)) for line in lines)
+        room = figure.get_figwidth() * 72
+        columns = max(1, min(len(lines), int(room // (longest * FONT_PX * 0.62 + 52))))
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=columns,
+            handlelength=2.6,
+            columnspacing=1.4,
+            borderaxespad=0.2,
+        )
+
+
+def _end(line: Line) -> float:
+    known = ordered(line).y[np.isfinite(ordered(line).y)]
+    return float(known[-1]) if len(known) else 0.0
+
+
+def _apart(at: Array, gap: float) -> Array:
+    """Positions in 0..1 at least `gap` apart, as near to where they were as it takes."""
+    order = np.argsort(at, kind="stable")
+    spread = np.clip(at[order], 0, 1)
+    for _ in range(60):
+        for i in range(len(spread) - 1):
+            lack = gap - (spread[i + 1] - spread[i])
+            if lack > 1e-9:
+                spread[i] -= lack / 2
+                spread[i + 1] += lack / 2
+    if len(spread):
+        spread = spread - max(0.0, spread[-1] - 1) + max(0.0, -spread[0])
+    result = np.empty_like(spread)
+    result[order] = spread
+    return result
+
+
+def limits(lines: Sequence[Line], include: Sequence[float] = ()) -> tuple[float, float]:
+    """Ends of an axis that holds the lines, their intervals and the given values, with some air."""
+    pieces = [np.asarray(include, np.float64)]
+    for line in lines:
+        pieces += [line.y, line.low, line.high]
+    known = np.concatenate(pieces)
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    air = (high - low) * 0.06 or max(abs(high), 1.0) * 0.06
+    return low - air, high + air
+
+
+def depth_axis(axes: Axes, label: str) -> None:
+    """The axis of depth, from the first to the last place in a model."""
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0\nfirst", "0.25", "0.5", "0.75", "1\nlast"])
+    axes.set_xlabel(label)
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic axis of values with labels in plain numbers."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    steps = [m * 10.0**e for e in range(-6, 7) for m in ((1, 2, 5) if high / low < 300 else (1,))]
+    axes.set_yticks([s for s in steps if low <= s <= high])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v, 2)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", which="minor", length=0)
+
+
+def reference_line(axes: Axes, value: float, label: str) -> None:
+    """A level to compare with, named at its right end."""
+    axes.axhline(value, color=LIGHT["muted"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        label,
+        (1, value),
+        (-2, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=LIGHT["muted"],
+        fontsize=FONT_PX - 1,
+    )

@@ -1,0 +1,110 @@
+"""The numbers behind a figure: as CSV, whole, and as a table on the page, cut where it would be too long."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vitdsl.reports.labels import interval, number, unit
+from vitdsl.reports.parts import Part
+
+MOST_ROWS = 300
+CUT_TO = 100
+ENDS = ("estimate", "low", "high", "units")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: what is shown, and what sorting compares (None sorts as text)."""
+
+    text: str
+    number: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; `total` counts the rows of the CSV."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether rows are left to the CSV."""
+        return len(self.rows) < self.total
+
+
+def records(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
+    """One record for each number: coordinates first, then estimate and interval."""
+    for part in parts:
+        arrays = [np.asarray(a.values, np.float64) for a in (part.array, *part.bounds)]
+        dims = [str(d) for d in part.array.dims]
+        labels = {d: part.conditions if d == "condition" else part.names(d) for d in dims}
+        extra = {
+            name: (str(c.dims[0]), [v.item() if hasattr(v, "item") else v for v in c.values])
+            for name, c in ((str(n), c) for n, c in part.dataset.coords.items())
+            if name not in dims and c.ndim == 1 and str(c.dims[0]) in dims and not name.startswith("role")
+        }
+        for index in np.ndindex(arrays[0].shape):
+            here = dict(zip(dims, index, strict=True))
+            yield {
+                "metric": part.metric,
+                "group": part.path.partition("/")[2] or part.path,
+                "value": part.value,
+                **{d: labels[d][i] for d, i in here.items()},
+                **{name: values[here[d]] for name, (d, values) in extra.items()},
+                "estimate": float(arrays[0][index]),
+                "low": float(arrays[1][index]),
+                "high": float(arrays[2][index]),
+                "units": part.units,
+            }
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every column that a record has, coordinates before numbers."""
+    seen = dict.fromkeys(key for row in rows for key in row)
+    return [c for c in seen if c not in ENDS] + [c for c in ENDS if c in seen]
+
+
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """All records; full precision, NaN as an empty field."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns_of(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()})
+    return buffer.getvalue()
+
+
+def to_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The records for reading; columns that never change are left to the CSV."""
+    varying = [
+        c
+        for c in columns_of(rows)
+        if c not in ENDS and (c in ("group", "condition") or len({str(row.get(c, "")) for row in rows}) > 1)
+    ]
+    units = sorted({unit(str(row["units"])) for row in rows} - {""})
+    heading = f"estimate ({', '.join(units)})" if units else "estimate"
+    shown = rows if len(rows) <= MOST_ROWS else rows[:CUT_TO]
+    body = []
+    for row in shown:
+        cells = [_cell(row.get(c, "")) for c in varying]
+        span = interval(row["low"], row["high"]) or "\N{EN DASH}"
+        low = None if np.isnan(row["low"]) else row["low"]
+        body.append((*cells, _cell(row["estimate"]), Cell(span, low)))
+    numeric = [all(r[i].number is not None or not r[i].text for r in body) for i in range(len(varying))]
+    names = [c.replace("_", " ") for c in varying]
+    return Table((*names, heading, "95 % interval"), (*numeric, True, True), tuple(body), len(rows))
+
+
+def _cell(value: Any) -> Cell:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, float) and np.isnan(value):
+            return Cell("\N{EN DASH}", None)
+        return Cell(number(value), float(value))
+    return Cell(str(value))
