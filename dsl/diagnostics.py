@@ -5,18 +5,29 @@ means (`codes`).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a file; lines and columns count characters from 1, the end is exclusive."""
+    """A stretch of a file; lines and columns count characters from 1, the end is exclusive.
+
+    `source_line` is the text of the line where it starts, so that a diagnostic can be shown anywhere, also when
+    the file has changed since or never was a file.
+    """
 
     file: str
     line: int
     column: int
     end_line: int
     end_column: int
+    source_line: str = field(default="", repr=False, compare=False)
+
+    def within(self, start: int, end: int) -> "Span":
+        """The part of a one-line span between two offsets from its start; the whole where it has no such part."""
+        if self.end_line != self.line or self.column + end > self.end_column:
+            return self
+        return replace(self, column=self.column + start, end_column=self.column + max(end, start + 1))
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,12 @@ class Diagnostic:
     secondary: tuple[tuple[Span, str], ...] = ()
 
 
+def _concise(diagnostic: Diagnostic) -> str:
+    place = diagnostic.span
+    where = f"{place.file}:{place.line}:{place.column}: " if place else ""
+    return f"{where}{diagnostic.code} {diagnostic.message}"
+
+
 class VitdslError(Exception):
     """Base of every error that a user can cause; its text is the concise form of its diagnostics."""
 
@@ -44,7 +61,7 @@ class VitdslError(Exception):
     def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]) -> None:
         found = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
         self.diagnostics = found
-        super().__init__("\n".join(f"{d.code}: {d.message}" for d in found))
+        super().__init__("\n".join(_concise(d) for d in found))
 
 
 class StudyError(VitdslError):

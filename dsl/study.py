@@ -46,6 +46,20 @@ Role = Literal["output", "stream", "branch", "skip", "attention", "heads", "inpu
 Axes = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 
+def _form(value: Any) -> str:
+    """Which branch of a union a value is meant for, by its shape: `map`, `list` or `one`."""
+    if isinstance(value, (dict, BaseModel)):
+        return "map"
+    return "list" if isinstance(value, (list, tuple)) else "one"
+
+
+Tokens = Annotated[
+    Annotated[Literal["all", "cls", "spatial", "mean"], Tag("one")]
+    | Annotated[list[int], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if _form(value) == "list" else "one"),
+]
+
+
 class Entry(BaseModel):
     """A mapping in a study: unknown keys are errors, types are not coerced, values do not change."""
 
@@ -79,6 +93,7 @@ class Data(KindEntry):
     preprocess: str = Field(
         OWN, description="`own`: each model's preprocessing; the name of a model: that model's, for all."
     )
+    vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
 
 class WeightsFile(Entry):
@@ -95,16 +110,16 @@ class WeightsHub(Entry):
 
 def _weights_form(value: Any) -> str:
     if isinstance(value, (WeightsFile, WeightsHub)):
-        return "file" if isinstance(value, WeightsFile) else "hub"
+        return "weights.file" if isinstance(value, WeightsFile) else "weights.hub"
     if isinstance(value, dict):
-        return "hub" if "hub" in value else "file"
-    return "name"
+        return "weights.hub" if "hub" in value and "file" not in value else "weights.file"
+    return "weights.name"
 
 
 Weights = Annotated[
-    Annotated[Literal["pretrained", "random"], Tag("name")]
-    | Annotated[WeightsFile, Tag("file")]
-    | Annotated[WeightsHub, Tag("hub")],
+    Annotated[Literal["pretrained", "random"], Tag("weights.name")]
+    | Annotated[WeightsFile, Tag("weights.file")]
+    | Annotated[WeightsHub, Tag("weights.hub")],
     Discriminator(_weights_form),
 ]
 
@@ -172,7 +187,7 @@ class Layer(Entry):
     of: str = Field(description="The model.")
     at: OneOrMany = Field(description="Selectors over its sites.")
     role: Role = Field("output", description="Which tensor of the site to read.")
-    tokens: Literal["all", "cls", "spatial", "mean"] | list[int] = Field(
+    tokens: Tokens = Field(
         "all", description="Which tokens: all, the class token, the spatial ones, their mean, or indices."
     )
 
@@ -212,6 +227,13 @@ class Range(Entry):
     to: float | None = Field(None, description="Upper end; null is open.")
 
 
+Coordinate = Annotated[
+    Annotated[str | bool | int | float, Tag("one")]
+    | Annotated[list[str | int | float], Field(min_length=1), Tag("list")]
+    | Annotated[Range, Tag("map")],
+    Discriminator(_form),
+]
+
 Take = Literal[
     "mean", "median", "min", "max", "sum", "spread", "first", "last", "slope", "spearman", "argmin", "argmax"
 ]
@@ -222,13 +244,19 @@ class Quantity(Entry):
 
     metric: str = Field(description="The metric's name in this study.")
     value: str = Field(description="Which of its values; see `vitdsl explain KIND`.")
-    where: dict[str, str | bool | int | float | list[str | int | float] | Range] = Field(
+    where: dict[str, Coordinate] = Field(
         default_factory=dict, description="Coordinates to keep: a value, a list, or {from:, to:}."
     )
     take: Take = Field("mean", description="How what is left becomes one number.")
     along: str | None = Field(
         None, description="The coordinate of slope, spearman, argmin and argmax; null takes `depth`."
     )
+
+
+Reference = Annotated[
+    Annotated[float, Tag("one")] | Annotated[Quantity, Tag("map")],
+    Discriminator(lambda value: "map" if _form(value) == "map" else "one"),
+]
 
 
 class Claim(Entry):
@@ -239,7 +267,7 @@ class Claim(Entry):
     is_: Literal["greater", "less", "close", "increasing", "decreasing"] = Field(
         alias="is", description="How left stands to right; increasing and decreasing take no right."
     )
-    right: float | Quantity | None = Field(None, description="A quantity or a number.")
+    right: Reference | None = Field(None, description="A quantity or a number.")
     by: float = Field(0.0, ge=0, description="The margin: by how much at least, or how close.")
 
 
@@ -251,6 +279,9 @@ class Study(Entry):
     title: str | None = Field(None, description="Heading of the report; null takes the name.")
     question: str | None = Field(None, description="What the study asks.")
     seed: int = Field(0, ge=0, description="The one seed that others default to.")
+    folder: str | None = Field(
+        None, description="Where relative paths start, from the study's own folder; null is that folder."
+    )
     max_conditions: int = Field(512, ge=1, description="More conditions than this are refused.")
     data: dict[Slug, Data] = Field(min_length=1, description="Streams of images.")
     models: dict[Slug, Model] = Field(min_length=1, description="Models.")
@@ -258,3 +289,26 @@ class Study(Entry):
     ablations: dict[Slug, Ablation] = Field(default_factory=dict, description="Declared changes.")
     metrics: dict[Slug, Metric] = Field(min_length=1, description="What to measure.")
     claims: dict[Slug, Claim] = Field(default_factory=dict, description="What is claimed.")
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of what the study computes; titles, order and formatting do not change it."""
+        from vitdsl.dsl.hashing import study_hash
+
+        return study_hash(self)
+
+    def to_yaml(self) -> str:
+        """The study as a study file."""
+        from vitdsl.dsl.emit import to_yaml
+
+        return to_yaml(self)
+
+    def check(self) -> None:
+        """Check the names across the study, as `load` does for a file.
+
+        Raises:
+            StudyError: With everything that is wrong.
+        """
+        from vitdsl.dsl.load import Loaded
+
+        Loaded.of(self)

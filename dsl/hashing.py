@@ -1,0 +1,38 @@
+"""What makes two studies the same: a hash over their scientific content.
+
+Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's name,
+where its files lie. Order of mappings, comments and formatting never count.
+"""
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitdsl.dsl.study import Study
+
+_WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "max_conditions"}
+
+
+def canonical(value: Any) -> str:
+    """A value as JSON with sorted keys and no spaces: equal values, equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def study_hash(study: "Study") -> str:
+    """The sha256 of what a study computes, in hexadecimal; 64 characters."""
+    return sha256(canonical(scientific(study)).encode()).hexdigest()
+
+
+def scientific(study: "Study") -> dict[str, Any]:
+    """The fields of a study that change what it computes or claims, with every default in place."""
+    if any(model.train and model.train.recipe for model in study.models.values()):
+        from vitdsl.dsl.load import Loaded
+
+        study = Loaded.of(study).study
+    found: dict[str, Any] = study.model_dump(by_alias=True, exclude=_WORDS_OF_A_STUDY)
+    for metric in found["metrics"].values():
+        metric.pop("title")
+    for claim in found["claims"].values():
+        claim.pop("say")
+    return found

@@ -1,0 +1,118 @@
+"""Training recipes: small files of their own that a study's `train` names and may override.
+
+Owns what a recipe file is, where a shipped one lies, and writing a recipe out into the study that names it.
+Afterwards the study holds the recipe's fields themselves and no `recipe:` key.
+"""
+
+from collections.abc import MutableMapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field as Described
+
+from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
+from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge, replaced
+from vitdsl.dsl.reader import read, read_text
+from vitdsl.dsl.shape import removable, whole
+from vitdsl.dsl.study import Entry, Slug, Train
+from vitdsl.dsl.text import did_you_mean, shown, ticked
+
+
+class Recipe(Entry):
+    """A training recipe: one YAML file."""
+
+    vitdsl: Literal[1] = Described(description="Version of the language.")
+    recipe: Slug = Described(description="The recipe's name; that of its file.")
+    title: str | None = Described(None, description="What it is for.")
+    train: Train = Described(description="How to train; a study's own fields override these.")
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the program, by name."""
+    folder = Path(str(files("vitdsl.specs"))) / "zoo"
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        if "\nrecipe:" in "\n" + path.read_text(encoding="utf-8"):
+            found[path.stem] = path
+    return found
+
+
+def expanded(
+    root: Node, folder: Path | None, texts: MutableMapping[str, str], labels: MutableMapping[str, str]
+) -> Node:
+    """The document with every named recipe written out under the fields given beside it.
+
+    Args:
+        root: The document.
+        folder: Where a `./recipe.yaml` starts; None where there is no such place.
+        texts: Takes the texts of the recipe files.
+        labels: Takes what to call them.
+
+    Raises:
+        StudyError: A recipe does not exist or is not one.
+    """
+    models = at(root, ("models",))
+    problems: list[Diagnostic] = []
+    for model in models.fields if isinstance(models, Fields) else ():
+        path = ("models", model, "train")
+        train, name = at(root, path), at(root, (*path, "recipe"))
+        if not isinstance(train, Fields) or not isinstance(name, Scalar) or not isinstance(name.value, str):
+            continue
+        try:
+            base = _train_of(name.value, name.span, folder, texts, labels)
+        except StudyError as error:
+            problems += error.diagnostics
+            continue
+        own = replaced(train, ("recipe",), None)
+        root = replaced(root, path, merge(base, own, removable, whole, path))
+    if problems:
+        raise StudyError(problems)
+    return root
+
+
+def _train_of(
+    name: str,
+    place: Span,
+    folder: Path | None,
+    texts: MutableMapping[str, str],
+    labels: MutableMapping[str, str],
+) -> Fields:
+    """The `train` mapping of a recipe file."""
+    path = _find(name, place, folder)
+    text = read_text(path, str(path))
+    texts[str(path)] = text
+    labels[str(path)] = f"recipe {path.stem}"
+    root = read(text, str(path))
+    found = at(root, ("train",)) if root else None
+    if not isinstance(root, Fields) or "recipe" not in root.fields or not isinstance(found, Fields):
+        hint = "a recipe file has `vitdsl: 1`, `recipe: its_name` and `train:`"
+        message = f"`{shown(name)}` is not a recipe"
+        raise StudyError(Diagnostic("VD017", message, place, "named here", (hint,)))
+    inner = found.fields.get("recipe")
+    if inner is not None:
+        message = f"recipe `{shown(name)}` names a recipe itself"
+        raise StudyError(Diagnostic("VD017", message, _key(inner), "recipes do not nest", ("remove it",)))
+    return found
+
+
+def _find(name: str, place: Span, folder: Path | None) -> Path:
+    if not name.startswith(("./", "../")):
+        known = shipped()
+        if name in known:
+            return known[name]
+        hint = did_you_mean(name, list(known)) or (f"shipped: {ticked(known)}" if known else "")
+        own = "a file of your own starts with `./`"
+        message = f"there is no recipe `{shown(name)}`"
+        raise StudyError(Diagnostic("VD017", message, place, "no such recipe", tuple(filter(None, (hint, own)))))
+    path = (folder or Path()) / name
+    if not path.is_file():
+        message = f"there is no recipe file `{shown(name)}`"
+        raise StudyError(
+            Diagnostic("VD017", message, place, "no such file", ("the path starts at the study's folder",))
+        )
+    return path
+
+
+def _key(field: Field) -> Span:
+    return field.key

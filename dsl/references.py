@@ -1,0 +1,256 @@
+"""Names across a study: what refers to what, and whether it may.
+
+Owns every check that needs two entries of a study and no model: references, claims' forms, selectors' syntax,
+sweeps' paths. Does not own what needs the runtime: kinds, architectures, sites (bound later).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.selectors import SelectorError, check, parse
+from vitdsl.dsl.source import SourceMap, dotted
+from vitdsl.dsl.study import BASELINE, OWN, Claim, Data, Metric, Model, Quantity, Range, Study
+from vitdsl.dsl.sweeps import sweep_problems
+from vitdsl.dsl.text import did_you_mean, shown, ticked
+
+_ALONG = {"slope", "spearman", "argmin", "argmax", "first", "last"}
+Where = tuple[str | int, ...]
+
+
+def reference_problems(study: Study, source: SourceMap) -> list[Diagnostic]:
+    """Everything that is wrong between the entries of a study."""
+    return list(_Checker(study, source).problems())
+
+
+class _Checker:
+    def __init__(self, study: Study, source: SourceMap) -> None:
+        self._study = study
+        self._source = source
+
+    def problems(self) -> Iterator[Diagnostic]:
+        study = self._study
+        for name, data in study.data.items():
+            yield from self._data(data, ("data", name))
+        for name, model in study.models.items():
+            yield from self._model(name, model)
+        for name, layer in study.layers.items():
+            yield from self._known(layer.of, "models", ("layers", name, "of"))
+            yield from self._selectors(layer.at, ("layers", name, "at"))
+        for name, ablation in study.ablations.items():
+            if name == BASELINE:
+                yield self._source.problem(
+                    "VD202",
+                    ("ablations", name),
+                    "`baseline` is the intact model and cannot name an ablation",
+                    label="a reserved name",
+                    help=["choose another name"],
+                    key=True,
+                )
+            yield from self._known(ablation.of, "models", ("ablations", name, "of"))
+            yield from self._selectors(ablation.at, ("ablations", name, "at"))
+            yield from sweep_problems("ablations", name, ablation, self._source)
+        for name, metric in study.metrics.items():
+            yield from self._metric(name, metric)
+        for name, claim in study.claims.items():
+            yield from self._claim(claim, ("claims", name))
+
+    def _data(self, data: Data, path: Where) -> Iterator[Diagnostic]:
+        if data.preprocess != OWN:
+            yield from self._known(data.preprocess, "models", (*path, "preprocess"), extra=(OWN,))
+        if len(path) == 2:
+            yield from sweep_problems("data", str(path[1]), data, self._source)
+        elif data.vary:
+            yield self._source.problem(
+                "VD207",
+                (*path, "vary"),
+                "training data cannot vary by itself",
+                label="not here",
+                help=["vary it from the model: `vary: {train.data.images: [256, 512]}`"],
+                key=True,
+            )
+
+    def _model(self, name: str, model: Model) -> Iterator[Diagnostic]:
+        path = ("models", name)
+        if model.weights is None and model.train is None:
+            yield self._source.problem(
+                "VD111",
+                path,
+                f"model `{name}` has neither `weights` nor `train`",
+                label="no weights",
+                help=["add `weights: pretrained`, `weights: random` or `train:`"],
+                key=True,
+            )
+        train = model.train
+        if train is not None:
+            yield from self._training(name, train.data, train.without, (*path, "train"))
+        yield from sweep_problems("models", name, model, self._source)
+
+    def _training(
+        self, name: str, data: Data | None, without: Sequence[str] | None, path: Where
+    ) -> Iterator[Diagnostic]:
+        if data is None:
+            yield self._source.problem(
+                "VD101",
+                path,
+                f"`{dotted(path)}` lacks `data`",
+                label="`data` is required here",
+                help=["add `data:` with the training images, or `recipe:` with a recipe that has them"],
+                key=True,
+            )
+        else:
+            yield from self._data(data, (*path, "data"))
+        for index, ablation in enumerate(without or ()):
+            place = self._item((*path, "without"), index)
+            yield from self._known(ablation, "ablations", place)
+            other = self._study.ablations.get(ablation)
+            if other is not None and other.of != name:
+                yield self._foreign(ablation, other.of, f"model `{name}` is trained without it", place)
+
+    def _metric(self, name: str, metric: Metric) -> Iterator[Diagnostic]:
+        path: Where = ("metrics", name)
+        for index, model in enumerate(metric.of or ()):
+            yield from self._known(model, "models", self._item((*path, "of"), index))
+        for field, layer in (("x", metric.x), ("y", metric.y)):
+            if layer is not None:
+                yield from self._known(layer, "layers", (*path, field))
+        yield from self._selectors(metric.at, (*path, "at"))
+        yield from self._inputs(name, metric, path)
+        yield from self._under(metric, path)
+        if metric.data is not None:
+            yield from self._known(metric.data, "data", (*path, "data"))
+        elif len(self._study.data) > 1:
+            yield self._source.problem(
+                "VD203",
+                path,
+                f"`{dotted(path)}` does not say which data it takes",
+                label="`data` is required where there are several",
+                help=[f"add `data:` with one of {ticked(self._study.data)}"],
+                key=True,
+            )
+
+    def _inputs(self, name: str, metric: Metric, path: Where) -> Iterator[Diagnostic]:
+        if metric.of is None and metric.x is None:
+            if metric.y is not None:
+                message, hint = f"metric `{name}` has `y` but no `x`", "name the first set of layers as `x`"
+            else:
+                message = f"metric `{name}` looks at nothing"
+                hint = "add `of:` with models, or `x:` with layers"
+            yield self._source.problem("VD222", path, message, label="no input", help=[hint], key=True)
+
+    def _under(self, metric: Metric, path: Where) -> Iterator[Diagnostic]:
+        looked_at = self._models_of(metric)
+        for index, ablation in enumerate(metric.under or ()):
+            place = self._item((*path, "under"), index)
+            if ablation == BASELINE:
+                continue
+            yield from self._known(ablation, "ablations", place, extra=(BASELINE,))
+            other = self._study.ablations.get(ablation)
+            if other is not None and looked_at is not None and other.of not in looked_at:
+                yield self._foreign(ablation, other.of, f"`{dotted(path)}` looks at {ticked(looked_at)}", place)
+
+    def _models_of(self, metric: Metric) -> list[str] | None:
+        """The models that a metric looks at; None where one of its names does not exist."""
+        found = list(metric.of or ())
+        for name in (metric.x, metric.y):
+            if name is not None:
+                if name not in self._study.layers:
+                    return None
+                found.append(self._study.layers[name].of)
+        unknown = any(name not in self._study.models for name in found)
+        return None if unknown else list(dict.fromkeys(found))
+
+    def _claim(self, claim: Claim, path: Where) -> Iterator[Diagnostic]:
+        trend = claim.is_ in ("increasing", "decreasing")
+        if trend and claim.right is not None:
+            message = f"`is: {claim.is_}` takes no `right`"
+            yield self._malformed((*path, "right"), message, "nothing to compare with", "remove `right`")
+        if not trend and claim.right is None:
+            message = f"`is: {claim.is_}` needs a `right` to compare with"
+            yield self._malformed(path, message, "no `right`", "add `right:` with a quantity or a number")
+        if claim.is_ == "close" and claim.by == 0:
+            message = "`is: close` needs `by`, how close"
+            yield self._malformed(path, message, "no `by`", "add `by:` with the largest difference that is close")
+        sides: list[tuple[str, Quantity]] = [("left", claim.left)]
+        if isinstance(claim.right, Quantity):
+            sides.append(("right", claim.right))
+        for side, quantity in sides:
+            yield from self._quantity(quantity, (*path, side), trend)
+
+    def _quantity(self, quantity: Quantity, path: Where, trend: bool) -> Iterator[Diagnostic]:
+        yield from self._known(quantity.metric, "metrics", (*path, "metric"))
+        if quantity.along is not None and quantity.take not in _ALONG and not trend:
+            message = f"`take: {quantity.take}` does not go along a coordinate"
+            hint = f"remove `along`, or take one of {ticked(sorted(_ALONG))}"
+            yield self._malformed((*path, "along"), message, "not used", hint)
+        for coordinate, kept in quantity.where.items():
+            place = (*path, "where", coordinate)
+            if isinstance(kept, Range) and kept.from_ is None and kept.to is None:
+                yield self._malformed(place, "a range with no end keeps everything", "no end", "add `from:` or `to:`")
+            elif isinstance(kept, Range) and kept.from_ is not None and kept.to is not None and kept.from_ > kept.to:
+                message = f"the range from {kept.from_:g} to {kept.to:g} is empty"
+                yield self._malformed(place, message, "empty", "swap the two ends")
+
+    def _malformed(self, path: Where, message: str, label: str, hint: str) -> Diagnostic:
+        return self._source.problem("VD204", path, message, label=label, help=[hint], key=True)
+
+    def _foreign(self, ablation: str, model: str, reason: str, path: Where) -> Diagnostic:
+        return self._source.problem(
+            "VD205",
+            path,
+            f"ablation `{ablation}` is of model `{model}`, but {reason}",
+            label="never happens here",
+            help=["name an ablation of the same model"],
+            secondary_paths=[(("ablations", ablation, "of"), f"`{ablation}` is of `{model}`")],
+        )
+
+    def _known(
+        self, name: str, section: str, path: Where, extra: tuple[str, ...] = ()
+    ) -> Iterator[Diagnostic]:
+        known = [*getattr(self._study, section), *extra]
+        if name in known:
+            return
+        hint = did_you_mean(name, known)
+        elsewhere = [other for other in ("layers", "models", "ablations", "metrics", "data") if other != section]
+        homes = [other for other in elsewhere if name in getattr(self._study, other)]
+        note = f"`{shown(name)}` is one of the `{homes[0]}`" if homes else ""
+        listed = f"there are {ticked(known[:12])}" if known else f"this study has no `{section}`"
+        yield self._source.problem(
+            "VD201",
+            path,
+            f"`{dotted(path)}` names `{shown(name)}`, which is not one of the `{section}`",
+            label="no such name",
+            help=[hint or listed],
+            notes=[note],
+            secondary_paths=[((homes[0], name), "defined here")] if homes else (),
+        )
+
+    def _selectors(self, selectors: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
+        if selectors is None:
+            return
+        broken = False
+        for index, text in enumerate(selectors):
+            try:
+                parse(text)
+            except SelectorError as error:
+                broken = True
+                yield self._bad_selector(text, error, self._item(path, index))
+        if not broken:
+            try:
+                check(selectors)
+            except SelectorError as error:
+                yield self._bad_selector(selectors[0], error, self._item(path, 0))
+
+    def _bad_selector(self, text: str, error: SelectorError, path: Where) -> Diagnostic:
+        return self._source.problem(
+            "VD211",
+            path,
+            f"selector `{shown(text)}`: {error}",
+            label="here",
+            help=[error.hint],
+            within=(error.start, error.end),
+        )
+
+    def _item(self, path: Where, index: int) -> Where:
+        """The place of one of a list, which may have been written as a single value."""
+        inner = (*path, index)
+        return inner if self._source.exists(inner) else path

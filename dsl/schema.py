@@ -1,0 +1,239 @@
+"""From a document to a typed study: pydantic's complaints in the words of the language.
+
+Owns the messages of the schema phase (VD1xx). Does not own the models (`study`), nor names that refer to one
+another (`references`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.expected import found_words, hints, wanted_words
+from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of
+from vitdsl.dsl.source import SourceMap, dotted
+from vitdsl.dsl.text import close_names, did_you_mean, shown, ticked
+
+M = TypeVar("M", bound=BaseModel)
+Where = tuple[str | int, ...]
+
+_SLUG = "a name is lower case letters, digits and underscores, a letter first, at most 64"
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def validated(model: type[M], data: Any, source: SourceMap, at: Where = ()) -> M | list[Diagnostic]:
+    """The typed form of plain data, or everything that is wrong with it.
+
+    Args:
+        model: The entry type.
+        data: Plain dicts, lists and scalars.
+        source: Where they were written.
+        at: Where `data` stands in the document.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        return translated(error, model, data, source, at)
+
+
+def translated(
+    error: ValidationError, model: type[BaseModel], data: Any, source: SourceMap, at: Where = ()
+) -> list[Diagnostic]:
+    """A validation error as diagnostics, one for each mistake."""
+    return _Translator(model, data, source, at).all(error.errors(include_url=False))
+
+
+class _Translator:
+    def __init__(self, model: type[BaseModel], data: Any, source: SourceMap, at: Where) -> None:
+        self._model = model
+        self._data = data
+        self._source = source
+        self._at = at
+
+    def all(self, errors: Sequence[ErrorDetails]) -> list[Diagnostic]:
+        """Group the errors by place, so that a union speaks once."""
+        places: dict[tuple[Where, bool], list[ErrorDetails]] = {}
+        for error in errors:
+            path, is_key = self._place(error)
+            places.setdefault((path, is_key), []).append(error)
+        unknown = [path for (path, _), group in places.items() if group[0]["type"] == "extra_forbidden"]
+        found = []
+        for (path, is_key), group in places.items():
+            if group[0]["type"] == "missing" and self._misspelt(path, unknown):
+                continue
+            found.append(self._one(path, is_key, group))
+        return found
+
+    def _place(self, error: ErrorDetails) -> tuple[Where, bool]:
+        """The path in the data that an error is about, without the tags of unions, and whether it is a key."""
+        path: list[str | int] = []
+        here = self._data
+        loc = list(error["loc"])
+        is_key = bool(loc) and loc[-1] == "[key]"
+        last = None if error["type"] != "missing" or not loc else loc.pop()
+        for part in loc:
+            inner = _inner(here, part)
+            if inner is not _NOTHING:
+                path.append(part)
+                here = inner
+        if last is not None:
+            path.append(last)
+        return tuple(path), is_key
+
+    def _one(self, path: Where, is_key: bool, group: Sequence[ErrorDetails]) -> Diagnostic:
+        error = group[0]
+        kind, context = error["type"], error.get("ctx", {})
+        if is_key:
+            return self._bad_name(path, str(path[-1]), key=True)
+        if kind == "missing":
+            return self._missing(path)
+        if kind == "extra_forbidden":
+            return self._unknown(path)
+        if kind == "literal_error":
+            return self._choice(path, str(context["expected"]), error["input"])
+        if kind in _BOUNDS:
+            words, bound = _BOUNDS[kind]
+            limit = f"{words} {context[bound]}"
+            found = self._written(path, error["input"])
+            return self._problem("VD105", path, f"{self._name(path)} must be {limit}, not {found}", limit)
+        if kind == "string_pattern_mismatch":
+            return self._bad_name(path, str(error["input"]), key=False)
+        if kind in ("too_short", "too_long"):
+            return self._length(path, kind, context)
+        return self._wrong_type(path, group)
+
+    def _missing(self, path: Where) -> Diagnostic:
+        parent, name = path[:-1], path[-1]
+        if isinstance(name, int):
+            return self._problem("VD107", parent, f"{self._name(parent)} has too few items", "too few items")
+        entry = entry_at(parent, self._model)
+        about = description(entry, name) if entry else ""
+        subject = self._name(parent) if parent else NOUNS.get(self._model, "the entry").capitalize()
+        return self._problem(
+            "VD101",
+            parent,
+            f"{subject} lacks `{name}`",
+            f"`{name}` is required here",
+            [f"add `{name}:` - {about}" if about else f"add `{name}:`"],
+            key=bool(parent),
+        )
+
+    def _unknown(self, path: Where) -> Diagnostic:
+        parent, name = path[:-1], str(path[-1])
+        entry = entry_at(parent, self._model) or self._model
+        if isinstance(_follow(self._data, parent), dict) and set(_follow(self._data, parent)) == {"file", "hub"}:
+            return self._problem("VD104", path, "weights take either `file` or `hub`, not both", "one of the two")
+        known = list(fields_of(entry))
+        if entry is fields_root():
+            known += ["extends"]
+        noun = NOUNS.get(entry, "this entry")
+        where = f" in {self._name(parent)}" if parent else ""
+        hint = did_you_mean(name, known) or _belongs(name, entry)
+        return self._problem(
+            "VD103",
+            path,
+            f"unknown key `{shown(name)}`{where}",
+            f"not a field of {noun}",
+            [hint or f"{noun} takes {ticked(known)}"],
+            key=True,
+        )
+
+    def _choice(self, path: Where, expected: str, value: object) -> Diagnostic:
+        allowed = re.findall(r"'([^']*)'", expected) or [expected]
+        forms = self._forms(path)
+        listed = ticked(allowed) + (f", or {forms}" if forms else "")
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        found = self._written(path, value)
+        message = f"{self._name(path)} cannot be {found}"
+        return self._problem("VD104", path, message, "not one of the values", [hint, f"it takes {listed}"])
+
+    def _forms(self, path: Where) -> str:
+        """The mapping forms that a place takes beside its words."""
+        name = path[-1] if path else ""
+        return {"weights": "`{file: path}` or `{hub: id}`", "tokens": "a list of indices"}.get(str(name), "")
+
+    def _bad_name(self, path: Where, name: str, *, key: bool) -> Diagnostic:
+        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_")[:64]
+        hint = f"write `{better}`" if better else ""
+        return self._problem("VD106", path, f"`{shown(name)}` cannot be a name", _SLUG, [hint], key=key)
+
+    def _length(self, path: Where, kind: str, context: Mapping[str, Any]) -> Diagnostic:
+        if kind == "too_long":
+            count = f"takes {context['max_length']} items, not {context['actual_length']}"
+            return self._problem("VD107", path, f"{self._name(path)} {count}", "too many items")
+        about = "a study needs at least one" if len(self._at + path) == 1 else "it needs at least one item"
+        return self._problem("VD107", path, f"{self._name(path)} is empty", about, key=False)
+
+    def _wrong_type(self, path: Where, group: Sequence[ErrorDetails]) -> Diagnostic:
+        value = group[0]["input"]
+        wanted = wanted_words([error["type"] for error in group], entry_at(path, self._model), self._forms(path))
+        found = found_words(value, self._source.text(self._at + path))
+        return self._problem(
+            "VD102",
+            path,
+            f"{self._name(path)} takes {wanted}, not {found}",
+            f"{wanted} goes here",
+            hints(value, self._source.text(self._at + path), {error["type"] for error in group}),
+        )
+
+    def _written(self, path: Where, value: object) -> str:
+        return found_words(value, self._source.text(self._at + path))
+
+    def _name(self, path: Where) -> str:
+        full = self._at + path
+        return f"`{shown(dotted(full))}`" if full else NOUNS.get(self._model, "the document").capitalize()
+
+    def _misspelt(self, path: Where, unknown: Sequence[Where]) -> bool:
+        """Whether a missing key is explained by an unknown one beside it, which says so better."""
+        beside = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
+        return any(close_names(name, [str(path[-1])]) for name in beside)
+
+    def _problem(
+        self,
+        code: str,
+        path: Where,
+        message: str,
+        label: str = "",
+        help_: Sequence[str] = (),
+        *,
+        key: bool = False,
+    ) -> Diagnostic:
+        return self._source.problem(code, self._at + path, message, label=label, help=help_, key=key)
+
+
+_NOTHING = object()
+
+
+def _inner(value: Any, part: str | int) -> Any:
+    if isinstance(value, BaseModel) and isinstance(part, str) and part in type(value).model_fields:
+        return getattr(value, part)
+    if isinstance(value, Mapping) and part in value:
+        return value[part]
+    if isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return _NOTHING
+
+
+def _follow(value: Any, path: Where) -> Any:
+    for part in path:
+        value = _inner(value, part)
+    return value
+
+
+def _belongs(name: str, here: type[BaseModel]) -> str:
+    """Where else a key would be right."""
+    homes = [home for entry, home in HOMES.items() if entry is not here and name in fields_of(entry)]
+    return f"`{name}` belongs under {' or '.join(homes)}" if homes else ""
+
+
+def fields_root() -> type[BaseModel]:
+    """The type of a whole study file."""
+    return next(iter(NOUNS))

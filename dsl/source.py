@@ -1,0 +1,130 @@
+"""Where the values of a study come from: places in files, origins in words, diagnostics that point there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from vitdsl.dsl.diagnostics import Diagnostic, Span
+from vitdsl.dsl.nodes import Fields, Node, Path, Scalar, at
+
+
+@dataclass(frozen=True)
+class SourceMap:
+    """The merged document of a study, each value with its place; empty for a study built in Python.
+
+    Attributes:
+        root: The merged tree; None for a study that was never text.
+        texts: The text of each file that took part, by the name that spans use.
+        labels: What to call each of these files in an origin.
+    """
+
+    root: Node | None = None
+    texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def span(self, path: Sequence[str | int], *, key: bool = False) -> Span | None:
+        """The place of a value, or of its key; of the nearest ancestor that was written where it was not.
+
+        Args:
+            path: Keys and list positions from the top.
+            key: Point at the key instead of the value.
+        """
+        if self.root is None:
+            return None
+        node, place = self.root, _start(self.root)
+        for index, part in enumerate(path):
+            found = node.fields.get(part) if isinstance(node, Fields) and isinstance(part, str) else None
+            inner = at(node, (part,))
+            if inner is None:
+                return place
+            last = index == len(path) - 1
+            wants_key = found is not None and (key or not last or isinstance(inner, Fields))
+            node, place = inner, found.key if found is not None and wants_key else inner.span
+        return place
+
+    def exists(self, path: Sequence[str | int]) -> bool:
+        """Whether the value was written somewhere and is not a default."""
+        return self.root is not None and at(self.root, tuple(path)) is not None
+
+    def text(self, path: Sequence[str | int]) -> Scalar | None:
+        """The scalar at a path as it was written, if there is one."""
+        node = at(self.root, tuple(path)) if self.root is not None else None
+        return node if isinstance(node, Scalar) else None
+
+    def origin(self, path: Sequence[str | int]) -> str:
+        """Where a value comes from, in words: `default`, `base.yaml:4`, `--set`, `recipe digits_vit:3`."""
+        node = at(self.root, tuple(path)) if self.root is not None else None
+        if node is None:
+            return "default"
+        place = self.span(path, key=isinstance(node, Fields)) or node.span
+        label = self.labels.get(place.file, place.file)
+        return label if label == "--set" else f"{label}:{place.line}"
+
+    def problem(
+        self,
+        code: str,
+        path: Sequence[str | int],
+        message: str,
+        *,
+        label: str = "",
+        help: Iterable[str] = (),
+        notes: Iterable[str] = (),
+        key: bool = False,
+        secondary_paths: Iterable[tuple[Sequence[str | int], str]] = (),
+        within: tuple[int, int] | None = None,
+    ) -> Diagnostic:
+        """A diagnostic about the value at a path.
+
+        Args:
+            code: The code, such as `VD210`.
+            path: Keys and list positions from the top of the study.
+            message: What is wrong; it must stand alone.
+            label: A few words under the caret.
+            help: What to do; empty lines are dropped.
+            notes: What else to know; empty lines are dropped.
+            key: Point at the key instead of the value.
+            secondary_paths: Other places to show, each with a few words; their keys are pointed at.
+            within: Offsets into the value's text, to point at a part of it.
+        """
+        span = self.span(path, key=key)
+        scalar = self.text(path)
+        if span is not None and within is not None and scalar is not None and not key:
+            span = _within(span, scalar, within)
+        secondary = []
+        for other, words in secondary_paths:
+            place = self.span(other, key=True)
+            if place is not None and self.exists(other):
+                secondary.append((place, words))
+        found = [line for line in notes if line]
+        if span is None and path:
+            found.append(f"at `{dotted(path)}`")
+        return Diagnostic(
+            code, message, span, label, tuple(line for line in help if line), tuple(found), tuple(secondary)
+        )
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A path in words: `metrics.cka.of[1]`."""
+    words = ""
+    for part in path:
+        if isinstance(part, int):
+            words += f"[{part}]"
+        else:
+            words += ("." if words else "") + (f'"{part}"' if "." in part else part)
+    return words
+
+
+def _start(root: Node) -> Span:
+    """Where a document starts: its first key."""
+    if isinstance(root, Fields) and root.fields:
+        return next(iter(root.fields.values())).key
+    return root.span
+
+
+def _within(span: Span, scalar: Scalar, part: tuple[int, int]) -> Span:
+    """A part of a scalar's text, where the text was written without escapes on one line."""
+    written = span.end_column - span.column
+    opening = (written - len(scalar.text)) // 2
+    if span.line != span.end_line or written - len(scalar.text) not in (0, 2):
+        return span
+    return span.within(part[0] + opening, part[1] + opening)

@@ -1,0 +1,63 @@
+"""What a YAML parser's complaint means, in words for the author of a study.
+
+Owns the translation of the parser's errors. Does not own the rules of our own dialect (`reader`).
+"""
+
+import re
+from collections.abc import Callable
+
+import yaml
+
+from vitdsl.dsl.diagnostics import Diagnostic, Span
+from vitdsl.dsl.text import shown
+
+_MEANINGS: tuple[tuple[str, str, str], ...] = (
+    (r"mapping values are not allowed", "a `:` where no key can stand", "quote a text that contains `: `, or indent the keys of one mapping alike"),
+    (r"expected ',' or '\]'", "this list is not closed", "close it with `]`, and put commas between its items"),
+    (r"expected ',' or '\}'", "this mapping is not closed", "close it with `}`, and put commas between its fields"),
+    (r"could not find expected ':'", "a key without `:`", "write `key: value`"),
+    (r"unexpected end of stream", "this quote is never closed", "close the quote"),
+    (r"unexpected document separator", "this quote is never closed", "close the quote"),
+    (r"unknown escape character", "an escape that YAML does not know", r"use single quotes, or `\\` for a backslash"),
+    (r"expected '-' indicator", "a key among the items of a list", "indent it, or start the item with `- `"),
+    (r"expected (<block end>|key)", "the mapping breaks off here", "indent the keys of one mapping alike, and quote special text"),
+    (r"expected (the )?node content", "a value is expected here", "write a value, or quote this text"),
+    (r"comment or line break|chomping or indentation", "text after `|` or `>`", "start the text on the next line"),
+)  # fmt: skip
+
+
+def explained(
+    error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int], Span]
+) -> Diagnostic:
+    """The parser's error as ours.
+
+    Args:
+        error: What the parser raised.
+        text: The document.
+        span: Turns two offsets into a place.
+    """
+    problem = error.problem or "not YAML"
+    mark = error.problem_mark or error.context_mark
+    offset = min(mark.index, len(text)) if mark else 0
+    character = text[offset : offset + 1]
+    if "cannot start any token" in problem:
+        if character == "\t":
+            return Diagnostic("VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",))
+        message = f"`{shown(character)}` cannot start a value"
+        return Diagnostic("VD004", message, span(offset, offset + 1), help=("quote the text",))
+    if "tab character" in problem:
+        return Diagnostic("VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",))
+    for pattern, message, hint in _MEANINGS:
+        if re.search(pattern, problem):
+            break
+    else:
+        message, hint = f"not YAML: {shown(problem)}", ""
+    secondary: tuple[tuple[Span, str], ...] = ()
+    opened = error.context_mark
+    if "not closed" in message or "never closed" in message:
+        start = opened.index if opened else offset
+        if start != offset:
+            secondary = ((span(offset, offset + 1), "read up to here"),)
+        offset = start
+    place = span(offset, min(offset + 1, len(text)))
+    return Diagnostic("VD004", message, place, help=(hint,) if hint else (), secondary=secondary)

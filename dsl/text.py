@@ -1,0 +1,47 @@
+"""User text made safe to show: cut, and with no character that a terminal would act on."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""What YAML does not allow in a document: control characters, lone surrogates, a byte order mark inside."""
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_LONGEST = 60
+
+
+def safe(text: str) -> str:
+    r"""The text with control characters, bidi overrides and lone surrogates written as `\x1b` or `\u202e`."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def shown(value: object) -> str:
+    """A value for a message: one line, at most 60 characters."""
+    text = safe(value if isinstance(value, str) else str(value))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def ticked(names: Iterable[object]) -> str:
+    """Names in backticks with commas between."""
+    return ", ".join(f"`{shown(name)}`" for name in names)
+
+
+def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float = 0.7) -> list[str]:
+    """The names that `word` may have meant, best first."""
+    if len(word) > 200:
+        return []
+    folded = {name.lower(): name for name in reversed(names)}
+    hits = difflib.get_close_matches(word.lower(), list(folded), n=count, cutoff=cutoff)
+    return [folded[hit] for hit in hits]
+
+
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """`did you mean ...?`, or nothing where no name is close."""
+    hits = close_names(word, names, count=1)
+    return f"did you mean `{shown(hits[0])}`?" if hits else ""
