@@ -88,7 +88,7 @@ class Stream:
         self.image_blocks = min(data.image_blocks, self.batches)
         self.classes = source.classes
         self.labelled = source.classes is not None and all(source.label(i) is not None for i in order)
-        self.workers = _workers(source, self.n) if workers is None else workers
+        self.workers = workers_for(source, self.n) if workers is None else workers
         self._records: dict[int, Record] = {}
 
     def block_of(self, batch: int) -> int:
@@ -333,7 +333,8 @@ def _pixels(config: Preprocessing) -> str:
     return f"{config.input_size[1]} x {config.input_size[2]} pixels"
 
 
-def _workers(source: Source, n: int) -> int:
+def workers_for(source: Source, n: int) -> int:
+    """How many processes should decode `n` images: none where it does not pay."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_WORKERS, cores - 1) if source.costly and n > WORTH_READING_AHEAD and cores > 2 else 0
 
