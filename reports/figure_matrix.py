@@ -52,15 +52,12 @@ def scale_of(parts: Sequence[Part]) -> Scale:
     return Scale(float(down), float(up if up > down else down + 1))
 
 
-def draw_matrix(
-    figure: Figure, wide: bool, part: Part, values: Array, scale: Scale, dims: tuple[str, str]
-) -> None:
-    """Sites against sites; the first layers at the bottom left. `values` is [dims[0], dims[1]]."""
+def draw_matrix(figure: Figure, wide: bool, part: Part, values: Array, scale: Scale) -> None:
+    """Sites against sites; the first layers at the bottom left. `values` is [site_x, site_y]."""
     axes = figure.subplots()
-    across, up = dims
     show(axes, values.T, scale, written=True)
-    name_sites(axes, part, across, "x")
-    name_sites(axes, part, up, "y")
+    name_sites(axes, part, "site_x", "x")
+    name_sites(axes, part, "site_y", "y")
     colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
 
 

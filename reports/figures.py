@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from vitdsl.reports import sentences
 from vitdsl.reports.canvas import Draw
@@ -117,11 +118,8 @@ def _matrix(id: str, parts: Sequence[Part]) -> Plot:
             values = np.asarray(array.values[i], np.float64)
             if not np.isfinite(values).any():
                 continue
-            dims = ("site_x", "site_y")
-            if "model_x" in part.dataset.attrs:
-                values, dims = values.T, ("site_y", "site_x")
             title = part.title + ("" if condition == BASELINE else f", {condition}")
-            draw: Draw = partial(draw_matrix, part=part, values=values, scale=scale, dims=dims)
+            draw: Draw = partial(draw_matrix, part=part, values=values, scale=scale)
             panels.append(Panel(title, draw, height=430))
     for part in parts:
         if "model_x" in part.dataset.attrs and part.array.sizes["site_x"] > 2:
@@ -152,7 +150,7 @@ def _paired(id: str, parts: Sequence[Part]) -> Plot:
     return _plot(id, parts, caption, sentences.paired(parts), panels, "both")
 
 
-def _draw_last(figure, wide, parts):  # type: ignore[no-untyped-def]
+def _draw_last(figure: Figure, wide: bool, parts: Sequence[Part]) -> None:
     axes = figure.subplots()
     lines = effect_lines(parts, column=-1)
     axes.set_ylim(*limits(lines))
@@ -180,17 +178,13 @@ def _tokens(id: str, parts: Sequence[Part]) -> Plot:
         log = logarithmic(every, shared)
         for part in parts:
             draw: Draw = partial(
-                _draw_tokens, part=part, lines=lines[part.path], shared=shared, title=part.model
+                draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
             )
             panels.append(Panel(part.model, draw, height=380))
     caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit; one scale for all."
     caption += " Logarithmic axis." if log else ""
     caption += _others(parts)
     return _plot(id, parts, caption, sentences.tokens(parts), panels, "lines")
-
-
-def _draw_tokens(figure, wide, part, lines, shared, title):  # type: ignore[no-untyped-def]
-    draw_by_depth(figure, False, part, lines, shared, title)
 
 
 def _heads(id: str, parts: Sequence[Part]) -> Plot:

@@ -1,0 +1,286 @@
+"""What the page says: gathers views of a run, draws the figures, fills the template, writes the files.
+
+The page is one file: styles, script, figures and data inside, nothing fetched (a content security policy says so).
+The same run gives the same bytes.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vitdsl.reports import claims, pages, sentences
+from vitdsl.reports.canvas import draw_svg, inline, style
+from vitdsl.reports.figure_effect import intact
+from vitdsl.reports.figures import Plot, plots
+from vitdsl.reports.labels import number, plural, slug
+from vitdsl.reports.parts import Section, sections
+from vitdsl.reports.tables import Table, records, to_csv, to_table
+from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
+from vitdsl.runtime.results import REPORT, Run, write_text
+
+FIGURES = "figures"
+LARGE = 10_000_000
+"""From so many bytes on, the report says at its end that it is large."""
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """A drawn panel: its title and one or two renderings (class name, markup)."""
+
+    title: str
+    drawings: tuple[tuple[str, Markup], ...]
+
+
+@dataclass(frozen=True)
+class PlotView:
+    """A figure of the page."""
+
+    id: str
+    title: str
+    caption: str
+    takeaway: str
+    cells: tuple[PanelView, ...]
+    panels: tuple[PanelView, ...]
+    table: Table
+    csv: str
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """A section: its main figure, and those of its other values."""
+
+    id: str
+    title: str
+    what: str
+    main: PlotView
+    more: tuple[PlotView, ...]
+    undefined: tuple[str, ...]
+
+
+def write_report(run: Run, out: Path | None = None) -> Path:
+    """Write the report of a run.
+
+    Args:
+        run: The run, as `open_run` gives it.
+        out: Where to write the page alone. By default it is `report.html` in the run folder, with each figure as
+            SVG and CSV in `figures/` beside it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        EnvironmentProblem: A file cannot be written (VD407).
+    """
+    files_: dict[str, str] = {}
+    page = render(run, files_)
+    if out is None:
+        for name, text in files_.items():
+            write_text(run.path / FIGURES / name, text)
+    target = run.path / REPORT if out is None else out
+    write_text(target, page)
+    return target
+
+
+def render(run: Run, beside: dict[str, str] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        run: The run.
+        beside: Receives the stand-alone figures and tables by file name.
+    """
+    beside = {} if beside is None else beside
+    gathered = sections(run)
+    with style():
+        views = _unique([_section(run, section, beside) for section in gathered])
+    script = _asset("report.js")
+    sheet = _asset("report.css")
+    theme = (
+        f":root{{color-scheme:light;--fonts:{FONTS};{css_variables(LIGHT)}}}"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light])"
+        f"{{color-scheme:dark;{css_variables(DARK)}}}}}"
+        f":root[data-theme=dark]{{color-scheme:dark;{css_variables(DARK)}}}"
+        f"@media print{{:root,:root:not([data-theme=light]),:root[data-theme=dark]"
+        f"{{color-scheme:light;{css_variables(LIGHT)}}}}}"
+    )
+    manifest = run.manifest
+    verdicts = claims.views(manifest.get("claims") or {})
+    page = _environment().get_template("report.html.j2").render(
+        policy=_policy(script),
+        sheet=Markup(theme + sheet),
+        script=Markup(script),
+        title=str(manifest.get("title") or manifest.get("study") or "Study"),
+        question=str(manifest.get("question") or ""),
+        manifest=manifest,
+        run_id=str(manifest.get("run_id") or ""),
+        headline=pages.headline(run),
+        findings=_findings(run, gathered, verdicts),
+        claims=verdicts,
+        strip_width=int(claims.WIDTH),
+        models=_models(run, gathered),
+        sections=views,
+        trust=_trust(run),
+        methods=pages.methods(run, (part for section in gathered for part in section.parts)),
+        ablations=[
+            (name, str(a.get("kind", "")), str(a.get("what") or ""), pages.page_blocks(str(a.get("page") or "")))
+            for name, a in (manifest.get("ablations") or {}).items()
+        ],
+        facts=pages.facts(run),
+        warnings=[str(w) for w in manifest.get("warnings") or []],
+        source=run.source,
+        resolved=run.resolved,
+        reproduce=pages.reproduce(run),
+        citation=pages.citation(run),
+        bibtex=pages.bibtex(run),
+        citations=pages.citations(run),
+        data=Markup(_json(manifest)),
+        fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
+    )
+    return page
+
+
+def _section(run: Run, section: Section, beside: dict[str, str]) -> SectionView:
+    drawn = [_plot(plot, beside) for plot in plots(section)]
+    known: dict[str, dict[str, Any]] = run.manifest.get("metrics") or {}
+    what = dict.fromkeys(str((known.get(m) or {}).get("what") or "") for m in section.metrics)
+    undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
+    return SectionView(
+        f"s-{slug('-'.join(section.metrics))}",
+        section.title,
+        " ".join(filter(None, what)),
+        drawn[0],
+        tuple(drawn[1:]),
+        tuple(undefined),
+    )
+
+
+def _plot(plot: Plot, beside: dict[str, str]) -> PlotView:
+    cells, panels = [], []
+    for number_, panel in enumerate(plot.panels):
+        drawings = []
+        for name, width, height in panel.sizes:
+            svg = draw_svg(panel.draw, width, height, name == "wide")
+            alt = plot.takeaway if len(plot.panels) == 1 else f"{panel.title}. {plot.takeaway}"
+            drawings.append((name, inline(svg, f"{plot.id}-{number_}-{name}", alt)))
+            if name != "narrow":
+                suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
+                beside[f"{plot.id}{suffix}.svg"] = svg
+        (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
+    rows = list(records(plot.parts))
+    text = to_csv(rows)
+    beside[f"{plot.id}.csv"] = text
+    return PlotView(
+        plot.id, plot.title, plot.caption, plot.takeaway, tuple(cells), tuple(panels), to_table(rows), text
+    )
+
+
+def _unique(views: list[SectionView]) -> list[SectionView]:
+    """Guard: one id, one element."""
+    ids = [view.id for view in views] + [view.id for view in _all(views)]
+    assert len(ids) == len(set(ids)), f"two parts of the report share an id: {sorted(ids)}"
+    return views
+
+
+def _all(views: list[SectionView]) -> list[PlotView]:
+    return [plot for view in views for plot in (view.main, *view.more)]
+
+
+def _findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[str]:
+    said = []
+    if verdicts:
+        counts = {word: sum(v.verdict == key for v in verdicts) for key, word in claims.WORDS.items()}
+        words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
+        said.append(f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.")
+    for section in gathered:
+        first = next(iter(section.values.values()))
+        if first[0].shape == "effect":
+            said += sentences.strongest(first)
+    checks = run.manifest.get("trust") or []
+    failed = sum(not check.get("ok") for check in checks)
+    if checks:
+        outcome = f"{failed} of {len(checks)} failed" if failed else f"all {len(checks)} passed"
+        said.append(f"Trust checks: {outcome}.")
+    return said
+
+
+def _models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Key numbers: facts of each model, and every value of the intact model."""
+    names = list(run.manifest.get("models") or {})
+    rows: list[tuple[str, list[str]]] = []
+    for label, key in (("architecture", "arch"), ("parameters", "parameters"), ("units", "units")):
+        found = [run.manifest["models"][name].get(key) for name in names]
+        if any(value is not None for value in found):
+            rows.append((label, [v if isinstance(v, str) else number(v) for v in found]))
+    for section in gathered:
+        for parts in section.values.values():
+            by_model = {part.model: part for part in parts if part.shape == "effect"}
+            cells = {}
+            for name in names:
+                part = by_model.get(name)
+                if part is not None and intact(part) == intact(part):
+                    cells[name] = sentences.at(part, part.conditions.index("baseline"))
+            shown = [part for part in by_model.values() if abs(intact(part)) > 1e-12]
+            trivial = all(abs(intact(part) - 1) < 1e-12 for part in shown)
+            if cells and shown and not trivial:
+                label = f"{next(iter(parts)).name}, intact"
+                rows.append((label, [cells.get(name, "\N{EN DASH}") for name in names]))
+    return names, rows
+
+
+def _trust(run: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            "check": str(check.get("check", "")),
+            "model": str(check.get("model") or "\N{EN DASH}"),
+            "ok": bool(check.get("ok")),
+            "value": number(check.get("value")) if check.get("value") is not None else "\N{EN DASH}",
+            "tolerance": number(check.get("tolerance")) if check.get("tolerance") is not None else "\N{EN DASH}",
+            "text": str(check.get("text") or ""),
+        }
+        for check in run.manifest.get("trust") or []
+    ]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(str(files("vitdsl.reports") / "templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plural"] = plural
+    environment.filters["number"] = number
+    return environment
+
+
+def _asset(name: str) -> str:
+    return (files("vitdsl.reports") / "templates" / name).read_text("utf-8").strip()
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(value: Any) -> str:
+    """JSON that is safe inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _packed(text: str) -> str:
+    """Text as gzip in base64, without time or name."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

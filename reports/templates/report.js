@@ -1,0 +1,119 @@
+(() => {
+  "use strict";
+  const all = (what, root = document) => Array.from(root.querySelectorAll(what));
+  const byId = (id) => document.getElementById(id);
+  const say = (text) => { byId("said").textContent = text; };
+  all(".js").forEach((part) => { part.hidden = false; });
+
+  const save = (name, type, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    say(`Saved ${name}`);
+  };
+
+  let tables = null;
+  const unpack = async () => {
+    if (!tables) {
+      const bytes = Uint8Array.from(atob(byId("tables").textContent), (c) => c.charCodeAt(0));
+      const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      tables = JSON.parse(await new Response(stream).text());
+    }
+    return tables;
+  };
+  all("[data-csv]").forEach((button) => button.addEventListener("click", async () => {
+    save(`${button.dataset.csv}.csv`, "text/csv", (await unpack())[button.dataset.csv]);
+  }));
+
+  all("[data-svg]").forEach((button) => button.addEventListener("click", () => {
+    const look = getComputedStyle(document.documentElement);
+    const shown = all(".cell>svg,.wide>svg", byId(button.dataset.svg));
+    shown.forEach((svg, i) => {
+      const copy = svg.cloneNode(true);
+      copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+      const text = new XMLSerializer().serializeToString(copy)
+        .replace(/var\(--(\w+)\)/g, (_, name) => look.getPropertyValue(`--${name}`).trim());
+      save(`${button.dataset.svg}${shown.length > 1 ? `-${i + 1}` : ""}.svg`, "image/svg+xml", text);
+    });
+  }));
+
+  all("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
+    const text = byId(button.dataset.copy).textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(byId(button.dataset.copy));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+    say("Copied");
+    const before = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = before; }, 1500);
+  }));
+  all("[data-save]").forEach((button) => button.addEventListener("click", () => {
+    save(button.dataset.name, "text/plain", byId(button.dataset.save).textContent);
+  }));
+
+  byId("theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+
+  const key = (cell) => (cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v));
+  const compare = (a, b) => {
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return a.localeCompare(b, "en", { numeric: true });
+  };
+  all("table.sortable").forEach((table) => all("thead th", table).forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      all("thead th", table).forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const rows = all("tbody tr", table);
+      rows.sort((a, b) => compare(key(a.cells[column]), key(b.cells[column])) * (down ? -1 : 1));
+      table.tBodies[0].append(...rows);
+    });
+  }));
+  all("[data-filter]").forEach((field) => field.addEventListener("input", () => {
+    const wanted = field.value.toLowerCase();
+    all("tbody tr", byId(field.dataset.filter)).forEach((row) => {
+      row.hidden = !row.textContent.toLowerCase().includes(wanted);
+    });
+  }));
+
+  addEventListener("beforeprint", () => all("details:not([open]):not(.data)").forEach((part) => {
+    part.open = true;
+    part.dataset.printed = "1";
+  }));
+  addEventListener("afterprint", () => all("[data-printed]").forEach((part) => {
+    part.open = false;
+    delete part.dataset.printed;
+  }));
+
+  const links = new Map(all(".toc a").map((link) => [link.hash.slice(1), link]));
+  const mark = () => {
+    let here = null;
+    for (const id of links.keys()) {
+      const part = byId(id);
+      if (part && part.getBoundingClientRect().top < innerHeight / 3) here = id;
+    }
+    links.forEach((link, id) => {
+      if (id === here) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    });
+  };
+  addEventListener("scroll", mark, { passive: true });
+  mark();
+})();
