@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 class Span:
     """A stretch of a file; lines and columns count characters from 1, the end is exclusive.
 
-    `source_line` is the text of the line where it starts, so that a diagnostic can be shown anywhere, also when
-    the file has changed since or never was a file.
+    `source_line` is the text of the line where it starts, so that a diagnostic can be shown anywhere, also
+    when the file has changed since or never was a file.
     """
 
     file: str
@@ -24,7 +24,7 @@ class Span:
     source_line: str = field(default="", repr=False, compare=False)
 
     def within(self, start: int, end: int) -> "Span":
-        """The part of a one-line span between two offsets from its start; the whole where it has no such part."""
+        """The part of a one-line span between two offsets; the whole where it has no such part."""
         if self.end_line != self.line or self.column + end > self.end_column:
             return self
         return replace(self, column=self.column + start, end_column=self.column + max(end, start + 1))

@@ -36,13 +36,12 @@ def resolved_yaml(loaded: "Loaded", auto: Mapping[Path, Any] | None = None) -> s
     chosen = dict(auto or {})
     data = loaded.study.model_dump(by_alias=True)
     for path, value in chosen.items():
-        here = data
+        here: Any = data
         for part in path[:-1]:
             here = here[part]
         here[path[-1]] = value
     comments = {
-        path: "auto" if path in chosen else loaded.source.origin(path)
-        for path, value in _leaves(data)
+        path: "auto" if path in chosen else loaded.source.origin(path) for path, value in _leaves(data)
     }
     return _lines(data, comments=comments)
 

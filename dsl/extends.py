@@ -1,7 +1,7 @@
 """`extends: ./base.yaml`: one parent, whose mappings the file's own are laid on.
 
-Owns finding the parent and refusing cycles, long chains and paths that leave the project. Does not own how two
-documents merge (`nodes.merge`).
+Owns finding the parent and refusing cycles, long chains and paths that leave the project. Does not own how
+two documents merge (`nodes.merge`).
 """
 
 from dataclasses import dataclass, field
@@ -42,14 +42,18 @@ def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
     if parent is None:
         return root
     if not isinstance(parent.value, Scalar) or not isinstance(parent.value.value, str):
-        raise _refused("`extends` takes the path of one file", parent.value.span, "write `extends: ./base.yaml`")
+        raise _refused(
+            "`extends` takes the path of one file", parent.value.span, "write `extends: ./base.yaml`"
+        )
     written, place = parent.value.value, parent.value.span
     if path is None:
         raise _refused("a study that is a text cannot extend a file", place, "save it as a file first")
     target = _target(written, path, place)
     seen = [path.resolve(), *(base.resolve() for base in bases.paths)]
     if target.resolve() in seen:
-        raise _refused(f"`{shown(written)}` extends itself in a circle", place, "remove one `extends` of the circle")
+        raise _refused(
+            f"`{shown(written)}` extends itself in a circle", place, "remove one `extends` of the circle"
+        )
     if len(bases.paths) >= MAX_DEPTH:
         raise _refused(f"a chain of more than {MAX_DEPTH} `extends`", place, "merge some of the files")
     base_name = str(PurePosixPath(name).parent / written) if "/" in name else str(PurePosixPath(written))
@@ -76,7 +80,9 @@ def _target(written: str, path: Path, place: Span) -> Path:
     except (OSError, ValueError):
         inside = there = False
     if not inside:
-        raise _refused(f"`{shown(written)}` leaves the project `{shown(root)}`", place, "copy the base into the project")
+        raise _refused(
+            f"`{shown(written)}` leaves the project `{shown(root)}`", place, "copy the base into the project"
+        )
     if not there:
         raise _refused(f"there is no file `{shown(written)}`", place, "the path starts at this file's folder")
     return target

@@ -1,7 +1,7 @@
 """What makes two studies the same: a hash over their scientific content.
 
-Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's name,
-where its files lie. Order of mappings, comments and formatting never count.
+Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's
+name, where its files lie. Order of mappings, comments and formatting never count.
 """
 
 import json

@@ -173,7 +173,8 @@ def _version(root: Node, source: SourceMap) -> list[Diagnostic]:
     found = plain(root).get("vitdsl")
     if type(found) is not int or found == LANGUAGE_VERSION:
         return []
-    message = f"this file is written in version {found} of the language; this program reads version {LANGUAGE_VERSION}"
+    here = f"this program reads version {LANGUAGE_VERSION}"
+    message = f"this file is written in version {found} of the language; {here}"
     hint = "it needs a newer vitdsl" if found > LANGUAGE_VERSION else f"write `vitdsl: {LANGUAGE_VERSION}`"
     return [source.problem("VD108", ("vitdsl",), message, label="the version", help=[hint])]
 

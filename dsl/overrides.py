@@ -63,13 +63,17 @@ def _parsed(root: Node, argument: str, name: str) -> Node:
     bad = UNPRINTABLE.search(argument)
     if bad:
         message = f"control character U+{ord(bad.group()):04X} in `--set`"
-        raise StudyError(Diagnostic("VD012", message, lines.span(bad.start(), bad.end()), help=("remove it",)))
+        raise StudyError(
+            Diagnostic("VD012", message, lines.span(bad.start(), bad.end()), help=("remove it",))
+        )
     keys, offset = _path(argument, lines)
     value = _value(argument, offset, lines, name)
     _check_path(root, keys, value, lines)
     node = value
     for key, start, end in reversed(keys):
-        node = Fields({key: Field(lines.span(start, end), node)}, lines.span(start, len(argument)), 1 + node.size)
+        node = Fields(
+            {key: Field(lines.span(start, end), node)}, lines.span(start, len(argument)), 1 + node.size
+        )
     return node
 
 

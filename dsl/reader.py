@@ -1,7 +1,7 @@
 """Reads one strict YAML document into nodes with places.
 
-Owns the dialect: YAML 1.2 core scalars (`scalars`), no tags, no merge keys, no duplicate keys, text keys only,
-one document, and limits that a hostile file cannot get round. Does not own what the document means.
+Owns the dialect: YAML 1.2 core scalars (`scalars`), no tags, no merge keys, no duplicate keys, text keys
+only, one document, and limits that a hostile file cannot get round. Does not own what the document means.
 """
 
 import re
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Items, Node, Scalar
 from vitdsl.dsl.scalars import NumberError, resolve
@@ -147,11 +146,12 @@ class _Composer:
 
     def take(self, event: yaml.Event) -> None:
         """Take the parser's next event."""
+        assert event.start_mark is not None and event.end_mark is not None
         start, end = event.start_mark.index, event.end_mark.index
         if isinstance(event, yaml.DocumentStartEvent):
             self._document(event, start, end)
         elif isinstance(event, yaml.AliasEvent):
-            self._alias(event.anchor, start, end)
+            self._alias(str(event.anchor), start, end)
         elif isinstance(event, yaml.ScalarEvent):
             self._scalar(event, start, end)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
@@ -219,7 +219,9 @@ class _Composer:
             found = re.compile(r"(&\S+\s+)?(!\S*)").match(self._lines.text, start)
             first, last = found.span(2) if found else (start, start + 1)
             written = self._lines.text[first:last]
-            self._problem("VD007", f"tag `{shown(written)}`", first, last, "a study is data: write the value alone")
+            self._problem(
+                "VD007", f"tag `{shown(written)}`", first, last, "a study is data: write the value alone"
+            )
         anchor = _ANCHOR.match(self._lines.text, start) if event.anchor else None
         return anchor.end() if anchor else start
 
@@ -231,7 +233,13 @@ class _Composer:
         """Put a finished node where it belongs; `fresh` is how many nodes it adds to the count."""
         self._nodes += node.size if fresh is None else fresh
         if self._nodes > MAX_NODES:
-            self._fatal("VD002", f"more than {MAX_NODES:,} values", start, end, "aliases count each time they are used")
+            self._fatal(
+                "VD002",
+                f"more than {MAX_NODES:,} values",
+                start,
+                end,
+                "aliases count each time they are used",
+            )
         if not self._stack:
             self.root = node
             return

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field as Described
-
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge, replaced
 from vitdsl.dsl.reader import read, read_text
@@ -104,7 +103,9 @@ def _find(name: str, place: Span, folder: Path | None) -> Path:
         hint = did_you_mean(name, list(known)) or (f"shipped: {ticked(known)}" if known else "")
         own = "a file of your own starts with `./`"
         message = f"there is no recipe `{shown(name)}`"
-        raise StudyError(Diagnostic("VD017", message, place, "no such recipe", tuple(filter(None, (hint, own)))))
+        raise StudyError(
+            Diagnostic("VD017", message, place, "no such recipe", tuple(filter(None, (hint, own))))
+        )
     path = (folder or Path()) / name
     if not path.is_file():
         message = f"there is no recipe file `{shown(name)}`"

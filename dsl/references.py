@@ -146,7 +146,9 @@ class _Checker:
             yield from self._known(ablation, "ablations", place, extra=(BASELINE,))
             other = self._study.ablations.get(ablation)
             if other is not None and looked_at is not None and other.of not in looked_at:
-                yield self._foreign(ablation, other.of, f"`{dotted(path)}` looks at {ticked(looked_at)}", place)
+                yield self._foreign(
+                    ablation, other.of, f"`{dotted(path)}` looks at {ticked(looked_at)}", place
+                )
 
     def _models_of(self, metric: Metric) -> list[str] | None:
         """The models that a metric looks at; None where one of its names does not exist."""
@@ -169,7 +171,9 @@ class _Checker:
             yield self._malformed(path, message, "no `right`", "add `right:` with a quantity or a number")
         if claim.is_ == "close" and claim.by == 0:
             message = "`is: close` needs `by`, how close"
-            yield self._malformed(path, message, "no `by`", "add `by:` with the largest difference that is close")
+            yield self._malformed(
+                path, message, "no `by`", "add `by:` with the largest difference that is close"
+            )
         sides: list[tuple[str, Quantity]] = [("left", claim.left)]
         if isinstance(claim.right, Quantity):
             sides.append(("right", claim.right))
@@ -185,8 +189,15 @@ class _Checker:
         for coordinate, kept in quantity.where.items():
             place = (*path, "where", coordinate)
             if isinstance(kept, Range) and kept.from_ is None and kept.to is None:
-                yield self._malformed(place, "a range with no end keeps everything", "no end", "add `from:` or `to:`")
-            elif isinstance(kept, Range) and kept.from_ is not None and kept.to is not None and kept.from_ > kept.to:
+                yield self._malformed(
+                    place, "a range with no end keeps everything", "no end", "add `from:` or `to:`"
+                )
+            elif (
+                isinstance(kept, Range)
+                and kept.from_ is not None
+                and kept.to is not None
+                and kept.from_ > kept.to
+            ):
                 message = f"the range from {kept.from_:g} to {kept.to:g} is empty"
                 yield self._malformed(place, message, "empty", "swap the two ends")
 
@@ -210,7 +221,9 @@ class _Checker:
         if name in known:
             return
         hint = did_you_mean(name, known)
-        elsewhere = [other for other in ("layers", "models", "ablations", "metrics", "data") if other != section]
+        elsewhere = [
+            other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
+        ]
         homes = [other for other in elsewhere if name in getattr(self._study, other)]
         note = f"`{shown(name)}` is one of the `{homes[0]}`" if homes else ""
         listed = f"there are {ticked(known[:12])}" if known else f"this study has no `{section}`"

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.expected import found_words, hints, wanted_words
 from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of
@@ -73,7 +72,7 @@ class _Translator:
         return found
 
     def _place(self, error: ErrorDetails) -> tuple[Where, bool]:
-        """The path in the data that an error is about, without the tags of unions, and whether it is a key."""
+        """The path in the data that an error is about, without the tags of unions; whether it is a key."""
         path: list[str | int] = []
         here = self._data
         loc = list(error["loc"])
@@ -129,8 +128,13 @@ class _Translator:
     def _unknown(self, path: Where) -> Diagnostic:
         parent, name = path[:-1], str(path[-1])
         entry = entry_at(parent, self._model) or self._model
-        if isinstance(_follow(self._data, parent), dict) and set(_follow(self._data, parent)) == {"file", "hub"}:
-            return self._problem("VD104", path, "weights take either `file` or `hub`, not both", "one of the two")
+        if isinstance(_follow(self._data, parent), dict) and set(_follow(self._data, parent)) == {
+            "file",
+            "hub",
+        }:
+            return self._problem(
+                "VD104", path, "weights take either `file` or `hub`, not both", "one of the two"
+            )
         known = list(fields_of(entry))
         if entry is fields_root():
             known += ["extends"]
@@ -174,7 +178,9 @@ class _Translator:
 
     def _wrong_type(self, path: Where, group: Sequence[ErrorDetails]) -> Diagnostic:
         value = group[0]["input"]
-        wanted = wanted_words([error["type"] for error in group], entry_at(path, self._model), self._forms(path))
+        wanted = wanted_words(
+            [error["type"] for error in group], entry_at(path, self._model), self._forms(path)
+        )
         found = found_words(value, self._source.text(self._at + path))
         return self._problem(
             "VD102",

@@ -11,7 +11,7 @@ Owns parsing and matching. Does not own which names exist.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -101,7 +101,9 @@ def check(selectors: Sequence[str]) -> None:
         SelectorError: One of them is wrong, or none of them selects.
     """
     if all(parse(text).exclude for text in selectors):
-        raise SelectorError("nothing is selected: every selector leaves out", 0, 1, 'add "**" to start from all')
+        raise SelectorError(
+            "nothing is selected: every selector leaves out", 0, 1, 'add "**" to start from all'
+        )
 
 
 def match(selectors: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -196,7 +198,9 @@ def _parts(piece: str, start: int, offsets: Sequence[int]) -> list[Part]:
 
     if not piece:
         where = min(start, len(offsets) - 1)
-        raise SelectorError("an empty part of a path", max(offsets[where] - 1, 0), offsets[where], "remove a dot")
+        raise SelectorError(
+            "an empty part of a path", max(offsets[where] - 1, 0), offsets[where], "remove a dot"
+        )
     if piece == "**":
         return [Deep()]
     tokens: list[Star | Chars] = []
@@ -252,7 +256,7 @@ def _step(position: Numbered) -> int | None:
     return None if isinstance(found, int) else found.step
 
 
-def _bad_bracket(piece: str, at: int, wrong: "type[SelectorError] | object") -> SelectorError:
+def _bad_bracket(piece: str, at: int, wrong: Callable[[str, int, int, str], SelectorError]) -> SelectorError:
     close = piece.find("]", at)
     end = close + 1 if close >= 0 else len(piece)
     inner = piece[at + 1 : end - 1]
@@ -268,7 +272,7 @@ def _bad_bracket(piece: str, at: int, wrong: "type[SelectorError] | object") -> 
         hint = "write `blocks[3].attn`"
     else:
         message = f"`[{inner}]` is neither a position nor a range"
-    return wrong(message, at, end, hint)  # type: ignore[operator, no-any-return]
+    return wrong(message, at, end, hint)
 
 
 Children = dict[tuple[str, ...], list[int]]

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
-
+from pydantic.fields import FieldInfo
 from vitdsl.dsl.study import (
     Ablation,
     Augment,
@@ -80,18 +80,23 @@ class Shape:
     nullable: bool = False
 
 
+def written(name: str, field: FieldInfo) -> str:
+    """What a field is called in a study file, where Python's name differs."""
+    return field.validation_alias if isinstance(field.validation_alias, str) else name
+
+
 @cache
 def fields_of(model: type[BaseModel]) -> dict[str, Shape]:
     """The fields of an entry by the name they have in a study file."""
     hints = typing.get_type_hints(model, include_extras=True)
-    return {field.alias or name: _shape(hints[name]) for name, field in model.model_fields.items()}
+    return {written(name, field): _shape(hints[name]) for name, field in model.model_fields.items()}
 
 
 @cache
 def description(model: type[BaseModel], name: str) -> str:
     """What a field is for, in one line."""
     for key, field in model.model_fields.items():
-        if (field.alias or key) == name:
+        if written(key, field) == name:
             return field.description or ""
     return ""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from vitdsl.dsl.diagnostics import Diagnostic, Span
-from vitdsl.dsl.nodes import Fields, Node, Path, Scalar, at
+from vitdsl.dsl.nodes import Fields, Node, Scalar, at
 
 
 @dataclass(frozen=True)

@@ -82,16 +82,21 @@ class Data(KindEntry):
 
     source: str = Field(description="Where the images come from; see `vitdsl list sources`.")
     images: int | None = Field(
-        None, ge=1, description="How many images to take after shuffling; null takes all of them."
+        default=None, ge=1, description="How many images to take after shuffling; null takes all of them."
     )
-    batch: int = Field(64, ge=1, description="Images per batch; also the batch of the minibatch estimators.")
-    shuffle: bool = Field(True, description="Shuffle once from the seed; false keeps the sorted order.")
-    seed: int | None = Field(None, ge=0, description="Seed of the shuffle; null takes the study's.")
+    batch: int = Field(
+        default=64, ge=1, description="Images per batch; also the batch of the minibatch estimators."
+    )
+    shuffle: bool = Field(
+        default=True, description="Shuffle once from the seed; false keeps the sorted order."
+    )
+    seed: int | None = Field(default=None, ge=0, description="Seed of the shuffle; null takes the study's.")
     image_blocks: int = Field(
-        32, ge=2, le=32, description="At most this many groups of batches, the unit of resampling."
+        default=32, ge=2, le=32, description="At most this many groups of batches, the unit of resampling."
     )
     preprocess: str = Field(
-        OWN, description="`own`: each model's preprocessing; the name of a model: that model's, for all."
+        default=OWN,
+        description="`own`: each model's preprocessing; the name of a model: that model's, for all.",
     )
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
@@ -128,36 +133,55 @@ class Augment(Entry):
     """Training augmentation, in the terms of timm's training transform; the default changes nothing."""
 
     scale: tuple[float, float] = Field(
-        (1.0, 1.0), strict=False, description="Range of the random crop's area, as a share of the image."
+        default=(1.0, 1.0),
+        strict=False,
+        description="Range of the random crop's area, as a share of the image.",
     )
-    ratio: tuple[float, float] = Field((1.0, 1.0), strict=False, description="Range of the crop's aspect.")
-    hflip: float = Field(0.0, ge=0, le=1, description="Probability of a horizontal flip.")
-    vflip: float = Field(0.0, ge=0, le=1, description="Probability of a vertical flip.")
-    color_jitter: float = Field(0.0, ge=0, description="Strength of colour jitter.")
-    auto_augment: str | None = Field(None, description="timm's policy, such as `rand-m9-mstd0.5-inc1`.")
-    erase: float = Field(0.0, ge=0, le=1, description="Probability of random erasing.")
+    ratio: tuple[float, float] = Field(
+        default=(1.0, 1.0), strict=False, description="Range of the crop's aspect."
+    )
+    hflip: float = Field(default=0.0, ge=0, le=1, description="Probability of a horizontal flip.")
+    vflip: float = Field(default=0.0, ge=0, le=1, description="Probability of a vertical flip.")
+    color_jitter: float = Field(default=0.0, ge=0, description="Strength of colour jitter.")
+    auto_augment: str | None = Field(
+        default=None, description="timm's policy, such as `rand-m9-mstd0.5-inc1`."
+    )
+    erase: float = Field(default=0.0, ge=0, le=1, description="Probability of random erasing.")
 
 
 class Train(Entry):
     """How a model is trained inside the study, from its `weights` (random unless given) on."""
 
     recipe: str | None = Field(
-        None, description="A shipped recipe's name or a `./recipe.yaml`; fields given here override it."
+        default=None,
+        description="A shipped recipe's name or a `./recipe.yaml`; fields given here override it.",
     )
-    data: Data | None = Field(None, description="The training images; required unless the recipe has them.")
-    fraction: float = Field(1.0, gt=0, le=1, description="Share of the training images to use, by class.")
-    epochs: int = Field(30, ge=1, description="Passes over the training images.")
-    optimizer: str = Field("adamw", description="A name that timm's optimizer factory takes.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.05, ge=0, description="Weight decay.")
-    schedule: Literal["cosine", "step", "linear", "constant"] = Field("cosine", description="After warm-up.")
-    warmup_epochs: int = Field(0, ge=0, description="Epochs of linear warm-up.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the cross entropy.")
-    clip_grad: float | None = Field(None, gt=0, description="Largest gradient norm; null does not clip.")
+    data: Data | None = Field(
+        default=None, description="The training images; required unless the recipe has them."
+    )
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the training images to use, by class."
+    )
+    epochs: int = Field(default=30, ge=1, description="Passes over the training images.")
+    optimizer: str = Field(default="adamw", description="A name that timm's optimizer factory takes.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(default=0.05, ge=0, description="Weight decay.")
+    schedule: Literal["cosine", "step", "linear", "constant"] = Field(
+        default="cosine", description="After warm-up."
+    )
+    warmup_epochs: int = Field(default=0, ge=0, description="Epochs of linear warm-up.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Label smoothing of the cross entropy."
+    )
+    clip_grad: float | None = Field(
+        default=None, gt=0, description="Largest gradient norm; null does not clip."
+    )
     augment: Augment = Field(default_factory=Augment, description="Training augmentation.")
-    seed: int | None = Field(None, ge=0, description="Seed of initialisation and order; null: the study's.")
+    seed: int | None = Field(
+        default=None, ge=0, description="Seed of initialisation and order; null: the study's."
+    )
     without: OneOrMany | None = Field(
-        None, description="Ablations that hold during training, by name; they hold at every use too."
+        default=None, description="Ablations that hold during training, by name; they hold at every use too."
     )
 
 
@@ -169,15 +193,18 @@ class Model(Entry):
         default_factory=dict, description="Keyword arguments of timm's `create_model`."
     )
     weights: Weights | None = Field(
-        None, description="`pretrained`, `random`, `{file: path}` or `{hub: id}`; required without `train`."
+        default=None,
+        description="`pretrained`, `random`, `{file: path}` or `{hub: id}`; required without `train`.",
     )
-    seed: int | None = Field(None, ge=0, description="Seed of random weights; null takes the study's.")
+    seed: int | None = Field(
+        default=None, ge=0, description="Seed of random weights; null takes the study's."
+    )
     input_size: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="Pixels of the square input, for models that take any size; null takes the model's own.",
     )
-    train: Train | None = Field(None, description="Train the model inside the study.")
+    train: Train | None = Field(default=None, description="Train the model inside the study.")
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
 
@@ -186,9 +213,10 @@ class Layer(Entry):
 
     of: str = Field(description="The model.")
     at: OneOrMany = Field(description="Selectors over its sites.")
-    role: Role = Field("output", description="Which tensor of the site to read.")
+    role: Role = Field(default="output", description="Which tensor of the site to read.")
     tokens: Tokens = Field(
-        "all", description="Which tokens: all, the class token, the spatial ones, their mean, or indices."
+        default="all",
+        description="Which tokens: all, the class token, the spatial ones, their mean, or indices.",
     )
 
 
@@ -197,8 +225,12 @@ class Ablation(KindEntry):
 
     kind: str = Field(description="What is changed; see `vitdsl list ablations`.")
     of: str = Field(description="The model.")
-    at: OneOrMany | None = Field(None, description="Selectors over the places that the kind can change.")
-    each: bool = Field(False, description="true: one condition per matched place; false: all at once.")
+    at: OneOrMany | None = Field(
+        default=None, description="Selectors over the places that the kind can change."
+    )
+    each: bool = Field(
+        default=False, description="true: one condition per matched place; false: all at once."
+    )
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
 
@@ -206,25 +238,37 @@ class Metric(KindEntry):
     """What to measure, of which models or layers, under which conditions."""
 
     kind: str = Field(description="What is measured; see `vitdsl list metrics`.")
-    title: str | None = Field(None, description="A heading for the report.")
-    of: OneOrMany | None = Field(None, description="The models, for a metric of models.")
-    at: OneOrMany | None = Field(None, description="Selectors that narrow the sites of a metric of models.")
-    x: str | None = Field(None, description="The layers, for a metric of layers.")
-    y: str | None = Field(None, description="The layers to compare with; none compares x with itself.")
+    title: str | None = Field(default=None, description="A heading for the report.")
+    of: OneOrMany | None = Field(default=None, description="The models, for a metric of models.")
+    at: OneOrMany | None = Field(
+        default=None, description="Selectors that narrow the sites of a metric of models."
+    )
+    x: str | None = Field(default=None, description="The layers, for a metric of layers.")
+    y: str | None = Field(
+        default=None, description="The layers to compare with; none compares x with itself."
+    )
     against: Literal["baseline"] | None = Field(
-        None, description="Compare each condition with the intact model at the same sites."
+        default=None, description="Compare each condition with the intact model at the same sites."
     )
     under: OneOrMany | None = Field(
-        None, description="`baseline` or names of ablations; null takes every condition of the models."
+        default=None,
+        description="`baseline` or names of ablations; null takes every condition of the models.",
     )
-    data: str | None = Field(None, description="Which images; may be left out where the study has one entry.")
+    data: str | None = Field(
+        default=None, description="Which images; may be left out where the study has one entry."
+    )
 
 
 class Range(Entry):
     """A closed range of a numeric coordinate."""
 
-    from_: float | None = Field(None, alias="from", description="Lower end; null is open.")
-    to: float | None = Field(None, description="Upper end; null is open.")
+    from_: float | None = Field(
+        default=None,
+        validation_alias="from",
+        serialization_alias="from",
+        description="Lower end; null is open.",
+    )
+    to: float | None = Field(default=None, description="Upper end; null is open.")
 
 
 Coordinate = Annotated[
@@ -247,9 +291,9 @@ class Quantity(Entry):
     where: dict[str, Coordinate] = Field(
         default_factory=dict, description="Coordinates to keep: a value, a list, or {from:, to:}."
     )
-    take: Take = Field("mean", description="How what is left becomes one number.")
+    take: Take = Field(default="mean", description="How what is left becomes one number.")
     along: str | None = Field(
-        None, description="The coordinate of slope, spearman, argmin and argmax; null takes `depth`."
+        default=None, description="The coordinate of slope, spearman, argmin and argmax; null takes `depth`."
     )
 
 
@@ -265,10 +309,12 @@ class Claim(Entry):
     say: str = Field(description="The claim in words.")
     left: Quantity = Field(description="The quantity that the claim is about.")
     is_: Literal["greater", "less", "close", "increasing", "decreasing"] = Field(
-        alias="is", description="How left stands to right; increasing and decreasing take no right."
+        validation_alias="is",
+        serialization_alias="is",
+        description="How left stands to right; increasing and decreasing take no right.",
     )
-    right: Reference | None = Field(None, description="A quantity or a number.")
-    by: float = Field(0.0, ge=0, description="The margin: by how much at least, or how close.")
+    right: Reference | None = Field(default=None, description="A quantity or a number.")
+    by: float = Field(default=0.0, ge=0, description="The margin: by how much at least, or how close.")
 
 
 class Study(Entry):
@@ -276,13 +322,14 @@ class Study(Entry):
 
     vitdsl: Literal[1] = Field(description="Version of the language.")
     study: Slug = Field(description="The study's name; names the run folder.")
-    title: str | None = Field(None, description="Heading of the report; null takes the name.")
-    question: str | None = Field(None, description="What the study asks.")
-    seed: int = Field(0, ge=0, description="The one seed that others default to.")
+    title: str | None = Field(default=None, description="Heading of the report; null takes the name.")
+    question: str | None = Field(default=None, description="What the study asks.")
+    seed: int = Field(default=0, ge=0, description="The one seed that others default to.")
     folder: str | None = Field(
-        None, description="Where relative paths start, from the study's own folder; null is that folder."
+        default=None,
+        description="Where relative paths start, from the study's own folder; null is that folder.",
     )
-    max_conditions: int = Field(512, ge=1, description="More conditions than this are refused.")
+    max_conditions: int = Field(default=512, ge=1, description="More conditions than this are refused.")
     data: dict[Slug, Data] = Field(min_length=1, description="Streams of images.")
     models: dict[Slug, Model] = Field(min_length=1, description="Models.")
     layers: dict[Slug, Layer] = Field(default_factory=dict, description="Named sets of sites.")

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.schema import validated
-from vitdsl.dsl.shape import description, fields_of, shape_at
-from vitdsl.dsl.source import SourceMap, dotted
+from vitdsl.dsl.shape import fields_of, shape_at
+from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import Ablation, Data, Model
 from vitdsl.dsl.text import did_you_mean, shown, ticked
 
@@ -66,7 +66,9 @@ def value_name(value: Any) -> str:
     return value if isinstance(value, str) else canonical(value)
 
 
-def sweep_problems(section: str, name: str, entry: Data | Model | Ablation, source: SourceMap) -> Iterator[Diagnostic]:
+def sweep_problems(
+    section: str, name: str, entry: Data | Model | Ablation, source: SourceMap
+) -> Iterator[Diagnostic]:
     """What is wrong with the axes of an entry, each value tried by itself."""
     where = (section, name, "vary") if section else (name, "vary")
     count = 1
@@ -119,12 +121,16 @@ def _value_problems(
         label = value_name(value)
         if label in names:
             message = f"`{shown(label)}` stands twice in the axis `{shown(axis)}`"
-            yield source.problem("VD208", (*path, index), message, label="again here", help=["keep one of the two"])
+            yield source.problem(
+                "VD208", (*path, index), message, label="again here", help=["keep one of the two"]
+            )
         names[label] = index
         found = validated(type(entry), _data_with(entry, {axis: value}), SourceMap())
         if isinstance(found, list):
             first = found[0]
-            yield source.problem(first.code, (*path, index), first.message, label=first.label, help=first.help)
+            yield source.problem(
+                first.code, (*path, index), first.message, label=first.label, help=first.help
+            )
 
 
 def _with(entry: E, coordinates: dict[str, Any]) -> E:

@@ -7,28 +7,26 @@ import re
 from collections.abc import Callable
 
 import yaml
-
 from vitdsl.dsl.diagnostics import Diagnostic, Span
 from vitdsl.dsl.text import shown
 
+_ALIKE = "indent the keys of one mapping alike"
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
-    (r"mapping values are not allowed", "a `:` where no key can stand", "quote a text that contains `: `, or indent the keys of one mapping alike"),
-    (r"expected ',' or '\]'", "this list is not closed", "close it with `]`, and put commas between its items"),
-    (r"expected ',' or '\}'", "this mapping is not closed", "close it with `}`, and put commas between its fields"),
-    (r"could not find expected ':'", "a key without `:`", "write `key: value`"),
-    (r"unexpected end of stream", "this quote is never closed", "close the quote"),
-    (r"unexpected document separator", "this quote is never closed", "close the quote"),
-    (r"unknown escape character", "an escape that YAML does not know", r"use single quotes, or `\\` for a backslash"),
-    (r"expected '-' indicator", "a key among the items of a list", "indent it, or start the item with `- `"),
-    (r"expected (<block end>|key)", "the mapping breaks off here", "indent the keys of one mapping alike, and quote special text"),
-    (r"expected (the )?node content", "a value is expected here", "write a value, or quote this text"),
-    (r"comment or line break|chomping or indentation", "text after `|` or `>`", "start the text on the next line"),
-)  # fmt: skip
+    ("mapping values are not", "a `:` where no key can stand", f"quote a text with `: ` in it, or {_ALIKE}"),
+    (r"expected ',' or '\]'", "this list is not closed", "close it with `]`; commas go between its items"),
+    (r"expected ',' or '\}'", "this mapping is not closed", "close it with `}`; commas go between fields"),
+    ("could not find expected ':'", "a key without `:`", "write `key: value`"),
+    ("unexpected (end of stream|document sep)", "this quote is never closed", "close the quote"),
+    ("unknown escape", "an escape that YAML does not know", r"use single quotes, or `\\` for a backslash"),
+    ("expected '-' indicator", "a key among the items of a list", "indent it, or start the item with `- `"),
+    ("expected (<block end>|key)", "the mapping breaks off here", f"{_ALIKE}, and quote special text"),
+    ("expected (the )?node content", "a value is expected here", "write a value, or quote this text"),
+    ("line break|chomping", "text after `|` or `>`", "start the text on the next line"),
+)
+"""Each: a pattern of the parser's complaint, what it means, what to do."""
 
 
-def explained(
-    error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int], Span]
-) -> Diagnostic:
+def explained(error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int], Span]) -> Diagnostic:
     """The parser's error as ours.
 
     Args:
@@ -42,16 +40,15 @@ def explained(
     character = text[offset : offset + 1]
     if "cannot start any token" in problem:
         if character == "\t":
-            return Diagnostic("VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",))
+            return Diagnostic(
+                "VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",)
+            )
         message = f"`{shown(character)}` cannot start a value"
         return Diagnostic("VD004", message, span(offset, offset + 1), help=("quote the text",))
     if "tab character" in problem:
         return Diagnostic("VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",))
-    for pattern, message, hint in _MEANINGS:
-        if re.search(pattern, problem):
-            break
-    else:
-        message, hint = f"not YAML: {shown(problem)}", ""
+    unknown = ("", f"not YAML: {shown(problem)}", "")
+    _, message, hint = next((one for one in _MEANINGS if re.search(one[0], problem)), unknown)
     secondary: tuple[tuple[Span, str], ...] = ()
     opened = error.context_mark
     if "not closed" in message or "never closed" in message:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML does not allow in a document: control characters, lone surrogates, a byte order mark inside."""
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 _LONGEST = 60
 
 
@@ -33,12 +35,15 @@ def ticked(names: Iterable[object]) -> str:
 
 
 def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float = 0.7) -> list[str]:
-    """The names that `word` may have meant, best first."""
-    if len(word) > 200:
+    """The names that `word` may have meant, best first; two neighbouring letters may be swapped."""
+    if not 1 < len(word) <= 200:
         return []
     folded = {name.lower(): name for name in reversed(names)}
-    hits = difflib.get_close_matches(word.lower(), list(folded), n=count, cutoff=cutoff)
-    return [folded[hit] for hit in hits]
+    lower = word.lower()
+    swaps = {lower[:i] + lower[i + 1] + lower[i] + lower[i + 2 :] for i in range(len(lower) - 1)}
+    hits = [name for name in folded if name in swaps]
+    hits += [hit for hit in difflib.get_close_matches(lower, list(folded), n=count, cutoff=cutoff)]
+    return [folded[hit] for hit in dict.fromkeys(hits)][:count]
 
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:

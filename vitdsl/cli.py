@@ -1,0 +1,150 @@
+"""The command line: which commands there are, and how errors become text and exit codes. No logic.
+
+A command lives in a module of its own and is imported when it is called, so that `--help` stays fast. Adding
+one is a line in `COMMANDS`.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from vitdsl import __version__
+from vitdsl.output import Output, crash_file, show_errors
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("vitdsl.commands_language:check", "Check study files: syntax, names, models and sites."),
+    "show": ("vitdsl.commands_language:show", "Print a study, with the origin of every value."),
+    "explain": ("vitdsl.commands_language:explain", "Explain an error code, metric, ablation or source."),
+    "schema": ("vitdsl.commands_language:schema", "Print the JSON Schema of study files."),
+}
+"""Each command: where it lives, and its line in `vitdsl --help`."""
+
+EXAMPLES = """\
+\b
+Examples:
+  vitdsl check study.yaml
+  vitdsl show study.yaml --resolved --set seed=1
+  vitdsl explain VD210
+"""
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0    ok
+  1    ran, but a claim is not supported (with --check), or only a part is there
+  2    the study or the command line is wrong
+  3    this machine cannot: files, network, memory, device, disk
+  70   a bug in vitdsl; the message names a file with the details
+  130  interrupted
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and not for the list of all."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The names of the commands, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, and suggest one where there is none of that name."""
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-"):
+            from vitdsl.dsl.text import did_you_mean, shown
+
+            hint = did_you_mean(name, list(COMMANDS))
+            context.fail(f"no such command `{shown(name)}`{'; ' + hint if hint else ''}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+
+    def format_help_text(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what it is, then show examples."""
+        super().format_help_text(context, formatter)
+
+
+@click.group(
+    cls=LazyGroup,
+    help=f"Ask how vision models see: run the studies that YAML files describe.\n\n{EXAMPLES}",
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="vitdsl")
+@click.option(
+    "--output-format",
+    type=click.Choice(["full", "concise", "json", "github"]),
+    default="full",
+    envvar="VITDSL_OUTPUT_FORMAT",
+    help="How errors are written.",
+)
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour; NO_COLOR counts."
+)
+@click.option("--all", "everything", is_flag=True, help="Show all errors, not the first 20.")
+@click.option("--debug", is_flag=True, help="Show Python's traceback of an error.")
+@click.pass_context
+def group(context: click.Context, output_format: str, color: str, everything: bool, debug: bool) -> None:
+    """The options that every command shares."""
+    context.obj = Output.of(output_format, color, everything=everything, debug=debug)
+    context.color = context.obj.color
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: The words after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    output = Output.early(sys.argv[1:] if arguments is None else arguments)
+    try:
+        found: Any = group.main(
+            args=None if arguments is None else list(arguments), prog_name="vitdsl", standalone_mode=False
+        )
+        sys.stdout.flush()
+        return found if isinstance(found, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if output.debug:
+            raise
+        code = show_errors(error, output)
+        return crash_file(error) if code is None else code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The one place where errors become text: format, colour, exit code, and the file of a crash."""
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import click
+
+from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.dsl.render import Format, render
+
+_STYLES: dict[str, dict[str, str | bool]] = {
+    "error": {"fg": "red", "bold": True},
+    "caret": {"fg": "red", "bold": True},
+    "second": {"fg": "blue", "bold": True},
+    "frame": {"fg": "blue", "bold": True},
+    "help": {"fg": "cyan"},
+    "bold": {"bold": True},
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """How to write.
+
+    Attributes:
+        format: The form of errors.
+        color: True or False decides; None lets the stream decide.
+        everything: Show all errors, however many.
+        debug: Show tracebacks.
+    """
+
+    format: Format = "full"
+    color: bool | None = None
+    everything: bool = False
+    debug: bool = False
+
+    @classmethod
+    def of(cls, output_format: str, color: str, *, everything: bool = False, debug: bool = False) -> "Output":
+        """From the words of the command line."""
+        wanted = {"always": True, "never": False}.get(color)
+        if wanted is None and os.environ.get("NO_COLOR"):
+            wanted = False
+        return cls(cast(Format, output_format), wanted, everything, debug)
+
+    @classmethod
+    def early(cls, arguments: Sequence[str]) -> "Output":
+        """What an error needs to know before or after the command line is parsed."""
+        words = list(arguments)
+
+        def value(option: str, default: str) -> str:
+            for index, word in enumerate(words):
+                if word == option and index + 1 < len(words):
+                    return words[index + 1]
+                if word.startswith(f"{option}="):
+                    return word.partition("=")[2]
+            return default
+
+        output_format = value("--output-format", os.environ.get("VITDSL_OUTPUT_FORMAT", "full"))
+        known = output_format if output_format in ("full", "concise", "json", "github") else "full"
+        return cls.of(known, value("--color", "auto"), everything="--all" in words, debug="--debug" in words)
+
+    def diagnostics(self, found: Sequence[Diagnostic], *, err: bool = True) -> None:
+        """Write diagnostics: to the standard error stream, or as a command's answer."""
+        stream = sys.stderr if err else sys.stdout
+        colored = self.color if self.color is not None else stream.isatty()
+
+        def style(text: str, name: str) -> str:
+            return click.style(text, **_STYLES[name]) if colored else text  # type: ignore[arg-type]
+
+        text = render(found, self.format, everything=self.everything, style=style)
+        if text:
+            click.echo(text, err=err, color=True)
+
+
+def show_errors(error: Exception, output: Output) -> int | None:
+    """Write an error that a user can cause; None where it is not one."""
+    if not isinstance(error, VitdslError):
+        return None
+    output.diagnostics(error.diagnostics)
+    return error.exit_code
+
+
+def crash_file(error: Exception) -> int:
+    """Write a bug's traceback to a file and say where; the exit code of a bug."""
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="vitdsl-crash-", suffix=".txt", delete=False) as stream:
+        stream.write(f"{' '.join(sys.argv)}\nPython {sys.version}\n\n{text}")
+    click.echo(
+        f"internal error: {type(error).__name__}: {error}\n"
+        f"  this is a bug in vitdsl; the details are in {stream.name}\n"
+        "  please report it with that file",
+        err=True,
+    )
+    return 70
