@@ -32,6 +32,8 @@ Examples:
 """
 
 EXIT_CODES = """\
+These options may also stand behind the command.
+
 \b
 Exit codes:
   0    ok
@@ -76,10 +78,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
 
-    def format_help_text(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say what it is, then show examples."""
-        super().format_help_text(context, formatter)
-
 
 @click.group(
     cls=LazyGroup,
@@ -107,6 +105,27 @@ def group(context: click.Context, output_format: str, color: str, everything: bo
     context.color = context.obj.color
 
 
+def hoisted(words: Sequence[str]) -> list[str]:
+    """The words with the shared options before the command, wherever they stood."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            return [*front, *rest, word, *queue]
+        name, equals, _ = word.partition("=")
+        if word in ("--all", "--debug") or (equals and name in ("--color", "--output-format")):
+            front.append(word)
+        elif word in ("--color", "--output-format") and queue:
+            front += [word, queue.pop(0)]
+        else:
+            rest.append(word)
+            if word == "--set" and queue:
+                rest.append(queue.pop(0))
+    return [*front, *rest]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     sys.exit(run(arguments))
@@ -121,11 +140,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    output = Output.early(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    output = Output.early(words)
     try:
-        found: Any = group.main(
-            args=None if arguments is None else list(arguments), prog_name="vitdsl", standalone_mode=False
-        )
+        found: Any = group.main(args=hoisted(words), prog_name="vitdsl", standalone_mode=False)
         sys.stdout.flush()
         return found if isinstance(found, int) else 0
     except click.exceptions.Exit as exit_:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitdsl.dsl.load import Loaded
 
 SET = click.option(
-    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study."
+    "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study; repeatable."
 )
 """The override option of every command that takes a study."""
 
@@ -25,27 +25,13 @@ SET = click.option(
 )
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @SET
-@click.option(
-    "--output-format", type=click.Choice(["full", "concise", "json", "github"]), help="How to write."
-)
-@click.option("--all", "everything", is_flag=True, help="Show all errors, not the first 20.")
 @click.pass_obj
-def check(
-    output: Output,
-    specs: Sequence[Path],
-    overrides: Sequence[str],
-    output_format: str | None,
-    everything: bool,
-) -> int:
+def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> int:
     """Check study files, or every study in a folder; nothing is run or downloaded.
 
     Syntax, schema and names first. Where those hold: whether the models exist, the selectors match, and every
     kind takes what it is given.
     """
-    from dataclasses import replace
-
-    chosen = {"format": output_format or output.format, "everything": everything or output.everything}
-    output = replace(output, **chosen)  # type: ignore[arg-type]
     found: list[Diagnostic] = []
     files, skipped = _files(specs)
     for path in files:
@@ -143,9 +129,7 @@ def explain(subject: str) -> None:
 
     words: str | None = explain_kind(subject)
     if words is None:
-        raise click.UsageError(
-            f"`{shown(subject)}` is neither an error code nor a kind; see `vitdsl list metrics`"
-        )
+        raise click.UsageError(f"`{shown(subject)}` is neither an error code nor a kind; see `vitdsl list`")
     click.echo(words)
 
 
