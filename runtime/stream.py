@@ -170,7 +170,7 @@ def open_stream(
         workers: Processes that decode; None takes as many as pay.
 
     Raises:
-        StudyError: Unknown source (VD240) or parameters (VD242), more images than there are (VD243), a shared
+        StudyError: Unknown source (VD220) or parameters (VD242), more images than there are (VD243), a shared
             preprocessing that a model does not take (VD234).
         EnvironmentProblem: The source is missing, empty or unreadable (VD401, VD402, VD403, VD410).
     """
@@ -192,7 +192,7 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     """Open the source of a `data` entry.
 
     Raises:
-        StudyError: There is no such source (VD240), or it does not take these parameters (VD242).
+        StudyError: There is no such source (VD220), or it does not take these parameters (VD242).
         EnvironmentProblem: It is missing, empty or unreadable.
     """
     kinds = SOURCES.kinds()
@@ -200,7 +200,7 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
         near = difflib.get_close_matches(data.source, kinds, n=1)
         raise StudyError(
             Diagnostic(
-                "VD240",
+                "VD220",
                 f"there is no source `{data.source}`",
                 help=(
                     *((f"did you mean `{near[0]}`?",) if near else ()),

@@ -29,6 +29,7 @@ class Source(ABC):
         name: The kind's name, equal to the file's.
         Params: The kind's own fields in a study.
         classes: Names of the classes in label order, None without labels.
+        paths: Those of its fields that are paths, relative to the study's folder.
         costly: Whether decoding takes long enough for other processes to do it.
     """
 
@@ -36,6 +37,7 @@ class Source(ABC):
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
     classes: tuple[str, ...] | None = None
+    paths: ClassVar[tuple[str, ...]] = ()
     costly: ClassVar[bool] = True
 
     @abstractmethod

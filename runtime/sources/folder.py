@@ -25,7 +25,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -56,6 +56,7 @@ class Folder(Source):
 
     name = "folder"
     Params = Params
+    paths: ClassVar[tuple[str, ...]] = ("path",)
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """List the folder; nothing is decoded yet."""

@@ -25,7 +25,7 @@ import importlib.util
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from pydantic import Field
@@ -66,6 +66,7 @@ class Timm(Source):
 
     name = "timm"
     Params = Params
+    paths: ClassVar[tuple[str, ...]] = ("root", "class_map")
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Open the data set, and hold the images of a streaming kind."""
