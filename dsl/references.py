@@ -14,6 +14,13 @@ from vitdsl.dsl.sweeps import sweep_problems
 from vitdsl.dsl.text import did_you_mean, shown, ticked
 
 _ALONG = {"slope", "spearman", "argmin", "argmax", "first", "last"}
+_NOUNS = {
+    "data": "data entry",
+    "models": "model",
+    "layers": "layer",
+    "ablations": "ablation",
+    "metrics": "metric",
+}
 Where = tuple[str | int, ...]
 
 
@@ -225,13 +232,13 @@ class _Checker:
             other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
         ]
         homes = [other for other in elsewhere if name in getattr(self._study, other)]
-        note = f"`{shown(name)}` is one of the `{homes[0]}`" if homes else ""
+        note = f"`{shown(name)}` is one of the {homes[0]}" if homes else ""
         listed = f"there are {ticked(known[:12])}" if known else f"this study has no `{section}`"
         yield self._source.problem(
             "VD201",
             path,
-            f"`{dotted(path)}` names `{shown(name)}`, which is not one of the `{section}`",
-            label="no such name",
+            f"unknown {_NOUNS[section]} `{shown(name)}` in `{dotted(path)}`",
+            label=f"no such {_NOUNS[section]}",
             help=[hint or listed],
             notes=[note],
             secondary_paths=[((homes[0], name), "defined here")] if homes else (),

@@ -1,0 +1,99 @@
+"""VD4xx to VD6xx: the machine, the run, the results."""
+
+from vitdsl.dsl.code import Code
+
+MACHINE_CODES = (
+    Code(
+        "VD401",
+        "file or folder missing",
+        "A path of the study is not there. Relative paths start at the folder of the study.",
+        "data:\n  val: {source: folder, path: ./imagnet/val}",
+        "data:\n  val: {source: folder, path: ./imagenet/val}",
+    ),
+    Code(
+        "VD402",
+        "image cannot be read",
+        "Files that are named as images cannot be decoded. The message lists them; remove or repair them.",
+    ),
+    Code(
+        "VD403",
+        "no images",
+        "The folder is empty or holds no images. Images end in .jpg, .jpeg, .png, .webp, .bmp or .tif.",
+    ),
+    Code(
+        "VD404",
+        "label count differs from the model's classes",
+        """The data has another number of classes than the model has outputs, so that accuracy would be
+        meaningless. Give the model `options: {num_classes: ...}` and train it, or take data with its
+        classes.""",
+    ),
+    Code(
+        "VD405",
+        "checkpoint does not fit",
+        """The names or shapes of the weights in the file are not those of the architecture. Check `arch`
+        and `options`; timm's own conversions were tried.""",
+        "models:\n  vit: {arch: vit_base_patch16_224, weights: {file: vit_small.safetensors}}",
+        "models:\n  vit: {arch: vit_small_patch16_224, weights: {file: vit_small.safetensors}}",
+    ),
+    Code(
+        "VD406",
+        "no network for pretrained weights",
+        """The weights are not in the local cache and cannot be downloaded. Run once with a network, copy
+        the cache, or name a local file with `weights: {file: ...}`.""",
+    ),
+    Code(
+        "VD407",
+        "output folder not writable",
+        """The results cannot be written, and a run that cannot save is not started. Choose another with
+        `--out`.""",
+        "vitdsl run study.yaml --out /readonly",
+        "vitdsl run study.yaml --out ~/runs",
+        language="shell",
+    ),
+    Code(
+        "VD408",
+        "device not available",
+        "The device that was asked for is not on this machine. `--device auto` takes what there is.",
+        "vitdsl run study.yaml --device cuda:7",
+        "vitdsl run study.yaml --device auto",
+        language="shell",
+    ),
+    Code(
+        "VD409",
+        "out of memory",
+        """The smallest batch that the statistics allow does not fit. Take fewer layers or conditions, a
+        smaller `batch`, or a larger device. `vitdsl plan` estimates the memory.""",
+    ),
+    Code(
+        "VD410",
+        "optional library missing",
+        "The data source needs a library that is not installed. The message names it.",
+    ),
+    Code(
+        "VD501",
+        "trust check failed",
+        """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself
+        is 1, and each ablation changes something. A check failed, so the numbers are not to be trusted.
+        Please report it with the run folder.""",
+    ),
+    Code(
+        "VD502",
+        "result not finite or not defined",
+        """A number of the results is infinite, NaN or divided by zero. The usual reasons: an ablation that
+        makes the model overflow, half precision, or a constant feature.""",
+    ),
+    Code(
+        "VD503",
+        "training diverged",
+        "The loss became infinite or NaN. Lower `learning_rate`, add `warmup_epochs`, or set `clip_grad`.",
+    ),
+    Code(
+        "VD601",
+        "not a run folder, or not complete",
+        """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run was
+        interrupted; the same command continues it.""",
+        "vitdsl report runs/skip_ablation",
+        "vitdsl report runs/skip_ablation/20260101T120000-1a2b3c4d",
+        language="shell",
+    ),
+)
