@@ -129,7 +129,9 @@ class _Builder:
             starts.setdefault(min(lane.edits, key=lambda node: position[node]), []).append(lane)
         self._walk(intact[0], taps.get(intact[0].name, ()), position, starts, taps)
         self.graph.output(tuple(self.results))
-        self.graph.eliminate_dead_code()
+        for node in reversed(self.graph.nodes):
+            if not node.users and node.op not in ("placeholder", "output"):
+                self.graph.erase_node(node)
         self.graph.lint()
 
     def _walk(

@@ -246,7 +246,7 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
             ) from error
         except Exception as error:  # every layer of the network stack has its own
             raise EnvironmentProblem(_unreachable(what, error)) from error
-    cfg = module.pretrained_cfg
+    cfg: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
     return module, {
         "tag": cfg.get("tag"),
         "from": cfg.get("hf_hub_id") or cfg.get("url"),

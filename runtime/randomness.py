@@ -27,23 +27,23 @@ def isolated(seed: int, device: torch.device | None = None) -> Iterator[None]:
         seed: The seed of all three.
         device: A CUDA device whose generator is used as well.
     """
-    cuda = device is not None and device.type == "cuda"
+    gpu = device if device is not None and device.type == "cuda" else None
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    kept_cuda = torch.cuda.get_rng_state(device) if cuda else None
+    kept_gpu = None if gpu is None else torch.cuda.get_rng_state(gpu)
     try:
         random.seed(seed)
         np.random.set_state(_legacy(seed).get_state())
         torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
+        if gpu is not None:
+            with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(seed)
         yield
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])
         torch.set_rng_state(kept[2])
-        if kept_cuda is not None:
-            torch.cuda.set_rng_state(kept_cuda, device)
+        if gpu is not None and kept_gpu is not None:
+            torch.cuda.set_rng_state(kept_gpu, gpu)
 
 
 def _legacy(seed: int) -> np.random.RandomState:

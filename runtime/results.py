@@ -17,7 +17,7 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
-def write_atomically(path: Path, write: Any) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.
 
     Raises:
@@ -164,6 +164,20 @@ def write_groups(folder: Path, groups: Mapping[str, xr.Dataset]) -> None:
             writer.writerows(summary_rows(groups))
 
     write_atomically(folder / SUMMARY, table)
+
+
+def write_images(folder: Path, records: Mapping[str, Iterable[tuple[str, int | None, str]]]) -> None:
+    """Write `images.csv`: of each stream, position, id, label and content hash of its images, in order."""
+
+    def table(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("data", "position", "id", "label", "sha256"))
+            for name, rows in records.items():
+                for position, (id, label, sha256) in enumerate(rows):
+                    writer.writerow((name, position, id, "" if label is None else label, sha256))
+
+    write_atomically(folder / IMAGES, table)
 
 
 def _finite(value: Any) -> Any:

@@ -218,7 +218,7 @@ class _Images(Dataset[tuple[Tensor, int] | VitdslError]):
     def _read(self, keys: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
             self,
-            batch_sampler=keys,  # type: ignore[arg-type]
+            batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self.workers if len(keys) > 1 else 0,
             generator=torch.Generator(),
@@ -259,7 +259,7 @@ def _augmented(augment: Augment, config: Preprocessing) -> Callable[[Image], Ten
         ratio=augment.ratio,
         hflip=augment.hflip,
         vflip=augment.vflip,
-        color_jitter=augment.color_jitter or None,
+        color_jitter=augment.color_jitter or None,  # type: ignore[arg-type]
         auto_augment=augment.auto_augment,
         interpolation=config.interpolation,
         mean=config.mean,

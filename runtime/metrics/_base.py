@@ -71,13 +71,17 @@ Reads = Sequence[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Value:
-    """One labelled number of a metric: dims (beside `condition`), meaning, unit, direction and range."""
+    """One labelled number of a metric: dims (beside `condition`), meaning, unit, direction and range.
+
+    `relative` says that it compares a condition with the intact model.
+    """
 
     dims: tuple[str, ...]
     long_name: str
     units: str = "1"
     direction: Direction = "none"
     range: tuple[float | None, float | None] = (None, None)
+    relative: bool = False
 
 
 class Metric(ABC):
@@ -93,6 +97,7 @@ class Metric(ABC):
         labels: Whether it needs the images' labels.
         VALUES: Its values by name.
         reference: Citation of its source.
+        identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
     """
 
     name: ClassVar[str]
@@ -104,6 +109,7 @@ class Metric(ABC):
     labels: ClassVar[bool] = False
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
+    identity: ClassVar[float | None] = None
 
     def __init__(self, params: Entry) -> None:
         self.params = params

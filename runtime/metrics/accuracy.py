@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
 from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.metrics._output import OUTPUT
 
 
 class Accuracy(Metric):
@@ -41,11 +42,11 @@ class Accuracy(Metric):
     labels = True
     VALUES: Mapping[str, Value] = {
         "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0)),
-        "drop": Value((), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0)),
+        "drop": Value((), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True),
         "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0)),
         "loss": Value((), "cross entropy", "nat", "lower", (0.0, None)),
-        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0)),
-        "kl": Value((), "KL divergence from the intact model's probabilities", "nat", "lower", (0.0, None)),
+        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0), True),
+        "kl": Value((), "KL divergence from the intact model", "nat", "lower", (0.0, None), True),
     }
     reference = "Raghu et al. 2021, Section 5"
 
@@ -57,7 +58,7 @@ class Accuracy(Metric):
 
     def reducer(self) -> Reducer:
         """The logits."""
-        return Reducer(logits)
+        return OUTPUT
 
     def observe(
         self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
@@ -89,7 +90,3 @@ class Accuracy(Metric):
         """Top-5 of five classes or fewer says nothing."""
         return ["top5 is undefined for five classes or fewer"] if np.isnan(statistics["top5"]).any() else []
 
-
-def logits(tensor: Tensor, *, site: Site) -> Tensor:
-    """The model's output, `[batch, class]`, in float32."""
-    return tensor.float()

@@ -207,7 +207,7 @@ def _targets(dataset: Any, held: list[tuple[Image.Image, Any]] | None) -> Iterab
     """Labels of all images, without decoding any where the data set allows it."""
     if held is not None:
         return [target for _, target in held]
-    for owner in (getattr(dataset, "reader", None), dataset):
+    for owner in _owners(dataset):
         if hasattr(owner, "targets"):
             return list(owner.targets)
         if hasattr(owner, "iter_targets"):
@@ -218,10 +218,14 @@ def _targets(dataset: Any, held: list[tuple[Image.Image, Any]] | None) -> Iterab
     return [dataset[index][1] for index in range(len(dataset))]
 
 
+def _owners(dataset: Any) -> list[Any]:
+    return [owner for owner in (getattr(dataset, "reader", None), dataset) if owner is not None]
+
+
 def _names(dataset: Any, labels: list[int] | None) -> tuple[str, ...] | None:
     if labels is None:
         return None
-    for owner in (getattr(dataset, "reader", None), dataset):
+    for owner in _owners(dataset):
         for name in ("class_to_idx", "class_name_to_idx"):
             table = getattr(owner, name, None)
             if table and set(table.values()) >= set(labels):

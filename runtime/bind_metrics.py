@@ -1,0 +1,212 @@
+"""Metrics meet their models, layers and conditions: the groups of the results.
+
+Owns which inputs a metric takes, which sites it reads, and under which conditions. Does not own kinds and their
+parameters (`bind`).
+"""
+
+from collections.abc import Mapping, Sequence
+
+from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.study import BASELINE, Layer
+from vitdsl.dsl.study import Metric as MetricEntry
+from vitdsl.runtime.matching import matched
+from vitdsl.runtime.metrics._base import Metric, Site
+from vitdsl.runtime.metrics._tokens import refuse_tokens
+from vitdsl.runtime.plan import Condition, Group, PlannedModel, Reading, View
+
+Models = Mapping[str, PlannedModel]
+TAKES = {"models": ("of", "at"), "layers": ("x", "y", "against")}
+
+
+def bind_metrics(
+    loaded: Loaded, models: Models, kinds: Mapping[str, Metric], problems: list[Diagnostic]
+) -> tuple[list[Group], list[str]]:
+    """The groups of a study's metrics, in order, and notes about sites that were left out."""
+    groups: list[Group] = []
+    notes: list[str] = []
+    for name, entry in loaded.study.metrics.items():
+        binder = _Binder(loaded, models, name, entry, kinds[name], problems, notes)
+        groups += binder.groups()
+    return groups, notes
+
+
+class _Binder:
+    """One metric."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        models: Models,
+        name: str,
+        entry: MetricEntry,
+        kind: Metric,
+        problems: list[Diagnostic],
+        notes: list[str],
+    ) -> None:
+        self.loaded, self.models, self.name, self.entry, self.kind = loaded, models, name, entry, kind
+        self.problems, self.notes = problems, notes
+        self.where = ("metrics", name)
+        self.data = entry.data or next(iter(loaded.study.data))
+
+    def groups(self) -> list[Group]:
+        if not self._inputs_fit():
+            return []
+        return self._of_models() if self.kind.takes == "models" else self._of_layers()
+
+    def _inputs_fit(self) -> bool:
+        before = len(self.problems)
+        taken = TAKES[self.kind.takes]
+        for field in (field for fields in TAKES.values() for field in fields):
+            if field not in taken and getattr(self.entry, field) is not None:
+                self._problem(
+                    (field,),
+                    f"`{self.kind.name}` is a metric of {self.kind.takes} and takes no `{field}`",
+                    help=(f"it takes `{'`, `'.join(taken)}`",),
+                    key=True,
+                )
+        needed = taken[0]
+        if getattr(self.entry, needed) is None:
+            self._problem((), f"`{self.kind.name}` needs `{needed}`", help=(f"add `{needed}:`",), key=True)
+        if self.entry.at is not None and self.kind.places == "output":
+            self._problem(("at",), f"`{self.kind.name}` reads the model's output and takes no `at`", key=True)
+        if self.entry.y is not None and self.entry.against is not None:
+            self._problem(
+                ("against",),
+                "`against` compares `x` with itself in the intact model, so there can be no `y`",
+                help=("leave one of them out",),
+                key=True,
+            )
+        return len(self.problems) == before
+
+    def _of_models(self) -> list[Group]:
+        groups = []
+        for base in self.entry.of or ():
+            for model in self._variants(base):
+                sites = self._places(model)
+                if sites:
+                    reading = Reading(model.name, tuple(sites), self.kind.roles)
+                    views = [View(c.id, c.id, BASELINE, model.name) for c in self._conditions(model)]
+                    groups.append(self._group(model.name, reading, reading, views))
+        return groups
+
+    def _places(self, model: PlannedModel) -> list[Site]:
+        """The sites of a metric of models: those it is defined at; all of those that `at` names must be."""
+        size, table = model.config.input_size, model.sites
+        if self.kind.places == "output":
+            candidates = {"": table.site("", "output", input_size=size)}
+        else:
+            role = self.kind.roles[0]
+            names = table.names(role)
+            if not names:
+                what = "attention weights" if role == "attention" else "residual units"
+                self._refused(model, f"it has no {what}")
+                return []
+            what = f"{'attention' if role == 'attention' else 'residual unit'} of `{model.name}`"
+            chosen = matched(
+                self.loaded, (*self.where, "at"), self.entry.at, names, what, self.problems, table
+            )
+            candidates = {name: table.site(name, role, input_size=size) for name in chosen}
+        kept, refused = [], {}
+        for name, site in candidates.items():
+            why = self.kind.refuse(site)
+            if why is None:
+                kept.append(site)
+            else:
+                refused[name] = why
+        if refused and (self.entry.at is not None or not kept):
+            name, why = next(iter(refused.items()))
+            self._refused(model, f"at `{name}`, {why}" if name else why)
+            return []
+        self.notes.extend(
+            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}" for name, why in refused.items()
+        )
+        return kept
+
+    def _refused(self, model: PlannedModel, why: str) -> None:
+        of = self.entry.of or ()
+        self._problem(
+            ("of", of.index(model.base)) if len(of) > 1 else ("of",),
+            f"`{self.kind.name}` is not defined for `{model.name}` ({model.entry.arch}): {why}",
+            help=("leave this model out of the metric, or narrow `at:`",),
+            code="VD302",
+        )
+
+    def _of_layers(self) -> list[Group]:
+        x_name, y_name = self.entry.x or "", self.entry.y or self.entry.x or ""
+        x_entry, y_entry = self.loaded.study.layers[x_name], self.loaded.study.layers[y_name]
+        groups = []
+        for x_model in self._variants(x_entry.of):
+            x = self._layer(x_model, x_name, x_entry)
+            for y_model in [x_model] if x_entry.of == y_entry.of else self._variants(y_entry.of):
+                y = x if y_name == x_name else self._layer(y_model, y_name, y_entry)
+                if x is None or y is None:
+                    continue
+                label = x_model.name if x_model is y_model else f"{x_model.name}~{y_model.name}"
+                groups.append(self._group(label, x, y, self._views(x_model, y_model)))
+        return groups
+
+    def _layer(self, model: PlannedModel, name: str, entry: Layer) -> Reading | None:
+        before = len(self.problems)
+        role = entry.role
+        where = ("layers", name)
+        what = f"site of `{model.name}` with the role `{role}`"
+        names = matched(
+            self.loaded, (*where, "at"), entry.at, model.sites.names(role), what, self.problems, model.sites
+        )
+        tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
+        sites = []
+        for site_name in names:
+            site = model.sites.site(site_name, role, input_size=model.config.input_size, tokens=tokens)
+            why = refuse_tokens(site) or self.kind.refuse(site)
+            if why is not None:
+                problem = self.loaded.problem(
+                    "VD242",
+                    (*where, "tokens" if entry.tokens != "all" else "at"),
+                    f"layers `{name}` cannot read `{site_name}` of `{model.name}`: {why}",
+                    notes=(f"one image's tensor there has shape {list(site.shape)}",),
+                )
+                if problem not in self.problems:
+                    self.problems.append(problem)
+                return None
+            sites.append(site)
+        return Reading(model.name, tuple(sites), (role,)) if len(self.problems) == before else None
+
+    def _views(self, x: PlannedModel, y: PlannedModel) -> list[View]:
+        against = self.entry.against is not None
+        views = [View(c.id, c.id, BASELINE if against else c.id, x.name) for c in self._conditions(x)]
+        if x is not y:
+            views = [View(view.id, view.x, BASELINE, x.name) for view in views]
+            views += [View(c.id, BASELINE, c.id, y.name) for c in self._conditions(y) if c.ablation]
+        return views
+
+    def _conditions(self, model: PlannedModel) -> list[Condition]:
+        under = self.entry.under
+        return [c for c in model.conditions if under is None or (c.ablation or BASELINE) in under]
+
+    def _group(self, label: str, x: Reading, y: Reading, views: Sequence[View]) -> Group:
+        return Group(
+            self.name,
+            f"{self.name}/{label}",
+            self.kind,
+            x,
+            y,
+            tuple(views),
+            self.entry.against is not None,
+            self.data,
+            self.entry.title,
+        )
+
+    def _variants(self, base: str) -> list[PlannedModel]:
+        return [model for model in self.models.values() if model.base == base]
+
+    def _problem(
+        self,
+        path: tuple[str | int, ...],
+        message: str,
+        *,
+        help: Sequence[str] = (),
+        key: bool = False,
+        code: str = "VD222",
+    ) -> None:
+        self.problems.append(self.loaded.problem(code, (*self.where, *path), message, help=help, key=key))

@@ -1,0 +1,262 @@
+"""Quantities: one number out of a metric's results, the way a claim names it. Free of torch.
+
+`where` keeps coordinates: a value, a list, a range `{from:, to:}`, or, for names, selectors. Where it says nothing of
+conditions, values that compare with the intact model (`drop`, drift) are taken over all ablations, and all others at
+the baseline. `take` then makes one number of what is left.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from vitdsl.dsl.selectors import match
+from vitdsl.dsl.study import BASELINE, Quantity, Range
+from vitdsl.dsl.text import did_you_mean
+
+ALONG = ("slope", "spearman", "argmin", "argmax")
+MODEL_KEYS = ("model", "model_x", "model_y")
+
+
+class QuantityProblem(Exception):
+    """A quantity names something that the results do not have.
+
+    Attributes:
+        path: The field of the quantity.
+        message: What is wrong.
+        help: What there is.
+    """
+
+    def __init__(self, path: tuple[str, ...], message: str, help: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.path, self.message, self.help = path, message, help
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A quantity's value with its leave-one-image-block-out replicates.
+
+    Attributes:
+        value: The number; NaN where part of what it is taken of is undefined.
+        replicates: `[block]`.
+        sizes: `[block]`, images in each block.
+        data: The image stream that it comes from.
+        units: Its unit.
+        cells: How many numbers it is taken of.
+        undefined: How many of them are NaN.
+    """
+
+    value: float
+    replicates: np.ndarray
+    sizes: np.ndarray
+    data: str
+    units: str
+    cells: int
+    undefined: int
+
+
+def select(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> list[xr.Dataset]:
+    """What is left of the metric's groups.
+
+    Raises:
+        QuantityProblem: There is no such value, coordinate or label.
+    """
+    candidates = [data for path, data in groups.items() if path.partition("/")[0] == quantity.metric]
+    values = dict.fromkeys(
+        str(name) for data in candidates for name, v in data.data_vars.items() if "relative" in v.attrs
+    )
+    if quantity.value not in values:
+        raise QuantityProblem(
+            ("value",),
+            f"metric `{quantity.metric}` has no value `{quantity.value}`",
+            (did_you_mean(quantity.value, list(values)), f"it has: {', '.join(values)}"),
+        )
+    keys = dict.fromkeys(
+        key for data in candidates for key in [*MODEL_KEYS, *data.coords, *data.attrs] if _has(data, str(key))
+    )
+    for key in quantity.where:
+        if key not in keys:
+            raise QuantityProblem(
+                ("where", key),
+                f"results of metric `{quantity.metric}` have no coordinate `{key}`",
+                (did_you_mean(key, [str(k) for k in keys]), f"they have: {', '.join(_told(keys))}"),
+            )
+    left = candidates
+    for key, wanted in quantity.where.items():
+        left = [kept for data in left if (kept := _keep(data, key, wanted)) is not None]
+        if not left:
+            labels = sorted({str(label) for data in candidates for label in _labels(data, key)})
+            near = did_you_mean(str(wanted), labels) if isinstance(wanted, str) else ""
+            shown = ", ".join(labels[:12]) + (", ..." if len(labels) > 12 else "")
+            raise QuantityProblem(
+                ("where", key), f"no result has `{key}: {_text(wanted)}`", (near, f"there are: {shown}")
+            )
+    if not any(key.startswith(("condition", "ablat")) for key in quantity.where):
+        left = [kept for data in left if (kept := _default_conditions(data, quantity.value)) is not None]
+        if not left:
+            raise QuantityProblem(
+                ("value",),
+                f"`{quantity.value}` compares conditions with the intact model, and there is no ablation here",
+                ("add an ablation of this model, or take another value",),
+            )
+    if quantity.take in ALONG:
+        for data in left:
+            along_of(quantity, data)
+    return left
+
+
+def read(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> Reading:
+    """Evaluate a quantity on results."""
+    left = select(quantity, groups)
+    name = quantity.value
+    cells = np.concatenate([data[name].values.ravel() for data in left])
+    estimate = _take(quantity, left, name)
+    replicates = _take(quantity, left, f"{name}_replicates") if f"{name}_replicates" in left[0] else np.empty(0)
+    sizes = np.atleast_1d(np.asarray(left[0].attrs.get("block_images", []), float))
+    return Reading(
+        float(estimate),
+        np.atleast_1d(replicates),
+        sizes,
+        str(left[0].attrs.get("data", "")),
+        str(left[0][name].attrs.get("units", "1")),
+        cells.size,
+        int(np.isnan(cells).sum()),
+    )
+
+
+def along_of(quantity: Quantity, data: xr.Dataset) -> str:
+    """The coordinate along which slope, spearman, argmin and argmax go."""
+    if quantity.along is not None:
+        names = [quantity.along]
+    else:
+        swept = data.sizes.get("condition", 1) > 1
+        names = (["ablated_depth"] if swept else []) + ["depth", "depth_x", "ablated_depth"]
+    for name in names:
+        if name in data.coords and data[name].ndim == 1 and np.issubdtype(data[name].dtype, np.number):
+            return name
+    numeric = [str(n) for n, c in data.coords.items() if c.ndim == 1 and np.issubdtype(c.dtype, np.number)]
+    raise QuantityProblem(
+        ("along",),
+        f"`{names[0]}` is not a numeric coordinate of metric `{quantity.metric}`",
+        (f"there are: {', '.join(n for n in numeric if n != 'replicate') or 'none'}",),
+    )
+
+
+def _take(quantity: Quantity, left: list[xr.Dataset], name: str) -> np.ndarray:
+    """One number, or one for each replicate (the first axis)."""
+    if quantity.take not in ALONG:
+        flat = []
+        for data in left:
+            array = data[name]
+            dims = [dim for dim in array.dims if dim != "replicate"]
+            lead = ["replicate"] if "replicate" in array.dims else []
+            values = array.transpose(*lead, *dims).values
+            flat.append(values.reshape(*values.shape[: len(lead)], -1))
+        return _reduce(quantity.take, np.concatenate(flat, -1))
+    xs, ys = [], []
+    for data in left:
+        coord = along_of(quantity, data)
+        (dim,) = data[coord].dims
+        array = data[name]
+        others = [d for d in array.dims if d not in (dim, "replicate")]
+        mean = array.mean(others, skipna=False)
+        ys.append(mean.transpose(*(["replicate"] if "replicate" in mean.dims else []), dim).values)
+        xs.append(np.asarray(data[coord].values, float))
+    return _along(quantity.take, np.concatenate(xs), np.concatenate(ys, -1))
+
+
+def _reduce(take: str, values: np.ndarray) -> np.ndarray:
+    if take == "spread":
+        return np.asarray(values.max(-1) - values.min(-1))
+    if take in ("first", "last"):
+        return np.asarray(values[..., 0 if take == "first" else -1])
+    return np.asarray(getattr(np, take)(values, -1))
+
+
+def _along(take: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Slope, rank correlation or place of the extreme of `y [..., n]` over `x [n]`."""
+    keep = ~np.isnan(x)
+    x, y = x[keep], y[..., keep]
+    if take in ("argmin", "argmax"):
+        if np.isnan(y).any():
+            return np.full(y.shape[:-1], np.nan)
+        return np.asarray(x[(np.argmin if take == "argmin" else np.argmax)(y, -1)])
+    if take == "spearman":
+        x, y = stats.rankdata(x), np.apply_along_axis(_ranks, -1, y)
+    dx, dy = x - x.mean(), y - y.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (dx * dy).sum(-1) / (dx * dx).sum()
+        if take == "slope":
+            return np.asarray(slope)
+        return np.asarray((dx * dy).sum(-1) / np.sqrt((dx * dx).sum() * (dy * dy).sum(-1)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.full(values.shape, np.nan) if np.isnan(values).any() else np.asarray(stats.rankdata(values))
+
+
+def _keep(data: xr.Dataset, key: str, wanted: Any) -> xr.Dataset | None:
+    """The part of a group whose coordinate is wanted; None where nothing is."""
+    labels = _labels(data, key)
+    kept = [_is_wanted(label, wanted, labels) for label in labels]
+    if key not in data.coords:
+        return data if any(kept) else None
+    if not any(kept):
+        return None
+    coord = data[key]
+    return data.isel({coord.dims[0]: np.flatnonzero(kept)}) if coord.ndim else data
+
+
+def _is_wanted(label: Any, wanted: Any, labels: list[Any]) -> bool:
+    if isinstance(wanted, Range):
+        if isinstance(label, str) or np.isnan(label):
+            return False
+        return (wanted.from_ is None or label >= wanted.from_ - 1e-9) and (
+            wanted.to is None or label <= wanted.to + 1e-9
+        )
+    if isinstance(wanted, (list, tuple)):
+        return any(_is_wanted(label, one, labels) for one in wanted)
+    if isinstance(wanted, str):
+        if str(label) == wanted or str(label).partition("[")[0] == wanted:
+            return True
+        names = [str(one) for one in labels]
+        return any(mark in wanted for mark in "*?[{") and str(label) in match([wanted], names)
+    if isinstance(label, str):
+        return label == str(wanted)
+    return bool(np.isclose(float(label), float(wanted), rtol=1e-9, atol=1e-9))
+
+
+def _default_conditions(data: xr.Dataset, value: str) -> xr.Dataset | None:
+    if "condition" not in data.dims:
+        return data
+    intact = data["condition"].values == BASELINE
+    kept = ~intact if data[value].attrs.get("relative") else intact
+    if not kept.any():
+        kept = ~kept if not data[value].attrs.get("relative") else kept
+    return data.isel(condition=np.flatnonzero(kept)) if kept.any() else None
+
+
+def _labels(data: xr.Dataset, key: str) -> list[Any]:
+    if key in data.coords:
+        return list(np.atleast_1d(data[key].values).tolist())
+    if key == "model" and "model" not in data.attrs:
+        return [data.attrs[name] for name in ("model_x", "model_y") if name in data.attrs]
+    return [data.attrs[key]] if key in data.attrs else []
+
+
+def _has(data: xr.Dataset, key: str) -> bool:
+    fixed = ("metric", "kind", "kind_version", "paired", "title", "data", "block_images", "undefined")
+    return key != "replicate" and key not in fixed and bool(_labels(data, key))
+
+
+def _told(keys: Mapping[Any, Any]) -> list[str]:
+    return [str(key) for key in keys]
+
+
+def _text(wanted: Any) -> str:
+    if isinstance(wanted, Range):
+        return f"{{from: {wanted.from_}, to: {wanted.to}}}"
+    return str(wanted)

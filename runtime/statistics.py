@@ -1,0 +1,93 @@
+"""Sums over images, kept for each image block, and what is estimated from them.
+
+Statistics add: any split of the images into batches, shards or runs merges to the same sums. Keeping them for each
+image block gives an interval for every number by leaving one block out at a time. Sums are float64.
+"""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from vitdsl.runtime.intervals import jackknife
+from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.plan import Group
+
+
+class Statistics:
+    """The sums of one group: for each view and name, `[block, ...]`."""
+
+    def __init__(self, group: Group, blocks: int) -> None:
+        self.group, self.blocks = group, blocks
+        self.sums: dict[str, dict[str, Tensor]] = {}
+        self.images = np.zeros(blocks)
+
+    def add(self, view: str, block: int, observed: Mapping[str, Tensor]) -> None:
+        """Add what one batch gave under one condition."""
+        sums = self.sums.setdefault(view, {})
+        for name, value in observed.items():
+            if value.device.type == "mps":
+                value = value.cpu()
+            value = value.double()
+            if name not in sums:
+                sums[name] = torch.zeros(self.blocks, *value.shape, dtype=torch.float64, device=value.device)
+            sums[name][block] += value
+
+    def merge(self, other: "Statistics") -> None:
+        """Add the sums of other images of the same group."""
+        for view, sums in other.sums.items():
+            mine = self.sums.setdefault(view, {})
+            for name, value in sums.items():
+                mine[name] = mine[name] + value if name in mine else value.clone()
+        self.images = self.images + other.images
+
+    def arrays(self) -> dict[str, Array]:
+        """By name, `[condition, block, ...]`, conditions in the order of the group's views."""
+        names = next(iter(self.sums.values()))
+        return {
+            name: np.stack([self.sums[view.id][name].cpu().numpy() for view in self.group.views])
+            for name in names
+        }
+
+
+def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
+    """Fill a group's frame: values, intervals, replicates, and the reasons for what is undefined."""
+    group, kind = statistics.group, statistics.group.kind
+    arrays = statistics.arrays()
+    totals = {name: array.sum(1) for name, array in arrays.items()}
+    several = statistics.blocks > 1
+    left_out = {name: totals[name][:, None] - array for name, array in arrays.items()} if several else {}
+    values = kind.estimate(totals, group.x.sites)
+    replicates = kind.estimate(left_out, group.x.sites) if several else {}
+    result = frame.copy()
+    for name in kind.values(paired=group.paired):
+        variable = frame[name]
+        found = np.asarray(values[name], np.float64).reshape(variable.shape)
+        if several:
+            each = np.moveaxis(np.asarray(replicates[name], np.float64), 1, 0).reshape(-1, *variable.shape)
+        else:
+            each = np.empty((0, *variable.shape))
+        low, high = jackknife(found, each, statistics.images if several else np.empty(0))
+        units = {"units": variable.attrs["units"]}
+        result[name] = variable.copy(data=found)
+        result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
+        result[f"{name}_high"] = xr.Variable(variable.dims, high, units)
+        result[f"{name}_replicates"] = xr.Variable(("replicate", *variable.dims), each, units)
+    result.attrs["block_images"] = statistics.images if several else [float(statistics.images.sum())]
+    result.attrs["undefined"] = json.dumps(_undefined(statistics, totals))
+    return result
+
+
+def _undefined(statistics: Statistics, totals: Mapping[str, Array]) -> list[str]:
+    group = statistics.group
+    reasons: list[str] = []
+    for position, view in enumerate(group.views):
+        one = {name: array[position] for name, array in totals.items()}
+        for reason in group.kind.undefined(one, group.x.sites, group.y.sites):
+            text = f"under `{view.id}`: {reason}"
+            if text not in reasons:
+                reasons.append(text)
+    return reasons
