@@ -70,6 +70,11 @@ MACHINE_CODES = (
         "The data source needs a library that is not installed. The message names it.",
     ),
     Code(
+        "VD411",
+        "data set cannot be opened",
+        "timm or the library behind it refuses the data set. Check its name, root and split.",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

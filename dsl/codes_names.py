@@ -140,6 +140,34 @@ NAME_CODES = (
         "models:\n  vit: {arch: vit_tiny_patch16_224, options: {img_size: 32}, weights: random}",
     ),
     Code(
+        "VD232",
+        "weights are not those of the architecture",
+        """
+        timm has no pretrained weights for this architecture, or the hub repository holds those of
+        another one, or was made with options that the study does not name.
+        """,
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: {hub: timm/resnet18.a1_in1k}}",
+        "models:\n  resnet: {arch: resnet18, weights: {hub: timm/resnet18.a1_in1k}}",
+    ),
+    Code(
+        "VD233",
+        "input size that the model does not take",
+        """
+        The position embedding or the windows of the model fix its input when it is built. Build it for
+        another size with `options: {img_size: ...}`; `input_size` is for models that take any.
+        """,
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random, input_size: 96}",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random, options: {img_size: 96}}",
+    ),
+    Code(
+        "VD234",
+        "shared preprocessing does not fit a model",
+        """
+        `preprocess` names a model whose preprocessing all models share, and another model takes images
+        of another size. Build both for one size, or let each use its own.
+        """,
+    ),
+    Code(
         "VD240",
         "role not there at a site",
         """Every site has an output; `stream`, `branch` and `skip` need a residual unit, `attention` and
@@ -163,6 +191,32 @@ NAME_CODES = (
         'layers:\n  all: {of: resnet, at: "layer*.*"}',
     ),
     Code(
+        "VD243",
+        "more images than there are",
+        """
+        `images` asks for more than the source holds. A study that says 1,000 and uses 600 would be
+        misread, so it is an error; leave `images` out to take all.
+        """,
+        "data:\n  probe: {source: digits, images: 100000}",
+        "data:\n  probe: {source: digits}",
+    ),
+    Code(
+        "VD244",
+        "labels are not classes",
+        """
+        The labels of the data cannot be read as classes: images lie outside the class folders, a folder
+        is not a class of the named label set, or the label field does not hold class numbers.
+        """,
+    ),
+    Code(
+        "VD245",
+        "stream without a size",
+        """
+        A streamed data set can be neither counted nor shuffled, so the study says how many of its first
+        images to hold with `first: N`.
+        """,
+    ),
+    Code(
         "VD250",
         "claim about nothing",
         """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric
@@ -170,6 +224,18 @@ NAME_CODES = (
         and coordinates.""",
         "left: {metric: accuracy, value: top_1}",
         "left: {metric: accuracy, value: top1}",
+    ),
+    Code(
+        "VD251",
+        "unknown optimizer",
+        "timm's optimizer factory has no optimizer of this name. The message lists those that it has.",
+        "models:\n  vit: {arch: a, train: {data: {source: digits}, optimizer: adamv}}",
+        "models:\n  vit: {arch: a, train: {data: {source: digits}, optimizer: adamw}}",
+    ),
+    Code(
+        "VD252",
+        "augmentation that timm does not take",
+        "The policy of `augment` is not written as timm writes it, such as `rand-m9-mstd0.5-inc1`.",
     ),
     Code(
         "VD260",

@@ -141,6 +141,12 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(_kinds()), indent=2, ensure_ascii=False))
 
 
-def _kinds() -> dict[str, Any] | None:
-    """The kinds of this installation with their parameters."""
-    return None
+def _kinds() -> dict[str, Any]:
+    """The kinds of this installation, plug-ins included, with their parameters."""
+    from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry, summary
+
+    sections: dict[str, Registry[Any]] = {"data": SOURCES, "ablations": ABLATIONS, "metrics": METRICS}
+    return {
+        section: {name: (summary(kind), kind.Params) for name, kind in registry.kinds().items()}
+        for section, registry in sections.items()
+    }
