@@ -1,1 +1,1 @@
-"""The pages: one self-contained HTML report from a run folder. Imports no torch and no runtime but results."""
+"""The pages: one self-contained HTML report from a run folder. Free of torch; knows a run by its results."""

@@ -1,7 +1,7 @@
 """Matplotlib without its global state: a figure of so many CSS pixels in, clean SVG out.
 
-Nothing here imports pyplot. Text stays text (`svg.fonttype: none`), measured with the font that matplotlib brings and
-shown in the reader's system font. Bytes depend on the numbers only: fixed hash salt, no dates.
+Nothing here imports pyplot. Text stays text (`svg.fonttype: none`), measured with the font that matplotlib
+brings and shown in the reader's system font. Bytes depend on the numbers only: fixed hash salt, no dates.
 """
 
 import io

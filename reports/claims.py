@@ -1,4 +1,4 @@
-"""Claims on the page: the verdict, the sentence, and a strip that shows the interval beside what the claim needs."""
+"""Claims on the page: verdict, sentence, and a strip with the interval beside what the claim needs."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitdsl.reports import sentences
-from vitdsl.reports.labels import number
+from vitdsl.reports.labels import short
 
 WIDTH, PAD = 360.0, 12.0
 WORDS = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
@@ -61,7 +61,9 @@ def strip(entry: Mapping[str, Any]) -> Strip | None:
     if any(end is None or not math.isfinite(end) for end in ends):
         return None
     low, value, high = (float(end) for end in ends if end is not None)
-    marks = {"close": (-margin, margin), "less": (-margin,), "decreasing": (-margin,)}.get(relation, (margin,))
+    marks = {"close": (-margin, margin), "less": (-margin,), "decreasing": (-margin,)}.get(
+        relation, (margin,)
+    )
     span = [low, high, 0.0, *marks]
     room = (max(span) - min(span)) or 1.0
     left, right = min(span) - 0.12 * room, max(span) + 0.12 * room
@@ -72,7 +74,9 @@ def strip(entry: Mapping[str, Any]) -> Strip | None:
     holds = {"close": (-margin, margin), "less": (left, -margin), "decreasing": (left, -margin)}.get(
         relation, (margin, right)
     )
-    named = tuple((at(mark), number(mark)) for mark in dict.fromkeys(marks))
+    named = tuple((at(mark), short(mark)) for mark in dict.fromkeys(marks))
+    if len(named) == 2 and named[1][0] - named[0][0] < 60:
+        named = ((named[0][0], ""), (named[1][0], f"\N{PLUS-MINUS SIGN}{short(margin)}"))
     if all(abs(mark) > 1e-12 for mark in marks) and all(abs(at(0.0) - x) > 40 for x, _ in named):
         named += ((at(0.0), "0"),)
     return Strip(at(low), at(value), at(high), (at(holds[0]), at(holds[1])), named)

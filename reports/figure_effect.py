@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitdsl.reports.labels import elide, with_unit
+from vitdsl.reports.labels import elide, with_unit, wrap
 from vitdsl.reports.parts import BASELINE, Part
 from vitdsl.reports.series import Line, depth_axis, draw_lines, label_lines, limits, reference_line
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
@@ -58,14 +58,14 @@ def intact(part: Part) -> float:
 
 
 def draw_effect(figure: Figure, wide: bool, parts: Sequence[Part]) -> None:
-    """Values against the depth of the changed site, all models on one axis; the intact models as dashed levels."""
+    """Values against the depth of the changed site, all models on one axis; intact models as levels."""
     axes = figure.subplots()
     lines = effect_lines(parts)
     levels = {part.model: intact(part) for part in parts if np.isfinite(intact(part))}
     zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
     axes.set_ylim(*limits(lines, list(levels.values())))
     depth_axis(axes, "Depth of the changed site")
-    axes.set_ylabel(with_unit(parts[0].name, parts[0].units))
+    axes.set_ylabel(wrap(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, lines)
     if zero:
         axes.axhline(0, color=LIGHT["muted"], linewidth=1, zorder=1)

@@ -1,12 +1,13 @@
-"""Values by site: lines against depth, by token and kind of branch, or by model; and one dot for each head."""
+"""Values by site: lines against depth, by token and branch or by model; and one dot for each head."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitdsl.reports.labels import elide, ticks, with_unit
+from vitdsl.reports.labels import elide, ticks, with_unit, wrap
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.series import (
     Line,
@@ -21,7 +22,7 @@ from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
 
 LOGARITHMIC = 15.0
 """Positive values that span a larger factor than this get a logarithmic axis."""
-TOKEN_NAMES = {"cls": "CLS token", "spatial": "spatial tokens", "mean": "mean of tokens", "all": "all tokens"}
+TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
 
 
 def token_lines(part: Part, condition: int = 0) -> list[Line]:
@@ -40,13 +41,27 @@ def token_lines(part: Part, condition: int = 0) -> list[Line]:
     for t, token in enumerate(part.names("token")):
         for look, kind in enumerate(order):
             keep = kinds == kind
-            words = (f"{kind} units" if kind else "", TOKEN_NAMES.get(token, token))
+            words = (kind, TOKEN_NAMES.get(token, token))
             colour = colours.get(token, t)
             label = ", ".join(filter(None, words))
-            lines.append(
-                Line(label, depth[keep], array[keep, t], low[keep, t], high[keep, t], colour, look)
-            )
+            lines.append(Line(label, depth[keep], array[keep, t], low[keep, t], high[keep, t], colour, look))
     return [line for line in lines if np.isfinite(line.y).any()]
+
+
+def together(parts: Sequence[Part]) -> list[Line]:
+    """The token lines of all models for one axis: each model's tokens in colours of their own."""
+    lines: list[Line] = []
+    looks = 0
+    for i, part in enumerate(parts):
+        own = token_lines(part)
+        lines += [
+            replace(
+                line, label=f"{part.model} {line.label}", colour=line.colour + 2 * i, look=line.look + looks
+            )
+            for line in own
+        ]
+        looks += len({line.look for line in own})
+    return lines
 
 
 def profile_lines(parts: Sequence[Part]) -> list[Line]:
@@ -65,7 +80,12 @@ def profile_lines(parts: Sequence[Part]) -> list[Line]:
 
 
 def draw_by_depth(
-    figure: Figure, wide: bool, part: Part, lines: Sequence[Line], shared: tuple[float, float], title: str = ""
+    figure: Figure,
+    wide: bool,
+    part: Part,
+    lines: Sequence[Line],
+    shared: tuple[float, float],
+    title: str = "",
 ) -> None:
     """Lines against depth on a scale that several panels share."""
     axes = figure.subplots()
@@ -76,7 +96,7 @@ def draw_by_depth(
     else:
         axes.set_ylim(low, high)
     depth_axis(axes, "Depth" + (f" in {elide(title, 24)}" if title else ""))
-    axes.set_ylabel(with_unit(part.name, part.units))
+    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
     draw_lines(axes, lines)
     if level is not None:
         reference_line(axes, float(level), str(part.attr("baseline_label", "")))
@@ -131,7 +151,7 @@ def draw_heads(figure: Figure, wide: bool, part: Part, condition: int = 0) -> No
     bottom = float(known.min()) if len(known) else 0.0
     bottom = 0.0 if 0 <= bottom else bottom - 0.06 * (top - bottom)
     axes.set_ylim(bottom, top + 0.1 * (top - bottom or 1))
-    axes.set_ylabel(with_unit(part.name, part.units))
+    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
     if level is not None:
         reference_line(axes, float(level), str(part.attr("baseline_label", "")))
     handles = [

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vitdsl.reports.labels import elide, number, ticks, with_unit
+from vitdsl.reports.labels import elide, number, ticks, with_unit, wrap
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.series import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.theme import DIVERGING, FONT_PX, LIGHT, SEQUENTIAL
@@ -172,22 +172,20 @@ def draw_match(figure: Figure, wide: bool, part: Part) -> None:
     above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
     above.annotate(
         "same depth",
-        (0.97, 0.97),
-        (0, -4),
+        (0.3, 0.3),
+        (8, -2),
         textcoords="offset points",
-        ha="right",
         va="top",
-        rotation=0,
         color=LIGHT["muted"],
         fontsize=FONT_PX - 1,
     )
     draw_lines(above, [Line("", depth, matched, nothing, nothing, 0, 0)])
     above.set_ylim(-0.05, 1.05)
     above.set_yticks([0, 0.5, 1])
-    above.set_ylabel(f"depth in {y}")
+    above.set_ylabel(f"depth in {y}\nof the best match")
     line = Line("", depth, value, nothing, nothing, 2, 2)
     draw_lines(below, [line])
     below.set_ylim(*limits([line], [0.0]))
-    below.set_ylabel("similarity")
+    below.set_ylabel(wrap(part.name, 22))
     depth_axis(below, f"Depth in {x}")
     figure.align_ylabels([above, below])

@@ -23,16 +23,19 @@ from vitdsl.reports.figure_lines import (
     logarithmic,
     profile_lines,
     shared_limits,
+    together,
     token_lines,
 )
 from vitdsl.reports.figure_matrix import draw_drift, draw_match, draw_matrix, scale_of
-from vitdsl.reports.labels import elide, listing, plural, sentence, slug
+from vitdsl.reports.labels import listing, plural, sentence, slug, wrap
 from vitdsl.reports.parts import BASELINE, Part, Section
 from vitdsl.reports.series import depth_axis, draw_lines, label_lines, limits
 from vitdsl.reports.theme import CELL, NARROW, WIDE
 
 INTERVALS = "Bars and bands are 95 % intervals over image blocks."
 MOST_PANELS = 8
+ONE_AXIS = 6
+"""Up to so many lines of several models share one axis."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: panels that share a caption, a takeaway and a table of numbers; no panels: the table alone."""
+    """A figure: panels with one caption, one takeaway and one table; without panels, the table alone."""
 
     id: str
     title: str
@@ -92,7 +95,9 @@ def _effect(id: str, parts: Sequence[Part]) -> Plot:
     if effect_lines(parts):
         draw: Draw = partial(draw_effect, parts=parts)
         panels.append(Panel("against depth", draw, cell=False, height=350))
-        words.append(f"{sentence(parts[0].name)} of each condition, at the depth of the site that it changes.")
+        words.append(
+            f"{sentence(parts[0].name)} of each condition, at the depth of the site that it changes."
+        )
         levels = [intact(part) for part in parts if np.isfinite(intact(part))]
         if any(abs(v) > 1e-12 for v in levels):
             words.append("Dotted levels: the intact models.")
@@ -126,7 +131,9 @@ def _matrix(id: str, parts: Sequence[Part]) -> Plot:
             x, y = part.dataset.attrs["model_x"], part.dataset.attrs["model_y"]
             title = f"Best match in {y} for each site of {x}"
             panels.append(Panel(title, partial(draw_match, part=part), height=430))
-    caption = "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
+    caption = (
+        "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
+    )
     return _plot(id, parts, caption, sentences.matrix(parts), panels)
 
 
@@ -143,9 +150,13 @@ def _paired(id: str, parts: Sequence[Part]) -> Plot:
             rows = [rows[i] for i in np.argsort(depth, kind="stable")]
             draw: Draw = partial(draw_drift, part=part, rows=rows, scale=scale)
             panels.append(Panel(f"{part.model}, {kind}" if kind else part.model, draw, height=410))
-    caption = "One row for each condition, from early changes (bottom) to late ones; one colour scale for all."
+    caption = (
+        "One row for each condition, from early changes (bottom) to late ones; one colour scale for all."
+    )
     if effect_lines(parts, column=-1):
-        panels.append(Panel("The last site, by depth of the change", partial(_draw_last, parts=parts), False, 330))
+        panels.append(
+            Panel("The last site, by depth of the change", partial(_draw_last, parts=parts), False, 330)
+        )
         caption += " Last panel: what reaches the last site of each model."
     return _plot(id, parts, caption, sentences.paired(parts), panels, "both")
 
@@ -155,7 +166,7 @@ def _draw_last(figure: Figure, wide: bool, parts: Sequence[Part]) -> None:
     lines = effect_lines(parts, column=-1)
     axes.set_ylim(*limits(lines))
     depth_axis(axes, "Depth of the changed site")
-    axes.set_ylabel(elide(parts[0].name, 40))
+    axes.set_ylabel(wrap(parts[0].name, 34))
     draw_lines(axes, lines)
     label_lines(figure, axes, lines, direct=wide)
 
@@ -176,12 +187,17 @@ def _tokens(id: str, parts: Sequence[Part]) -> Plot:
         level = parts[0].attr("baseline_line", None)
         shared = shared_limits(every, [] if level is None else [float(level)])
         log = logarithmic(every, shared)
-        for part in parts:
-            draw: Draw = partial(
-                draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
-            )
-            panels.append(Panel(part.model, draw, height=380))
-    caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit; one scale for all."
+        joint = together(parts)
+        if len(joint) <= ONE_AXIS:
+            draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
+            panels.append(Panel("by depth", draw, False, 380, 360))
+        else:
+            for part in parts:
+                draw = partial(
+                    draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
+                )
+                panels.append(Panel(part.model, draw, height=380))
+    caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
     caption += " Logarithmic axis." if log else ""
     caption += _others(parts)
     return _plot(id, parts, caption, sentences.tokens(parts), panels, "lines")

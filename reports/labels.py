@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,16 +32,38 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """`[0.31, 0.35]`, or nothing where there is no interval."""
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return ""
-    return f"[{number(low)}, {number(high)}]"
+def short(value: float) -> str:
+    """A number that somebody wrote: as few digits as it takes."""
+    return f"{value:.6g}".replace("-", MINUS)
 
 
-def estimate(value: float | None, low: float | None = None, high: float | None = None, units: str = "") -> str:
+def spread(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
+    """An estimate and its interval `[0.31, 0.35]` (or nothing), to the digits that mean something."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return number(value), ""
+    half = (high - low) / 2
+    if value is None or not math.isfinite(value) or not 1e-5 <= half < 1e5:
+        return number(value), f"[{number(low)}, {number(high)}]"
+    places = max(0, 1 - math.floor(math.log10(half)))
+    said = [
+        f"{0.0 if abs(x) < 10**-places / 2 else x:,.{places}f}".replace("-", MINUS)
+        for x in (value, low, high)
+    ]
+    return said[0], f"[{said[1]}, {said[2]}]"
+
+
+def estimate(
+    value: float | None, low: float | None = None, high: float | None = None, units: str = ""
+) -> str:
     """`0.33 [0.31, 0.35] px`."""
-    return " ".join(filter(None, (number(value), interval(low, high), unit(units))))
+    return " ".join(filter(None, (*spread(value, low, high), unit(units))))
+
+
+def wrap(text: str, width: int, most: int = 2) -> str:
+    """The text in at most so many lines, the last one shortened."""
+    lines = textwrap.wrap(text, width, break_long_words=False) or [""]
+    kept = [*lines[: most - 1], " ".join(lines[most - 1 :])] if len(lines) > most else lines
+    return "\n".join(elide(line, width + 6) for line in kept)
 
 
 def unit(units: str) -> str:

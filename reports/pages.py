@@ -14,8 +14,8 @@ from vitdsl.reports.parts import Part
 from vitdsl.runtime.results import Run
 
 HEADINGS = {
-    "what it measures", "formula", "definition", "shapes", "range", "cost", "reference", "references", "limits",
-    "estimator", "notes", "what it does not show",
+    "what it measures", "formula", "definition", "shapes", "range", "cost", "reference", "references",
+    "limits", "estimator", "notes", "what it does not show",
 }  # fmt: skip
 VERBATIM = {"formula", "shapes"}
 

@@ -1,7 +1,7 @@
 """Parts and sections: which numbers stand together on the page. Dimensions decide, not the metric's name.
 
-A part is one value of one group. A section holds the groups whose metrics share a kind and the dimensions of their
-values, so that panels which invite comparison stand side by side on one scale.
+A part is one value of one group. A section holds the groups whose metrics share a kind and the dimensions of
+their values, so that panels which invite comparison stand side by side on one scale.
 """
 
 import json
@@ -193,7 +193,8 @@ def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
     if len(metrics) == 1:
         title = ordered[main][0].title
     else:
-        title = ordered[main][0].name
+        first = ordered[main][0]
+        title = f"{first.name} between layers" if first.shape == "matrix" else first.name
     return Section(sentence(title), metrics, ordered)
 
 

@@ -1,7 +1,7 @@
 """What the page says: gathers views of a run, draws the figures, fills the template, writes the files.
 
-The page is one file: styles, script, figures and data inside, nothing fetched (a content security policy says so).
-The same run gives the same bytes.
+The page is one file: styles, script, figures and data inside, nothing fetched (a content security policy holds
+it to that). The same run gives the same bytes.
 """
 
 import base64
@@ -70,8 +70,8 @@ def write_report(run: Run, out: Path | None = None) -> Path:
 
     Args:
         run: The run, as `open_run` gives it.
-        out: Where to write the page alone. By default it is `report.html` in the run folder, with each figure as
-            SVG and CSV in `figures/` beside it.
+        out: Where to write the page alone. By default it is `report.html` in the run folder, with each figure
+            as SVG and CSV in `figures/` beside it.
 
     Returns:
         The page's path.
@@ -112,36 +112,45 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     )
     manifest = run.manifest
     verdicts = claims.views(manifest.get("claims") or {})
-    page = _environment().get_template("report.html.j2").render(
-        policy=_policy(script),
-        sheet=Markup(theme + sheet),
-        script=Markup(script),
-        title=str(manifest.get("title") or manifest.get("study") or "Study"),
-        question=str(manifest.get("question") or ""),
-        manifest=manifest,
-        run_id=str(manifest.get("run_id") or ""),
-        headline=pages.headline(run),
-        findings=_findings(run, gathered, verdicts),
-        claims=verdicts,
-        strip_width=int(claims.WIDTH),
-        models=_models(run, gathered),
-        sections=views,
-        trust=_trust(run),
-        methods=pages.methods(run, (part for section in gathered for part in section.parts)),
-        ablations=[
-            (name, str(a.get("kind", "")), str(a.get("what") or ""), pages.page_blocks(str(a.get("page") or "")))
-            for name, a in (manifest.get("ablations") or {}).items()
-        ],
-        facts=pages.facts(run),
-        warnings=[str(w) for w in manifest.get("warnings") or []],
-        source=run.source,
-        resolved=run.resolved,
-        reproduce=pages.reproduce(run),
-        citation=pages.citation(run),
-        bibtex=pages.bibtex(run),
-        citations=pages.citations(run),
-        data=Markup(_json(manifest)),
-        fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            policy=_policy(script),
+            sheet=Markup(theme + sheet),
+            script=Markup(script),
+            title=str(manifest.get("title") or manifest.get("study") or "Study"),
+            question=str(manifest.get("question") or ""),
+            manifest=manifest,
+            run_id=str(manifest.get("run_id") or ""),
+            headline=pages.headline(run),
+            findings=_findings(run, gathered, verdicts),
+            claims=verdicts,
+            strip_width=int(claims.WIDTH),
+            models=_models(run, gathered),
+            sections=views,
+            trust=_trust(run),
+            methods=pages.methods(run, (part for section in gathered for part in section.parts)),
+            ablations=[
+                (
+                    name,
+                    str(a.get("kind", "")),
+                    str(a.get("what") or ""),
+                    pages.page_blocks(str(a.get("page") or "")),
+                )
+                for name, a in (manifest.get("ablations") or {}).items()
+            ],
+            facts=pages.facts(run),
+            warnings=[str(w) for w in manifest.get("warnings") or []],
+            source=run.source,
+            resolved=run.resolved,
+            reproduce=pages.reproduce(run),
+            citation=pages.citation(run),
+            bibtex=pages.bibtex(run),
+            citations=pages.citations(run),
+            data=Markup(_json(manifest)),
+            fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
+        )
     )
     return page
 
@@ -167,7 +176,8 @@ def _plot(plot: Plot, beside: dict[str, str]) -> PlotView:
         drawings = []
         for name, width, height in panel.sizes:
             svg = draw_svg(panel.draw, width, height, name == "wide")
-            alt = plot.takeaway if len(plot.panels) == 1 else f"{panel.title}. {plot.takeaway}"
+            alt = plot.takeaway.replace("\n", " ")
+            alt = alt if len(plot.panels) == 1 else f"{panel.title}. {alt}"
             drawings.append((name, inline(svg, f"{plot.id}-{number_}-{name}", alt)))
             if name != "narrow":
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
@@ -241,7 +251,9 @@ def _trust(run: Run) -> list[dict[str, Any]]:
             "model": str(check.get("model") or "\N{EN DASH}"),
             "ok": bool(check.get("ok")),
             "value": number(check.get("value")) if check.get("value") is not None else "\N{EN DASH}",
-            "tolerance": number(check.get("tolerance")) if check.get("tolerance") is not None else "\N{EN DASH}",
+            "tolerance": number(check.get("tolerance"))
+            if check.get("tolerance") is not None
+            else "\N{EN DASH}",
             "text": str(check.get("text") or ""),
         }
         for check in run.manifest.get("trust") or []

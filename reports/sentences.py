@@ -8,7 +8,7 @@ import numpy as np
 from vitdsl.reports.figure_effect import effect_lines, intact
 from vitdsl.reports.figure_lines import token_lines
 from vitdsl.reports.figure_matrix import best_match
-from vitdsl.reports.labels import estimate, interval, listing, number, plural, sentence, unit
+from vitdsl.reports.labels import estimate, listing, number, plural, sentence, short, unit
 from vitdsl.reports.parts import BASELINE, Array, Part
 
 NOTHING = "No number of this figure is defined."
@@ -29,7 +29,7 @@ def place(part: Part, i: int) -> str:
 
 
 def effect(parts: Sequence[Part]) -> str:
-    """The extreme condition of each model, its mean, and the intact model."""
+    """The mean effect of single changes beside each other; the largest change of each model."""
     said = []
     for part in parts:
         values = np.asarray(part.array.values, np.float64)
@@ -37,20 +37,18 @@ def effect(parts: Sequence[Part]) -> str:
         base = intact(part)
         if not known:
             if np.isfinite(base):
-                said.append(f"{part.model}: {at(part, part.conditions.index(BASELINE))} for the intact model.")
+                said.append(f"{part.model}: {at(part, part.conditions.index(BASELINE))}, intact.")
             continue
         reference = base if np.isfinite(base) else float(np.mean(values[known]))
         far = max(known, key=lambda i: abs(values[i] - reference))
-        mean = f"mean over its {plural(len(known), 'condition')} {number(float(values[known].mean()))}"
-        start = f"; intact {number(base)}" if np.isfinite(base) and abs(base) > 1e-12 else ""
-        amount = "largest change: " if start else ""
-        said.append(f"{part.model}: {amount}{at(part, far)} with {place(part, far)}; {mean}{start}.")
-    return f"{sentence(parts[0].name)}. " + " ".join(said) if said else NOTHING
+        moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
+        said.append(f"{part.model}: largest change {moved}{at(part, far)}, with {place(part, far)}.")
+    return _told((strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
 
 
 def thirds(part: Part) -> tuple[float, float]:
     """Mean similarity of the first with the last third of the sites, and of neighbouring sites."""
-    values = np.asarray(part.array.values[0], np.float64)
+    values = np.asarray(part.array.transpose("condition", "site_x", "site_y").values[0], np.float64)
     third = max(1, len(values) // 3)
     near = np.array([values[i, i + 1] for i in range(min(values.shape) - 1)])
     return _mean(values[:third, -third:]), _mean(near)
@@ -58,19 +56,18 @@ def thirds(part: Part) -> tuple[float, float]:
 
 def matrix(parts: Sequence[Part]) -> str:
     """How alike first and last sites are, and where the best matches across models lie."""
-    said = []
-    for part in parts:
-        if not part.defined:
-            continue
-        if "model_x" not in part.dataset.attrs:
-            far, near = thirds(part)
-            said.append(
-                f"{part.model}: mean {number(far)} between the first and the last third of its sites, "
-                f"{number(near)} between neighbours."
-            )
-        else:
-            said.append(match(part))
-    return " ".join(said) or NOTHING
+    within = [part for part in parts if part.defined and "model_x" not in part.dataset.attrs]
+    across = [part for part in parts if part.defined and "model_x" in part.dataset.attrs]
+    name = sentence(parts[0].name)
+    found = [(part.model, *thirds(part)) for part in within]
+    lead = ""
+    if found:
+        far = listing([f"{number(far)} in {model}" for model, far, _ in found])
+        near = listing([f"{number(near)} in {model}" for model, _, near in found])
+        lead = f"{name}, mean between the first and the last third of the sites: {far}; "
+        lead += f"between neighbours: {near}."
+    said = [text for text in map(match, across) if text]
+    return "\n".join([lead, *said] if lead else said) or NOTHING
 
 
 def match(part: Part) -> str:
@@ -80,36 +77,33 @@ def match(part: Part) -> str:
     if not np.isfinite(value).any():
         return ""
     early, late = depth <= 1 / 3, depth > 2 / 3
-    if not early.any():
-        early = depth == depth.min()
-    if not late.any():
-        late = depth == depth.max()
+    early = early if early.any() else depth == depth.min()
+    late = late if late.any() else depth == depth.max()
+    first, last = _mean(value[early]), _mean(value[late])
+    verb = "falls" if last < first else "rises"
+    places = [number(_mean(matched[part_]), 2) for part_ in (early, late)]
     return (
-        f"The first third of {x} is most like {y} at depth {number(_mean(matched[early]), 2)} (mean), the last "
-        f"third at {number(_mean(matched[late]), 2)}; the best match falls from {number(_mean(value[early]))} "
-        f"to {number(_mean(value[late]))}."
-        if _mean(value[late]) < _mean(value[early])
-        else f"The first third of {x} is most like {y} at depth {number(_mean(matched[early]), 2)} (mean), the "
-        f"last third at {number(_mean(matched[late]), 2)}; the best match is {number(_mean(value[early]))} and "
-        f"{number(_mean(value[late]))}."
+        f"The first third of {x} is most like {y} at depth {places[0]} (mean), the last third at {places[1]}; "
+        f"the best match {verb} from {number(first)} to {number(last)}."
     )
 
 
 def paired(parts: Sequence[Part]) -> str:
     """How far the last site moves under each model's conditions."""
-    said = []
+    said, spans = [], []
     for part in parts:
         values = np.asarray(part.array.values[:, -1], np.float64)
         known = [i for i in part.ablated if np.isfinite(values[i])]
         if not known:
             continue
         low, high = min(known, key=lambda i: values[i]), max(known, key=lambda i: values[i])
+        spans.append(f"{number(float(values[low]))} to {number(float(values[high]))} in {part.model}")
         last = part.names()[-1]
-        span = f"{at(part, low, -1)} with {place(part, low)}"
-        if high != low:
-            span += f" to {at(part, high, -1)} with {place(part, high)}"
-        said.append(f"{part.model}, at {last}: from {span}.")
-    return f"{sentence(parts[0].name)}. " + " ".join(said) if said else NOTHING
+        said.append(
+            f"{part.model}, at {last}: lowest {at(part, low, -1)} with {place(part, low)}, "
+            f"highest {at(part, high, -1)} with {place(part, high)}."
+        )
+    return _told(f"{sentence(parts[0].name)}, at the last site: {listing(spans)}.", said)
 
 
 def profile(parts: Sequence[Part]) -> str:
@@ -119,12 +113,13 @@ def profile(parts: Sequence[Part]) -> str:
         values = np.asarray(part.array.values[0], np.float64)
         known = np.flatnonzero(np.isfinite(values))
         if len(known):
+            names = part.names()
             top = known[values[known].argmax()]
+            first, last = (f"{at(part, 0, i)} at {names[i]}" for i in (known[0], known[-1]))
             said.append(
-                f"{part.model}: {at(part, 0, known[0])} at {part.names()[known[0]]}, {at(part, 0, known[-1])} at "
-                f"{part.names()[known[-1]]}; largest {number(float(values[top]))} at {part.names()[top]}."
+                f"{part.model}: {first}, {last}; largest {number(float(values[top]))} at {names[top]}."
             )
-    return f"{sentence(parts[0].name)}. " + " ".join(said) if said else NOTHING
+    return _told(f"{sentence(parts[0].name)}, first, last and largest.", said)
 
 
 def tokens(parts: Sequence[Part]) -> str:
@@ -135,10 +130,12 @@ def tokens(parts: Sequence[Part]) -> str:
         for line in token_lines(part):
             middle = (np.nanmin(line.x) + np.nanmax(line.x)) / 2
             first, second = _mean(line.y[line.x <= middle]), _mean(line.y[line.x > middle])
-            words.append(f"{line.label} {number(first)} to {number(second)}")
+            words.append(f"{line.label} {number(first)} \N{RIGHTWARDS ARROW} {number(second)}")
         if words:
-            said.append(f"{part.model}: {listing(words)}.")
-    return f"{sentence(parts[0].name)}, mean of the first half to mean of the second half. " + " ".join(said)
+            said.append(f"{part.model}: {'; '.join(words)}.")
+    return _told(
+        f"{sentence(parts[0].name)}, mean of the first half \N{RIGHTWARDS ARROW} of the second half.", said
+    )
 
 
 def heads(parts: Sequence[Part]) -> str:
@@ -148,18 +145,18 @@ def heads(parts: Sequence[Part]) -> str:
         values = np.asarray(part.array.isel(condition=0).transpose("site", "head").values, np.float64)
         known = [i for i in range(len(values)) if np.isfinite(values[i]).any()]
         ends = list(dict.fromkeys((known[0], known[-1]))) if known else []
-        words = [
-            f"{part.names()[i]} spans {number(float(np.nanmin(values[i])))} to "
-            f"{number(float(np.nanmax(values[i])))} {unit(part.units)}".rstrip()
-            for i in ends
-        ]
+        words = []
+        for i in ends:
+            low, high = (number(float(end(values[i]))) for end in (np.nanmin, np.nanmax))
+            span = " ".join(filter(None, (f"{low} to {high}", unit(part.units))))
+            words.append(f"{span} at {part.names()[i]}")
         level = part.attr("baseline_line", None)
         if words and level is not None:
             label = str(part.attr("baseline_label", "reference"))
-            words.append(f"{label} would give {number(float(level))} {unit(part.units)}".rstrip())
+            words.append(f"{number(float(level))} {unit(part.units)}".rstrip() + f" is {label}")
         if words:
-            said.append(f"{part.model}: {listing(words)}.")
-    return f"{sentence(parts[0].name)} over the heads. " + " ".join(said) if said else NOTHING
+            said.append(f"{part.model}: {'; '.join(words)}.")
+    return _told(f"{sentence(parts[0].name)}, from the lowest head to the highest.", said)
 
 
 def table(parts: Sequence[Part]) -> str:
@@ -172,7 +169,7 @@ def table(parts: Sequence[Part]) -> str:
                 f"{part.model}: {plural(len(values), 'number')} from {number(float(values.min()))} to "
                 f"{number(float(values.max()))}."
             )
-    return f"{sentence(parts[0].name)}. " + " ".join(said) if said else NOTHING
+    return _told(f"{sentence(parts[0].name)}.", said)
 
 
 def claim(entry: Mapping[str, Any]) -> str:
@@ -183,17 +180,19 @@ def claim(entry: Mapping[str, Any]) -> str:
     if relation in ("increasing", "decreasing"):
         sign = "above" if relation == "increasing" else "below"
         bound = margin if relation == "increasing" else -margin
-        return f"{said}; the claim needs its whole interval {sign} {number(bound)}."
+        return f"{said}; the claim needs its whole interval {sign} {short(bound)}."
     if right is None:
         return f"{said}."
     fixed = right.get("low") is None or right.get("low") == right.get("high") == right.get("value")
     name = str(right.get("text") or "the other quantity")
-    said += f", against {number(right.get('value'))}" if fixed else f"; {name} is {quantity(right)}"
+    said += (
+        f", against {short(float(right.get('value') or 0.0))}" if fixed else f"; {name} is {quantity(right)}"
+    )
     difference = entry.get("difference") or {}
     wanted = {
-        "greater": f"above {number(margin)}",
-        "less": f"below {number(-margin)}",
-        "close": f"within \N{PLUS-MINUS SIGN}{number(margin)}",
+        "greater": f"above {short(margin)}",
+        "less": f"below {short(-margin)}",
+        "close": f"within \N{PLUS-MINUS SIGN}{short(margin)}",
     }.get(relation, relation)
     return f"{said}. The difference is {quantity(difference)}; the claim needs its whole interval {wanted}."
 
@@ -201,8 +200,9 @@ def claim(entry: Mapping[str, Any]) -> str:
 def quantity(entry: Mapping[str, Any]) -> str:
     """A quantity of a claim with its interval."""
     low, high = entry.get("low"), entry.get("high")
-    span = "" if low == high else interval(low, high)
-    return " ".join(filter(None, (number(entry.get("value")), span)))
+    if low == high:
+        return number(entry.get("value"))
+    return estimate(entry.get("value"), low, high)
 
 
 def strongest(parts: Sequence[Part]) -> list[str]:
@@ -214,6 +214,11 @@ def strongest(parts: Sequence[Part]) -> list[str]:
         return []
     words = [f"{number(value)} for {label}" for value, label in known]
     return [f"{sentence(parts[0].name)}, mean over single changes: {listing(words)}."]
+
+
+def _told(lead: str, said: Sequence[str]) -> str:
+    """A lead and its details, one on each line."""
+    return "\n".join([lead, *said]) if said else NOTHING
 
 
 def _mean(values: Array) -> float:

@@ -54,7 +54,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             linestyle=DASHES[look],
             linewidth=1.6,
             marker="" if crowded else MARKERS[look],
-            markersize=5,
+            markersize=5.5,
             markeredgewidth=0,
             label=elide(line.label, 30),
             zorder=3,
@@ -74,7 +74,9 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], *, direct: bo
     if direct and len(lines) <= 6:
         low, high = axes.get_ylim()
         figure.draw_without_rendering()
-        at = np.array([axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends])
+        at = np.array(
+            [axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends]
+        )
         gap = FONT_PX * 1.35 / max(1.0, axes.get_window_extent().height)
         for (line, _), y in zip(ends, _apart(at, gap), strict=True):
             axes.annotate(

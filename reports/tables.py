@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdsl.reports.labels import interval, number, unit
+from vitdsl.reports.labels import number, spread, unit
 from vitdsl.reports.parts import Part
 
 MOST_ROWS = 300
@@ -94,9 +94,10 @@ def to_table(rows: Sequence[dict[str, Any]]) -> Table:
     body = []
     for row in shown:
         cells = [_cell(row.get(c, "")) for c in varying]
-        span = interval(row["low"], row["high"]) or "\N{EN DASH}"
+        value, span = spread(row["estimate"], row["low"], row["high"])
         low = None if np.isnan(row["low"]) else row["low"]
-        body.append((*cells, _cell(row["estimate"]), Cell(span, low)))
+        known = None if np.isnan(row["estimate"]) else row["estimate"]
+        body.append((*cells, Cell(value, known), Cell(span or "\N{EN DASH}", low)))
     numeric = [all(r[i].number is not None or not r[i].text for r in body) for i in range(len(varying))]
     names = [c.replace("_", " ") for c in varying]
     return Table((*names, heading, "95 % interval"), (*numeric, True, True), tuple(body), len(rows))

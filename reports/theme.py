@@ -1,7 +1,7 @@
 """Colours and sizes of the report, for the page and for the figures alike.
 
-Figures are drawn with the light colours; inlined in the page, each token's colour becomes the CSS variable of the
-same name, so that the dark theme and print recolour them. Colormaps never change. Contrast is held by a test.
+Figures are drawn with the light colours; inlined in the page, each token's colour becomes the CSS variable
+of the same name, so that the dark theme and print recolour them. Colormaps never change. Contrast is held by a test.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ DIVERGING = "RdBu_r"
 TEXT_TOKENS = ("ink", "muted", "accent", "good", "bad", "open")
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 DRAWN_WITH = "DejaVu Sans"
-"""The font that matplotlib brings: it measures text with it; readers see their system's, which is no wider."""
+"""The font that matplotlib brings and measures with; readers see their system's, which is no wider."""
 
 FONT_PX = 12.0
 WIDE = 860

@@ -13,10 +13,16 @@ from vitdsl.runtime.results import Run
 
 Array = npt.NDArray[np.float64]
 REPLICATES = 16
+WHAT = {
+    "accuracy": "How often the model is right, and how far its answers move from the intact model's.",
+    "cka": "How alike two sets of representations are, by linear CKA.",
+    "skip_ratio": "How much of a unit's output its skip carries, against what its branch adds.",
+    "attention_distance": "How far, in pixels, each attention head looks on average.",
+}
 KIND_PAGE = """How alike two sets of representations are, by linear CKA.
 
 What it measures
-    Similarity of two Gram matrices over the same images, from 0 (unrelated) to 1 (equal up to rotation and scale).
+    Similarity of two Gram matrices over the same images, from 0 (unrelated) to 1 (equal up to rotation).
 
 Formula
     CKA(X, Y) = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y))
@@ -168,7 +174,9 @@ class Study:
                 0 if x == "vit" else 4,
             )
         else:
-            cka = _similarity(np.sqrt(depths[x]), depths[y], 0.5, 0.02) * (0.75 - 0.5 * depths[x] ** 3)[:, None]
+            cka = (
+                _similarity(np.sqrt(depths[x]), depths[y], 0.5, 0.02) * (0.75 - 0.5 * depths[x] ** 3)[:, None]
+            )
         attrs = {"model": x} if x == y else {"model_x": x, "model_y": y}
         return dataset(
             {
@@ -317,7 +325,9 @@ class Study:
             "within_res/resnet": self.matrix(
                 "within_res", "resnet", "resnet", "Layers of the ResNet with one another"
             ),
-            "across/vit~resnet": self.matrix("across", "vit", "resnet", "Layers of the ViT with the ResNet's"),
+            "across/vit~resnet": self.matrix(
+                "across", "vit", "resnet", "Layers of the ViT with the ResNet's"
+            ),
             "drift/vit": self.drift("vit"),
             "drift/resnet": self.drift("resnet"),
             "ratio/vit": self.ratio("vit"),
@@ -378,7 +388,8 @@ def _metrics(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
             name,
             {
                 "kind": group.attrs["kind"], "version": 1, "title": group.attrs["title"],
-                "what": KIND_PAGE.partition("\n")[0], "page": KIND_PAGE, "params": {"estimator": "unbiased"},
+                "what": WHAT.get(group.attrs["kind"], "Numbers."), "page": KIND_PAGE,
+                "params": {"estimator": "unbiased"},
                 "reference": "Nguyen, Raghu & Kornblith 2021, arXiv 2010.15327", "groups": [],
                 "data": "probe",
             },
@@ -429,7 +440,8 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "spec": {"hash": "3fa91c2e" * 8, "source_sha256": "ab" * 32},
         "git": {"commit": "cf0a5e6d9b", "dirty": True},
         "environment": {
-            "python": "3.11.9", "torch": "2.8.0", "timm": "1.0.20", "numpy": "2.2.1", "platform": "Linux x86_64",
+            "python": "3.11.9", "torch": "2.8.0", "timm": "1.0.20", "numpy": "2.2.1",
+            "platform": "Linux x86_64",
             "cpu": "2 cores", "threads": 2,
         },
         "device": "cpu", "dtype": "float32", "seed": 0,
@@ -439,7 +451,8 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         },
         "data": {
             "probe": {
-                "source": "digits", "images": 512, "classes": 10, "labelled": True, "batch": 32, "batches": 16,
+                "source": "digits", "images": 512, "classes": 10, "labelled": True, "batch": 32,
+                "batches": 16,
                 "image_blocks": 16, "shuffled": True, "seed": 0, "ids_sha256": "cd" * 32,
                 "content_sha256": "ef" * 32,
             }
@@ -447,8 +460,8 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "conditions": _conditions(groups),
         "metrics": _metrics(groups),
         "ablations": {
-            "no_skip_vit": {"kind": "remove_skip", "what": "Removes the skip of a unit.", "page": "Removes it."},
-            "no_skip_res": {"kind": "remove_skip", "what": "Removes the skip of a unit.", "page": "Removes it."},
+            "no_skip_vit": {"kind": "remove_skip", "what": "Removes a unit's skip.", "page": "Removes it."},
+            "no_skip_res": {"kind": "remove_skip", "what": "Removes a unit's skip.", "page": "Removes it."},
         },
         "claims": json.loads(json.dumps(CLAIMS)),
         "trust": [

@@ -1,0 +1,91 @@
+"""The page in a browser without a network: no request, no error, no sideways scrolling, and its controls work."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitdsl.reports.render import write_report
+from vitdsl.runtime.results import Run
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        except sync.Error as error:
+            pytest.skip(f"Chromium does not start: {error}")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(run: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = write_report(run, tmp_path_factory.mktemp("page") / "report.html")
+    return path.as_uri()
+
+
+def _open(browser: Any, address: str, width: int, **options: Any) -> tuple[Any, list[str]]:
+    page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, **options)
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.goto(address)
+    return page, [url for url in seen if url != address and not url.startswith("data:image/png")]
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_quietly_and_fits(browser: Any, address: str, width: int, scheme: str) -> None:
+    page, seen = _open(browser, address, width, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen == []
+    page.close()
+
+
+def test_it_is_whole_without_scripts(browser: Any, address: str) -> None:
+    page, seen = _open(browser, address, 1280, java_script_enabled=False)
+    assert seen == []
+    assert page.locator("section").count() >= 12
+    assert page.locator(".wide > svg").first.is_visible()
+    assert not page.locator("button").first.is_visible()
+    page.close()
+
+
+def test_controls(browser: Any, address: str) -> None:
+    page, seen = _open(browser, address, 1280, color_scheme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    page.get_by_role("button", name="Dark or light").click()
+    assert page.evaluate(ground) != before
+    data = page.locator("#accuracy-drop details.data")
+    data.locator("summary").click()
+    with page.expect_download() as download:
+        data.get_by_role("button", name="Download CSV").click()
+    text = Path(download.value.path()).read_text()
+    assert text.startswith("metric,group,value,condition") and text.count("\n") == 19
+    with page.expect_download() as download:
+        data.get_by_role("button", name="Download SVG").click()
+    assert "var(--" not in Path(download.value.path()).read_text()
+    data.get_by_role("button", name="estimate").click()
+    column = "rows => rows.map(row => Number(row.cells[row.cells.length - 2].dataset.v))"
+    values = data.locator("tbody tr").evaluate_all(column)
+    assert values == sorted(values)
+    data.get_by_role("searchbox").fill("blocks.3")
+    assert data.locator("tbody tr:visible").count() == 1
+    assert seen == []
+    page.close()

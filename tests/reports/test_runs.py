@@ -1,0 +1,131 @@
+"""Runs of every shape: what is missing, undefined, odd or large breaks no page and leaves no empty figure."""
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from vitdsl.reports.parts import Part, sections
+from vitdsl.reports.render import render
+from vitdsl.runtime.results import Run
+
+PATHS = ("accuracy/vit", "across/vit~resnet", "drift/vit", "ratio/vit", "distance/vit")
+
+
+def _only(run: Run, groups: dict[str, xr.Dataset], **manifest: Any) -> Run:
+    names = {path.partition("/")[0] for path in groups}
+    metrics = {name: entry for name, entry in run.manifest["metrics"].items() if name in names}
+    return dataclasses.replace(
+        run, groups=groups, manifest={**run.manifest, "metrics": metrics, "claims": {}, **manifest}
+    )
+
+
+def _figures(page: str) -> int:
+    return page.count('<div class="cell">') + page.count('<div class="wide">')
+
+
+def test_shapes_follow_from_dimensions(run: Run) -> None:
+    shapes = {path: Part(path, run.groups[path], name).shape for path, name in zip(
+        PATHS, ("drop", "cka", "cka", "ratio", "distance"), strict=True
+    )}  # fmt: skip
+    assert list(shapes.values()) == ["effect", "matrix", "paired", "tokens", "heads"]
+
+
+def test_comparable_groups_stand_together(run: Run) -> None:
+    assert [section.metrics for section in sections(run)] == [
+        ("accuracy",), ("within_vit", "within_res", "across"), ("drift",), ("ratio",), ("distance",)
+    ]  # fmt: skip
+    assert next(iter(sections(run)[0].values)) == "drop"
+
+
+def test_one_condition_only(run: Run) -> None:
+    groups = {path: group.isel(condition=[0]) for path, group in run.groups.items()}
+    assert _figures(render(_only(run, groups))) >= 8
+
+
+def test_no_claims_and_a_bare_manifest(run: Run) -> None:
+    bare = {"vitdsl": "0.1.0", "study": "s", "run_id": "r", "git": None, "status": "success"}
+    page = render(dataclasses.replace(run, manifest=bare))
+    assert '<section id="claims"' not in page and "recorded no trust checks" in page
+
+
+def test_no_groups_at_all(run: Run) -> None:
+    assert "<h1>" in render(_only(run, {}))
+
+
+def test_no_intervals(made: ModuleType, tmp_path: Path) -> None:
+    page = render(made.sample(tmp_path, vit=3, resnet=4, intervals=False))
+    assert "are 95 % intervals over image blocks" not in page.split("How it was measured")[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_undefined_cells(run: Run, path: str) -> None:
+    group = run.groups[path].copy(deep=True)
+    for name in group.data_vars:
+        values = group[name].values
+        values[(0,) * values.ndim] = np.nan
+        values[(-1,) * values.ndim] = np.nan
+    group.attrs["undefined"] = '["blocks.0: constant over the images"]'
+    page = render(_only(run, {path: group}))
+    assert "blocks.0: constant over the images" in page
+    assert _figures(page) > 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_nothing_defined(run: Run, path: str) -> None:
+    group = run.groups[path].map(lambda a: a * np.nan, keep_attrs=True)
+    page = render(_only(run, {path: group}))
+    assert _figures(page) == 0 and "No number of this figure is defined" in page
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_single_site(run: Run, path: str) -> None:
+    group = run.groups[path]
+    one = {dim: [0] for dim in ("site", "site_x", "site_y") if dim in group.dims}
+    assert "<table" in render(_only(run, {path: group.isel(one)}))
+
+
+def test_all_sites_at_once(run: Run) -> None:
+    group = run.groups["accuracy/vit"].isel(condition=[0, 1, 2])
+    group = group.assign_coords(ablated_depth=("condition", [np.nan] * 3))
+    page = render(_only(run, {"accuracy/vit": group}))
+    assert "vit: intact" in page and _figures(page) >= 1
+
+
+def test_an_unknown_metric_with_odd_dimensions(run: Run) -> None:
+    odd = xr.Dataset(
+        {"mass": (("row", "col", "angle"), np.arange(12.0).reshape(2, 3, 2), {"long_name": "gradient mass"})},
+        {"row": [0, 1]},
+        {"metric": "odd", "kind": "odd", "title": "An odd one", "model": "vit"},
+    )
+    page = render(_only(run, {"odd/vit": odd}, metrics={"odd": {"kind": "odd", "groups": ["odd/vit"]}}))
+    assert "An odd one" in page and "12 numbers" in page and _figures(page) == 0
+
+
+def test_a_profile_without_conditions(run: Run) -> None:
+    group = run.groups["drift/vit"].isel(condition=1, drop=True)
+    group.attrs["paired"] = 0
+    assert _figures(render(_only(run, {"drift/vit": group}))) == 1
+
+
+def test_long_names(run: Run) -> None:
+    long = "a_model_with_" + "a_very_" * 12 + "long_name"
+    group = run.groups["drift/vit"].assign_attrs(model=long, title=long)
+    group = group.assign_coords(site=("site", [f"{long}.{i}.{long}" for i in range(group.sizes["site"])]))
+    assert _figures(render(_only(run, {"drift/vit": group}))) == 2
+
+
+def test_deep_models(made: ModuleType, tmp_path: Path) -> None:
+    study = made.Study(vit=120, resnet=120, heads=16)
+    groups = {
+        "within_vit/vit": study.matrix("within_vit", "vit", "vit", "Within"),
+        "across/vit~resnet": study.matrix("across", "vit", "resnet", "Across"),
+        "distance/vit": study.distance(),
+    }
+    page = render(Run(tmp_path, made.manifest(groups), groups, "", ""))
+    assert len(page.encode()) < 3_000_000
+    assert "The first 100 of 28,800 rows" in page
