@@ -50,11 +50,12 @@ class Diagnostic:
 def _concise(diagnostic: Diagnostic) -> str:
     place = diagnostic.span
     where = f"{place.file}:{place.line}:{place.column}: " if place else ""
-    return f"{where}{diagnostic.code} {diagnostic.message}"
+    hint = f" ({diagnostic.help[0]})" if diagnostic.help else ""
+    return f"{where}{diagnostic.code} {diagnostic.message}{hint}"
 
 
 class VitdslError(Exception):
-    """Base of every error that a user can cause; its text is the concise form of its diagnostics."""
+    """Base of every error that a user can cause; its text is one line for each diagnostic."""
 
     exit_code = 2
 

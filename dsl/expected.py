@@ -18,6 +18,7 @@ _WANTED = {
     "dict_type": "a mapping",
     "list_type": "a list",
     "tuple_type": "a name or a list of names",
+    "numbers_type": "a list of numbers",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "none_required": "null",

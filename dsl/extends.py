@@ -80,9 +80,7 @@ def _target(written: str, path: Path, place: Span) -> Path:
     except (OSError, ValueError):
         inside = there = False
     if not inside:
-        raise _refused(
-            f"`{shown(written)}` leaves the project `{shown(root)}`", place, "copy the base into the project"
-        )
+        raise _refused(f"`{shown(written)}` leaves the project", place, "copy the base into the project")
     if not there:
         raise _refused(f"there is no file `{shown(written)}`", place, "the path starts at this file's folder")
     return target

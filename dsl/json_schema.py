@@ -99,7 +99,7 @@ def _tidied(node: Any) -> Any:
     if "$ref" in found and len(found) > 1:
         found["allOf"] = [{"$ref": found.pop("$ref")}]
     if "description" in found and found.get("type") == "object" and "properties" in found:
-        found["description"] = found["description"].partition("\n")[0]
+        found["description"] = str(found["description"]).partition("\n")[0]
     return found
 
 

@@ -171,7 +171,8 @@ class _Composer:
         if node is None:
             open_ = any(frame.anchor == anchor for frame in self._stack)
             reason = "stands inside what it names" if open_ else "names no anchor above it"
-            self._problem("VD013", f"alias `{shown('*' + anchor)}` {reason}", start, end)
+            hint = "" if open_ else "quote a text that starts with `*`"
+            self._problem("VD013", f"alias `{shown('*' + anchor)}` {reason}", start, end, hint)
             node = Scalar(None, "", True, self._lines.span(start, end))
         self._add(node, start, end)
 
@@ -219,9 +220,9 @@ class _Composer:
             found = re.compile(r"(&\S+\s+)?(!\S*)").match(self._lines.text, start)
             first, last = found.span(2) if found else (start, start + 1)
             written = self._lines.text[first:last]
-            self._problem(
-                "VD007", f"tag `{shown(written)}`", first, last, "a study is data: write the value alone"
-            )
+            double = written.startswith("!!")
+            hint = "a study is data: write the value alone" if double else "quote a text that starts with `!`"
+            self._problem("VD007", f"tag `{shown(written)}`", first, last, hint)
         anchor = _ANCHOR.match(self._lines.text, start) if event.anchor else None
         return anchor.end() if anchor else start
 

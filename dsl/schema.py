@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.expected import found_words, hints, wanted_words
-from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of
+from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of, shape_at
 from vitdsl.dsl.source import SourceMap, dotted
+from vitdsl.dsl.study import LANGUAGE_VERSION
 from vitdsl.dsl.text import close_names, did_you_mean, shown, ticked
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,6 +69,8 @@ class _Translator:
         for (path, is_key), group in places.items():
             if group[0]["type"] == "missing" and self._misspelt(path, unknown):
                 continue
+            if group[0]["type"] == "too_short" and any(path == other[:-1] for other, _ in places):
+                continue
             found.append(self._one(path, is_key, group))
         return found
 
@@ -102,7 +105,12 @@ class _Translator:
             words, bound = _BOUNDS[kind]
             limit = f"{words} {context[bound]}"
             found = self._written(path, error["input"])
-            return self._problem("VD105", path, f"{self._name(path)} must be {limit}, not {found}", limit)
+            return self._problem(
+                "VD105",
+                path,
+                f"{self._name(path)} must be {limit}, not {found.removeprefix('the number ')}",
+                limit,
+            )
         if kind == "string_pattern_mismatch":
             return self._bad_name(path, str(error["input"]), key=False)
         if kind in ("too_short", "too_long"):
@@ -115,13 +123,16 @@ class _Translator:
             return self._problem("VD107", parent, f"{self._name(parent)} has too few items", "too few items")
         entry = entry_at(parent, self._model)
         about = description(entry, name) if entry else ""
-        subject = self._name(parent) if parent else NOUNS.get(self._model, "the entry").capitalize()
+        subject = self._name(parent)
+        hint = f"add `{name}:` - {about}" if about else f"add `{name}:`"
+        if not parent and name == "vitdsl":
+            hint = f"make `vitdsl: {LANGUAGE_VERSION}` the first line: the version of the language"
         return self._problem(
             "VD101",
             parent,
             f"{subject} lacks `{name}`",
             f"`{name}` is required here",
-            [f"add `{name}:` - {about}" if about else f"add `{name}:`"],
+            [hint],
             key=bool(parent),
         )
 
@@ -139,7 +150,7 @@ class _Translator:
         if entry is fields_root():
             known += ["extends"]
         noun = NOUNS.get(entry, "this entry")
-        where = f" in {self._name(parent)}" if parent else ""
+        where = f" in {self._name(parent)}" if parent else "" if entry is fields_root() else f" in {noun}"
         hint = did_you_mean(name, known) or _belongs(name, entry)
         return self._problem(
             "VD103",
@@ -178,16 +189,18 @@ class _Translator:
 
     def _wrong_type(self, path: Where, group: Sequence[ErrorDetails]) -> Diagnostic:
         value = group[0]["input"]
-        wanted = wanted_words(
-            [error["type"] for error in group], entry_at(path, self._model), self._forms(path)
-        )
+        shape = shape_at(path, self._model)
+        kinds = [error["type"] for error in group]
+        if kinds == ["tuple_type"] and shape is not None and shape.values is not None and shape.values.number:
+            kinds = ["numbers_type"]
+        wanted = wanted_words(kinds, entry_at(path, self._model), self._forms(path))
         found = found_words(value, self._source.text(self._at + path))
         return self._problem(
             "VD102",
             path,
             f"{self._name(path)} takes {wanted}, not {found}",
             f"{wanted} goes here",
-            hints(value, self._source.text(self._at + path), {error["type"] for error in group}),
+            hints(value, self._source.text(self._at + path), set(kinds)),
         )
 
     def _written(self, path: Where, value: object) -> str:
@@ -195,7 +208,7 @@ class _Translator:
 
     def _name(self, path: Where) -> str:
         full = self._at + path
-        return f"`{shown(dotted(full))}`" if full else NOUNS.get(self._model, "the document").capitalize()
+        return f"`{shown(dotted(full))}`" if full else _capital(NOUNS.get(self._model, "the document"))
 
     def _misspelt(self, path: Where, unknown: Sequence[Where]) -> bool:
         """Whether a missing key is explained by an unknown one beside it, which says so better."""
@@ -213,6 +226,10 @@ class _Translator:
         key: bool = False,
     ) -> Diagnostic:
         return self._source.problem(code, self._at + path, message, label=label, help=help_, key=key)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 _NOTHING = object()

@@ -72,12 +72,14 @@ class Shape:
         values: What stands under each key, where the keys are free; None where they are not.
         anything: Whether any value may stand here and below.
         nullable: Whether null is a value here.
+        number: Whether a number stands here.
     """
 
     entries: tuple[type[BaseModel], ...] = ()
     values: "Shape | None" = None
     anything: bool = False
     nullable: bool = False
+    number: bool = False
 
 
 def written(name: str, field: FieldInfo) -> str:
@@ -168,4 +170,4 @@ def _shape(hint: Any) -> Shape:
         return Shape(values=_shape(args[0]))
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return Shape((hint,))
-    return Shape()
+    return Shape(number=hint in (int, float))

@@ -5,7 +5,7 @@ errors into ours (`schema`), names that refer to one another (`references`), wha
 (each kind's file in the runtime).
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,13 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     Tag,
+    ValidationError,
 )
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 LANGUAGE_VERSION = 1
 BASELINE = "baseline"
@@ -60,7 +66,21 @@ Tokens = Annotated[
 ]
 
 
-class Entry(BaseModel):
+class _ClearErrors(ModelMetaclass):
+    """Building an entry in Python fails in the words of the language, as reading a file does."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValidationError as error:
+            from vitdsl.dsl.diagnostics import StudyError
+            from vitdsl.dsl.schema import translated
+            from vitdsl.dsl.source import SourceMap
+
+            raise StudyError(translated(error, cast(type[BaseModel], cls), kwargs, SourceMap())) from None
+
+
+class Entry(BaseModel, metaclass=_ClearErrors):
     """A mapping in a study: unknown keys are errors, types are not coerced, values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)

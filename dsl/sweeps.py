@@ -125,7 +125,7 @@ def _value_problems(
                 "VD208", (*path, index), message, label="again here", help=["keep one of the two"]
             )
         names[label] = index
-        found = validated(type(entry), _data_with(entry, {axis: value}), SourceMap())
+        found = validated(type(entry), _data_with(entry, {axis: value}), SourceMap(), path[:-2])
         if isinstance(found, list):
             first = found[0]
             yield source.problem(

@@ -45,6 +45,13 @@ def explained(error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int],
             )
         message = f"`{shown(character)}` cannot start a value"
         return Diagnostic("VD004", message, span(offset, offset + 1), help=("quote the text",))
+    for words in ("tag", "alias", "anchor"):
+        if error.context and words in error.context and error.context_mark:
+            start = error.context_mark.index
+            sign = text[start : start + 1]
+            message = f"`{shown(sign)}` starts a YAML {words}, and this is none"
+            hint = f"quote a text that starts with `{shown(sign)}`"
+            return Diagnostic("VD004", message, span(start, offset + 1), help=(hint,))
     if "tab character" in problem:
         return Diagnostic("VD005", "a tab in the indentation", span(offset, offset + 1), help=("use spaces",))
     unknown = ("", f"not YAML: {shown(problem)}", "")
