@@ -170,7 +170,7 @@ class _Run:
                     seed=study.seed,
                     folder=self.plan.loaded.folder,
                     device=self.device,
-                    progress=_Epochs(self.progress, name),
+                    progress=Epochs(self.progress, name),
                     **training_form(planned),
                 )
             else:
@@ -271,7 +271,7 @@ class _Run:
         }
 
 
-class _Epochs:
+class Epochs:
     """Tells of training, epoch by epoch."""
 
     def __init__(self, progress: Progress, model: str) -> None:

@@ -16,7 +16,14 @@ from vitdsl import __version__
 from vitdsl.output import Output, crash_file, show_errors
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("vitdsl.commands_run:run", "Run a study and write its report."),
     "check": ("vitdsl.commands_language:check", "Check study files: syntax, names, models and sites."),
+    "plan": ("vitdsl.commands_inspect:plan", "Show what a run will do and cost."),
+    "sites": ("vitdsl.commands_inspect:sites", "List the sites of a model: names, shapes, depth."),
+    "report": ("vitdsl.commands_run:report", "Draw the report of a run again."),
+    "init": ("vitdsl.commands_inspect:init", "Write a first study, ready to run."),
+    "train": ("vitdsl.commands_run:train", "Train the models of a study and store their weights."),
+    "list": ("vitdsl.commands_inspect:list_", "List metrics, ablations, sources or models."),
     "show": ("vitdsl.commands_language:show", "Print a study, with the origin of every value."),
     "explain": ("vitdsl.commands_language:explain", "Explain an error code, metric, ablation or source."),
     "schema": ("vitdsl.commands_language:schema", "Print the JSON Schema of study files."),
@@ -26,7 +33,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 EXAMPLES = """\
 \b
 Examples:
+  vitdsl run specs/skip_ablation.yaml
   vitdsl check study.yaml
+  vitdsl sites vit_base_patch16_224 'blocks.*' --role branch
   vitdsl show study.yaml --resolved --set seed=1
   vitdsl explain VD210
 """
