@@ -193,11 +193,9 @@ def _instances(
     problems: list[Diagnostic],
 ) -> list[Condition]:
     """The conditions of one ablation on one model."""
-    places = model.sites.names("branch")
     where: Where = ("ablations", name)
-    units = matched(
-        loaded, (*where, "at"), entry.at, places, f"residual unit of `{model.name}`", problems, model.sites
-    )
+    what = f"residual unit of `{model.name}`"
+    units = matched(loaded, (*where, "at"), entry.at, model.sites, "branch", what, problems)
     conditions: list[Condition] = []
     for variant in _variants(name, entry):
         kind = ABLATIONS.kinds()[variant.entry.kind]

@@ -97,16 +97,13 @@ class _Binder:
             candidates = {"": table.site("", "output", input_size=size)}
         else:
             role = self.kind.roles[0]
-            names = table.names(role)
-            if not names:
+            if not table.names(role):
                 what = "attention weights" if role == "attention" else "residual units"
                 self._refused(model, f"it has no {what}")
                 return []
             what = f"{'attention' if role == 'attention' else 'residual unit'} of `{model.name}`"
-            chosen = matched(
-                self.loaded, (*self.where, "at"), self.entry.at, names, what, self.problems, table
-            )
-            candidates = {name: table.site(name, role, input_size=size) for name in chosen}
+            found = matched(self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems)
+            candidates = {name: table.site(name, role, input_size=size) for name in found}
         kept, refused = [], {}
         for name, site in candidates.items():
             why = self.kind.refuse(site)
@@ -151,9 +148,7 @@ class _Binder:
         role = entry.role
         where = ("layers", name)
         what = f"site of `{model.name}` with the role `{role}`"
-        names = matched(
-            self.loaded, (*where, "at"), entry.at, model.sites.names(role), what, self.problems, model.sites
-        )
+        names = matched(self.loaded, (*where, "at"), entry.at, model.sites, role, what, self.problems)
         tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
         sites = []
         for site_name in names:

@@ -9,16 +9,34 @@ from vitdsl.dsl.selectors import match, nearest
 from vitdsl.runtime.sites import ROLES, Sites
 
 
+def chosen(sites: Sites, role: str, selectors: Sequence[str]) -> list[str]:
+    """The names with a role that selectors pick, in order of execution.
+
+    A residual unit or an attention module is also picked by the path of the module that holds it: `blocks.3` picks
+    `blocks.3.attn` and `blocks.3.mlp`.
+    """
+    names = sites.names(role)
+    holders = {name: sites.holder(name, role) for name in names}
+    known = list(dict.fromkeys([*names, *filter(None, holders.values())]))
+    picked = set(match([one for one in selectors if not one.startswith("!")], known))
+    dropped = set(match([one[1:] for one in selectors if one.startswith("!")], known))
+    return [
+        name
+        for name in names
+        if {name, holders[name]} & picked and not {name, holders[name]} & dropped
+    ]
+
+
 def matched(
     loaded: Loaded,
     where: Sequence[str | int],
     selectors: Sequence[str] | None,
-    names: Sequence[str],
+    sites: Sites,
+    role: str,
     what: str,
     problems: list[Diagnostic],
-    sites: Sites | None = None,
 ) -> list[str]:
-    """The names that selectors match, in order; none given takes all.
+    """The names with a role that a study's selectors pick; none given takes all.
 
     Each selector of a list must match something by itself; one that does not is a problem (VD210), noted.
 
@@ -26,20 +44,19 @@ def matched(
         loaded: The study, for the place of the error.
         where: Path of the selectors in the study.
         selectors: As written.
-        names: The candidates.
-        what: What a candidate is, for the message.
+        sites: The model's sites.
+        role: The role that is wanted.
+        what: What a name stands for, for the message.
         problems: Where problems are noted.
-        sites: The model's sites, to say which other roles a name has.
     """
+    names = sites.names(role)
     if selectors is None:
         if not names:
-            problems.append(
-                loaded.problem("VD210", where[:-1], f"there is no {what}", key=True, help=(_instead(names, ""),))
-            )
+            problems.append(loaded.problem("VD210", where[:-1], f"there is no {what}", key=True))
         return list(names)
+    before = len(problems)
     for index, selector in enumerate(selectors):
-        alone = match([selector.removeprefix("!")], names)
-        if alone:
+        if chosen(sites, role, [selector.removeprefix("!")]):
             continue
         path: tuple[Any, ...] = tuple(where)
         if len(selectors) > 1 or loaded.source.text(path) is None:
@@ -51,11 +68,11 @@ def matched(
                 f"selector `{selector}` matches no {what}",
                 label="matches nothing",
                 help=(_instead(names, selector),),
-                notes=(_other_roles(sites, selector, names),),
+                notes=(_other_roles(sites, selector, role),),
             )
         )
-    found = match(list(selectors), names)
-    if not found and not problems:
+    found = chosen(sites, role, selectors)
+    if not found and len(problems) == before:
         problems.append(loaded.problem("VD210", where, f"the selectors together match no {what}"))
     return found
 
@@ -68,10 +85,6 @@ def _instead(names: Sequence[str], selector: str) -> str:
     return f"there are: {', '.join(f'`{name}`' for name in near)}{more}"
 
 
-def _other_roles(sites: Sites | None, selector: str, names: Sequence[str]) -> str:
-    if sites is None:
-        return ""
-    roles = [
-        role for role in ROLES if sites.names(role) != list(names) and match([selector], sites.names(role))
-    ]
+def _other_roles(sites: Sites, selector: str, wanted: str) -> str:
+    roles = [role for role in ROLES if role != wanted and chosen(sites, role, [selector])]
     return f"it matches sites with the role {' and '.join(f'`{role}`' for role in roles)}" if roles else ""

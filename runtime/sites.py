@@ -23,6 +23,7 @@ from vitdsl.runtime.trace import Traced, trace
 from vitdsl.runtime.units import SOFTMAX, Unit, find_units, owner
 
 ROLES: tuple[str, ...] = get_args(Role)
+UNIT_ROLES = ("stream", "branch", "skip")
 MATMULS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm"}
 
 
@@ -46,6 +47,12 @@ class Sites:
     def names(self, role: str) -> list[str]:
         """Names that have a role, in order of execution."""
         return list(self.nodes[role])
+
+    def holder(self, name: str, role: str) -> str:
+        """Path of the module that holds a unit or an attention module; "" for a module's own output or input."""
+        if name in self.units and role in UNIT_ROLES:
+            return owner(self.units[name].add)
+        return name.rpartition(".")[0] if role in ("attention", "heads") else ""
 
     def site(
         self, name: str, role: str, *, input_size: tuple[int, ...], tokens: str | tuple[int, ...] = "all"

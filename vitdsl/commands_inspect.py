@@ -140,11 +140,12 @@ def sites(
             f"vitdsl: 1\nstudy: sites\ndata: {{images: {{source: noise}}}}\nmodels: {{it: {{arch: {json.dumps(model)},"
             f" weights: random}}}}\nmetrics: {{a: {{kind: accuracy, of: it}}}}\n"
         ]
-        chosen = [f"models.it.options.{option}" for option in options]
-        chosen += [f"models.it.input_size={input_size}"] if input_size else []
-        entry = load_text("".join(lines), "<command line>", overrides=chosen).study.models["it"]
-    from vitdsl.dsl.selectors import match, nearest
+        settings = [f"models.it.options.{option}" for option in options]
+        settings += [f"models.it.input_size={input_size}"] if input_size else []
+        entry = load_text("".join(lines), "<command line>", overrides=settings).study.models["it"]
+    from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
+    from vitdsl.runtime.matching import chosen
     from vitdsl.runtime.models import preprocessing, skeleton
     from vitdsl.runtime.sites import describe, sites_of
 
@@ -152,7 +153,7 @@ def sites(
     module = skeleton(first)
     found = sites_of(module, preprocessing(module, first).input_size)
     names = found.names(role)
-    kept = match(list(selectors), names) if selectors else names
+    kept = chosen(found, role, list(selectors)) if selectors else names
     if not kept:
         near = ", ".join(nearest(selectors[0], names)) if selectors and names else ""
         what = f"selector {' '.join(selectors)} matches no site" if selectors else "there is no site"
