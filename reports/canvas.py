@@ -13,6 +13,7 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vitdsl.reports.theme import DRAWN_WITH, FONTS, LIGHT, RC
 
@@ -31,15 +32,17 @@ def style() -> Iterator[None]:
     """The report's look, for as long as figures are drawn; matplotlib's own settings come back after."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
+        for name, value in RC.items():
+            matplotlib.rcParams[name] = value  # type: ignore[index,unused-ignore]
         yield
 
 
 def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> str:
     """A stand-alone SVG document of a figure, one unit for each CSS pixel."""
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    FigureCanvasSVG(figure)  # type: ignore[no-untyped-call]
-    figure.get_layout_engine().set(w_pad=4 / 72, h_pad=4 / 72, wspace=0.02)  # type: ignore[union-attr]
+    figure = Figure(
+        figsize=(width / 72, height / 72), layout=ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
+    )
+    FigureCanvasSVG(figure)
     draw(figure, wide)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -71,9 +71,11 @@ def profile_lines(parts: Sequence[Part]) -> list[Line]:
         Line(
             f"{part.model}, {part.metric}" if several else part.model,
             part.depths(),
-            *(np.asarray(a.values[0], np.float64) for a in (part.array, *part.bounds)),
-            colour=i,
-            look=i,
+            np.asarray(part.array.values[0], np.float64),
+            np.asarray(part.bounds[0].values[0], np.float64),
+            np.asarray(part.bounds[1].values[0], np.float64),
+            i,
+            i,
         )
         for i, part in enumerate(parts)
     ]
@@ -134,7 +136,7 @@ def draw_heads(figure: Figure, wide: bool, part: Part, condition: int = 0) -> No
     hue = LIGHT[SERIES[0]]
     if values.size <= 240:
         axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
-    size = float(np.clip((600 if wide else 260) / max(1, values.size), 2.2, 5.5))
+    size = float(np.clip((600 if wide else 260) / max(1, values.size), 3.0, 6.0))
     axes.plot(x.ravel(), values.ravel(), "o", color=hue, markersize=size, markeredgewidth=0, zorder=3)
     mean = _mean(values)
     axes.hlines(mean, rows[:, 0] - 0.42, rows[:, 0] + 0.42, color=LIGHT["ink"], linewidth=1.6, zorder=4)

@@ -67,6 +67,11 @@ class Plot:
     panels: tuple[Panel, ...]
     parts: tuple[Part, ...]
 
+    @property
+    def size(self) -> int:
+        """How many numbers it shows."""
+        return sum(part.array.size for part in self.parts)
+
 
 def plots(section: Section) -> Iterator[Plot]:
     """The figures of a section, the value to look at first in front."""

@@ -121,7 +121,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Provenance in groups of names and values; what the manifest does not know is left out."""
     m = run.manifest
     git = m.get("git") or {}
-    dirty = {True: ", with uncommitted changes", False: ", clean"}.get(git.get("dirty"), "")
+    dirty = ", with uncommitted changes" if git.get("dirty") else ""
     the_run = {
         "run": m.get("run_id"),
         "study": m.get("study"),

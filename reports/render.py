@@ -1,7 +1,7 @@
 """What the page says: gathers views of a run, draws the figures, fills the template, writes the files.
 
-The page is one file: styles, script, figures and data inside, nothing fetched (a content security policy holds
-it to that). The same run gives the same bytes.
+The page is one file: styles, script, figures and data inside, nothing fetched (a content security policy
+holds it to that). The same run gives the same bytes.
 """
 
 import base64
@@ -22,13 +22,11 @@ from vitdsl.reports.figure_effect import intact
 from vitdsl.reports.figures import Plot, plots
 from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.parts import Section, sections
-from vitdsl.reports.tables import Table, records, to_csv, to_table
+from vitdsl.reports.tables import Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.runtime.results import REPORT, Run, write_text
 
 FIGURES = "figures"
-LARGE = 10_000_000
-"""From so many bytes on, the report says at its end that it is large."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,11 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     """
     beside = {} if beside is None else beside
     gathered = sections(run)
+    planned = [list(plots(section)) for section in gathered]
+    most = longest([plot.size for found in planned for plot in found])
     with style():
-        views = _unique([_section(run, section, beside) for section in gathered])
+        drawn = [[_plot(plot, most, beside) for plot in found] for found in planned]
+    views = _unique([_section(run, *pair) for pair in zip(gathered, drawn, strict=True)])
     script = _asset("report.js")
     sheet = _asset("report.css")
     theme = (
@@ -155,8 +156,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     return page
 
 
-def _section(run: Run, section: Section, beside: dict[str, str]) -> SectionView:
-    drawn = [_plot(plot, beside) for plot in plots(section)]
+def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
     known: dict[str, dict[str, Any]] = run.manifest.get("metrics") or {}
     what = dict.fromkeys(str((known.get(m) or {}).get("what") or "") for m in section.metrics)
     undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
@@ -170,8 +170,9 @@ def _section(run: Run, section: Section, beside: dict[str, str]) -> SectionView:
     )
 
 
-def _plot(plot: Plot, beside: dict[str, str]) -> PlotView:
-    cells, panels = [], []
+def _plot(plot: Plot, most: int, beside: dict[str, str]) -> PlotView:
+    cells: list[PanelView] = []
+    panels: list[PanelView] = []
     for number_, panel in enumerate(plot.panels):
         drawings = []
         for name, width, height in panel.sizes:
@@ -187,7 +188,14 @@ def _plot(plot: Plot, beside: dict[str, str]) -> PlotView:
     text = to_csv(rows)
     beside[f"{plot.id}.csv"] = text
     return PlotView(
-        plot.id, plot.title, plot.caption, plot.takeaway, tuple(cells), tuple(panels), to_table(rows), text
+        plot.id,
+        plot.title,
+        plot.caption,
+        plot.takeaway,
+        tuple(cells),
+        tuple(panels),
+        to_table(rows, most),
+        text,
     )
 
 
@@ -202,21 +210,22 @@ def _all(views: list[SectionView]) -> list[PlotView]:
     return [plot for view in views for plot in (view.main, *view.more)]
 
 
-def _findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[str]:
-    said = []
+def _findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, bool]]:
+    """What the head of the page says, and whether it is a reason for caution."""
+    said: list[tuple[str, bool]] = []
     if verdicts:
         counts = {word: sum(v.verdict == key for v in verdicts) for key, word in claims.WORDS.items()}
         words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
-        said.append(f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.")
+        said.append((f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.", False))
     for section in gathered:
         first = next(iter(section.values.values()))
         if first[0].shape == "effect":
-            said += sentences.strongest(first)
+            said += [(text, False) for text in sentences.strongest(first)]
     checks = run.manifest.get("trust") or []
     failed = sum(not check.get("ok") for check in checks)
     if checks:
         outcome = f"{failed} of {len(checks)} failed" if failed else f"all {len(checks)} passed"
-        said.append(f"Trust checks: {outcome}.")
+        said.append((f"Trust checks: {outcome}.", bool(failed)))
     return said
 
 

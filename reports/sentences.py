@@ -83,8 +83,8 @@ def match(part: Part) -> str:
     verb = "falls" if last < first else "rises"
     places = [number(_mean(matched[part_]), 2) for part_ in (early, late)]
     return (
-        f"The first third of {x} is most like {y} at depth {places[0]} (mean), the last third at {places[1]}; "
-        f"the best match {verb} from {number(first)} to {number(last)}."
+        f"The first third of {x} is most like {y} at depth {places[0]} (mean), the last third at {places[1]}"
+        f"; the best match {verb} from {number(first)} to {number(last)}."
     )
 
 
@@ -218,6 +218,8 @@ def strongest(parts: Sequence[Part]) -> list[str]:
 
 def _told(lead: str, said: Sequence[str]) -> str:
     """A lead and its details, one on each line."""
+    if len(said) == 1 and ":" not in lead:
+        return f"{lead.removesuffix('.')}; {said[0]}"
     return "\n".join([lead, *said]) if said else NOTHING
 
 

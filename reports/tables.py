@@ -11,8 +11,10 @@ import numpy as np
 from vitdsl.reports.labels import number, spread, unit
 from vitdsl.reports.parts import Part
 
-MOST_ROWS = 300
-CUT_TO = 100
+MOST_ROWS = (400, 200, 100, 50, 20)
+"""A table with more rows than this is cut to it; the first that keeps the page below `ALL_ROWS`."""
+ALL_ROWS = 1000
+DIGITS = 9
 ENDS = ("estimate", "low", "high", "units")
 
 
@@ -71,18 +73,30 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [c for c in seen if c not in ENDS] + [c for c in ENDS if c in seen]
 
 
+def longest(sizes: Sequence[int]) -> int:
+    """How many rows a table of the page may have, given the sizes of all: a page opens fast or it is not read."""
+    fitting = (most for most in MOST_ROWS if sum(min(size, most) for size in sizes) <= ALL_ROWS)
+    return next(fitting, MOST_ROWS[-1])
+
+
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """All records; full precision, NaN as an empty field."""
+    """All records at nine significant digits (`results.nc` has them all), NaN as an empty field."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()})
+        writer.writerow({key: _field(value) for key, value in row.items()})
     return buffer.getvalue()
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The records for reading; columns that never change are left to the CSV."""
+def _field(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.{DIGITS}g}"
+    return value
+
+
+def to_table(rows: Sequence[dict[str, Any]], most: int = MOST_ROWS[0]) -> Table:
+    """The first records, for reading; columns that never change are left to the CSV."""
     varying = [
         c
         for c in columns_of(rows)
@@ -90,9 +104,8 @@ def to_table(rows: Sequence[dict[str, Any]]) -> Table:
     ]
     units = sorted({unit(str(row["units"])) for row in rows} - {""})
     heading = f"estimate ({', '.join(units)})" if units else "estimate"
-    shown = rows if len(rows) <= MOST_ROWS else rows[:CUT_TO]
     body = []
-    for row in shown:
+    for row in rows[:most]:
         cells = [_cell(row.get(c, "")) for c in varying]
         value, span = spread(row["estimate"], row["low"], row["high"])
         low = None if np.isnan(row["low"]) else row["low"]

@@ -1,7 +1,8 @@
 """Colours and sizes of the report, for the page and for the figures alike.
 
 Figures are drawn with the light colours; inlined in the page, each token's colour becomes the CSS variable
-of the same name, so that the dark theme and print recolour them. Colormaps never change. Contrast is held by a test.
+of the same name, so that the dark theme and print recolour them. Colormaps never change.
+Contrast is held by a test.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The page in a browser without a network: no request, no error, no sideways scrolling, and its controls work."""
+"""The page in a browser without a network: no request, no error, no sideways scrolling; controls work."""
 
 import shutil
 from collections.abc import Iterator
