@@ -48,6 +48,12 @@ class Sites:
         """Names that have a role, in order of execution."""
         return list(self.nodes[role])
 
+    def depth(self, name: str, role: str) -> float:
+        """Share of the model's residual units behind a site, its own included; of its nodes, without any units."""
+        if name in self.units and role not in ("output", "input"):
+            return self.units[name].depth
+        return self._depths[self.nodes[role][name]]
+
     def holder(self, name: str, role: str) -> str:
         """Path of the module that holds a unit or an attention module; "" for a module's own output or input."""
         if name in self.units and role in UNIT_ROLES:
@@ -79,7 +85,7 @@ class Sites:
             role=role,
             shape=shape,
             layout=layout,
-            depth=self._depths[node],
+            depth=self.depth(name, role) if name else self._depths[node],
             prefix=prefix,
             class_token=prefix > 0 and getattr(self.model, "cls_token", None) is not None,
             grid=grid,
@@ -217,7 +223,7 @@ def describe(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
                 "site": name,
                 "role": role,
                 "shape": list(value.shape[1:]) if value.shape[0] == PROBE else None,
-                "depth": round(sites._depths[node], 4),
+                "depth": round(sites.depth(name, role), 4),
                 "kind": sites.units[name].kind if name in sites.units else _what(sites.model, name),
             }
         )
