@@ -164,6 +164,12 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
             f"`{model.arch}` cannot be built with {dict(model.options)}: {text or type(error).__name__}",
             help=("correct the options, or leave them out to take the architecture's own",),
         )
+    if "multiple values" in text:
+        return Diagnostic(
+            "VD231",
+            f"`{model.arch}` sets `{unknown}` itself: it cannot be an option",
+            help=(f"leave `{unknown}` out, or take another architecture of the family",),
+        )
     near = difflib.get_close_matches(unknown, taken, n=1, cutoff=0.6)
     size = unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int)
     return Diagnostic(

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from PIL.Image import Image
@@ -123,8 +123,8 @@ class Stream:
             generator=torch.Generator(),
         )
         for index, (tensors, records) in zip(wanted, loader, strict=True):
-            if isinstance(records, VitdslError):
-                raise records
+            if isinstance(records, Failure):
+                records.throw()
             rows = self.rows_of(index)
             self._records.update(zip(rows, records, strict=True))
             by_config = dict(zip(configs, tensors, strict=True))
@@ -282,8 +282,25 @@ def is_wordnet_id(name: str) -> bool:
     return len(name) == 9 and name[0] == "n" and name[1:].isdigit()
 
 
-class _Decoder(Dataset[tuple[list[Tensor], Record | VitdslError]]):
-    """Decodes the image at a position of the stream; errors travel as values, so that they arrive whole."""
+@dataclass(frozen=True)
+class Failure:
+    """An error on its way out of another process, where exceptions lose what they carry."""
+
+    kind: type[VitdslError]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @classmethod
+    def of(cls, error: VitdslError) -> "Failure":
+        """What travels in an error's place."""
+        return cls(type(error), error.diagnostics)
+
+    def throw(self) -> NoReturn:
+        """Raise the error."""
+        raise self.kind(self.diagnostics)
+
+
+class _Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
+    """Decodes the image at a position of the stream."""
 
     def __init__(self, source: Source, order: list[int], transforms: list[Callable[[Image], Tensor]]) -> None:
         self.source, self.order, self.transforms = source, order, transforms
@@ -291,22 +308,22 @@ class _Decoder(Dataset[tuple[list[Tensor], Record | VitdslError]]):
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, row: int) -> tuple[list[Tensor], Record | VitdslError]:
+    def __getitem__(self, row: int) -> tuple[list[Tensor], Record | Failure]:
         index = self.order[row]
         try:
             item = self.source.load(index)
         except VitdslError as error:
-            return [], error
+            return [], Failure.of(error)
         tensors = [apply(item.image) for apply in self.transforms]
         return tensors, Record(self.source.id(index), item.label, item.sha256)
 
 
 def _collate(
-    items: list[tuple[list[Tensor], Record | VitdslError]],
-) -> tuple[list[Tensor], list[Record] | VitdslError]:
+    items: list[tuple[list[Tensor], Record | Failure]],
+) -> tuple[list[Tensor], list[Record] | Failure]:
     records = []
     for _, record in items:
-        if isinstance(record, VitdslError):
+        if isinstance(record, Failure):
             return [], record
         records.append(record)
     return [torch.stack(views) for views in zip(*(tensors for tensors, _ in items), strict=True)], records

@@ -33,6 +33,7 @@ from vitdsl.runtime import architectures, models, stream
 from vitdsl.runtime.models import LoadedModel, Preprocessing
 from vitdsl.runtime.randomness import isolated, permutation, seed_of
 from vitdsl.runtime.sources._base import Source
+from vitdsl.runtime.stream import Failure
 
 CACHE_BYTES = 1 << 30
 """Images that are the same in every epoch stay in memory up to here."""
@@ -132,7 +133,7 @@ def check(model: Model) -> Train:
                 help=("write `data: {source: ...}` in it, or `recipe: NAME` of a recipe that has them",),
             )
         )
-    known = list_optimizers()
+    known = [str(name) for name in list_optimizers()]
     if recipe.optimizer not in known:
         near = difflib.get_close_matches(recipe.optimizer, known, n=1)
         raise StudyError(
@@ -175,7 +176,7 @@ def chosen_rows(labels: list[int], fraction: float, seed: int) -> list[int]:
     return sorted(kept)
 
 
-class _Images(Dataset[tuple[Tensor, int] | VitdslError]):
+class _Images(Dataset[tuple[Tensor, int] | Failure]):
     """The training images as the model sees them; a key is an epoch and a row: what chance depends on."""
 
     def __init__(self, source: Source, rows: list[int], look: Callable[[Image], Tensor], seed: int | None):
@@ -187,12 +188,12 @@ class _Images(Dataset[tuple[Tensor, int] | VitdslError]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | VitdslError:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Failure:
         epoch, row = key
         try:
             item = self.source.load(self.rows[row])
         except VitdslError as error:
-            return error
+            return Failure.of(error)
         assert item.label is not None
         if self.seed is None:
             return self.look(item.image), item.label
@@ -224,15 +225,15 @@ class _Images(Dataset[tuple[Tensor, int] | VitdslError]):
             generator=torch.Generator(),
         )
         for batch in loader:
-            if isinstance(batch, VitdslError):
-                raise batch
+            if isinstance(batch, Failure):
+                batch.throw()
             yield batch
 
 
-def _collate(items: list[tuple[Tensor, int] | VitdslError]) -> tuple[Tensor, Tensor] | VitdslError:
+def _collate(items: list[tuple[Tensor, int] | Failure]) -> tuple[Tensor, Tensor] | Failure:
     pairs = []
     for item in items:
-        if isinstance(item, VitdslError):
+        if isinstance(item, Failure):
             return item
         pairs.append(item)
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
