@@ -103,7 +103,7 @@ def _value(argument: str, offset: int, lines: Lines, name: str) -> Node:
     text = rest.strip()
     start = offset + len(rest) - len(rest.lstrip()) if text else offset
     if text.startswith(("[", "{", '"', "'")):
-        node = read(" " * start + text, name)
+        node = read(" " * start + text, name, argument)
         if node is not None:
             return node
     span = lines.span(start, start + len(text))

@@ -56,12 +56,13 @@ def read_text(path: Path, name: str) -> str:
         raise StudyError(Diagnostic("VD003", message, place, help=(hint,))) from None
 
 
-def read(text: str, name: str) -> Node | None:
+def read(text: str, name: str, source: str | None = None) -> Node | None:
     """The document in `text` as nodes; None where there is none.
 
     Args:
         text: The document.
         name: What to call it in spans: a file's path as the user gave it.
+        source: The text that spans show, of the same length; None shows `text`.
 
     Raises:
         StudyError: VD002 to VD013: everything wrong with its syntax.
@@ -69,7 +70,7 @@ def read(text: str, name: str) -> Node | None:
     if len(text) > MAX_BYTES:
         raise _too_large(name, len(text))
     text = text.removeprefix("\ufeff")
-    lines = Lines(text, name)
+    lines = Lines(text if source is None else source, name)
     bad = UNPRINTABLE.search(text)
     if bad:
         place = lines.span(bad.start(), bad.end())

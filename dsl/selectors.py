@@ -197,10 +197,8 @@ def _parts(piece: str, start: int, offsets: Sequence[int]) -> list[Part]:
         return SelectorError(message, offsets[start + first], offsets[start + last - 1] + 1, hint)
 
     if not piece:
-        where = min(start, len(offsets) - 1)
-        raise SelectorError(
-            "an empty part of a path", max(offsets[where] - 1, 0), offsets[where], "remove a dot"
-        )
+        dot = offsets[max(start - 1, 0)]
+        raise SelectorError("an empty part of a path", dot, dot + 1, "remove a dot")
     if piece == "**":
         return [Deep()]
     tokens: list[Star | Chars] = []

@@ -1,10 +1,9 @@
-"""Every bad study in errors/ gives exactly the text beside it; `python tests/dsl/test_dsl_golden.py` rewrites."""
+"""Every bad study in errors/ gives the text beside it; run this file as a script to rewrite the texts."""
 
 import os
 from pathlib import Path
 
 import pytest
-
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_source
