@@ -1,5 +1,9 @@
 """vitdsl: a declarative experiment language for asking how vision models see.
 
+    import vitdsl
+    run = vitdsl.run("specs/skip_ablation.yaml")
+    run.groups["accuracy/vit"]["drop"]
+
 The public names load on first use, so that ``import vitdsl`` and ``vitdsl --help`` stay fast and torch-free.
 """
 
@@ -8,33 +12,49 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vitdsl.api import compile as compile
+    from vitdsl.api import run as run
+    from vitdsl.dsl.diagnostics import EnvironmentProblem as EnvironmentProblem
+    from vitdsl.dsl.diagnostics import StudyError as StudyError
+    from vitdsl.dsl.diagnostics import VitdslError as VitdslError
     from vitdsl.dsl.load import load as load
     from vitdsl.dsl.study import Ablation as Ablation
+    from vitdsl.dsl.study import Augment as Augment
     from vitdsl.dsl.study import Claim as Claim
     from vitdsl.dsl.study import Data as Data
     from vitdsl.dsl.study import Layer as Layer
     from vitdsl.dsl.study import Metric as Metric
     from vitdsl.dsl.study import Model as Model
     from vitdsl.dsl.study import Quantity as Quantity
+    from vitdsl.dsl.study import Range as Range
     from vitdsl.dsl.study import Study as Study
     from vitdsl.dsl.study import Train as Train
+    from vitdsl.dsl.study import WeightsFile as WeightsFile
+    from vitdsl.dsl.study import WeightsHub as WeightsHub
+    from vitdsl.reports.render import write_report as write_report
+    from vitdsl.runtime.results import Run as Run
+    from vitdsl.runtime.results import open_run as open_run
 else:
     _HOMES = {
-        "load": "vitdsl.dsl.load",
-        "Ablation": "vitdsl.dsl.study",
-        "Claim": "vitdsl.dsl.study",
-        "Data": "vitdsl.dsl.study",
-        "Layer": "vitdsl.dsl.study",
-        "Metric": "vitdsl.dsl.study",
-        "Model": "vitdsl.dsl.study",
-        "Quantity": "vitdsl.dsl.study",
-        "Study": "vitdsl.dsl.study",
-        "Train": "vitdsl.dsl.study",
-    }
+        "vitdsl.api": ("compile", "run"),
+        "vitdsl.dsl.diagnostics": ("EnvironmentProblem", "StudyError", "VitdslError"),
+        "vitdsl.dsl.load": ("load",),
+        "vitdsl.dsl.study": (
+            "Ablation", "Augment", "Claim", "Data", "Layer", "Metric", "Model", "Quantity", "Range", "Study",
+            "Train", "WeightsFile", "WeightsHub",
+        ),
+        "vitdsl.reports.render": ("write_report",),
+        "vitdsl.runtime.results": ("Run", "open_run"),
+    }  # fmt: skip
+    _HOME = {name: home for home, names in _HOMES.items() for name in names}
+    __all__ = ["__version__", *_HOME]
 
     def __getattr__(name: str) -> Any:
         from importlib import import_module
 
-        if name not in _HOMES:
+        if name not in _HOME:
             raise AttributeError(f"module 'vitdsl' has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_HOME[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -1,0 +1,63 @@
+"""Imports go one way: dsl <- runtime <- vitdsl, and runtime.results <- reports <- vitdsl."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "dsl": ("torch", "timm", "numpy", "xarray", "jinja2", "matplotlib", "vitdsl.runtime", "vitdsl.reports"),
+    "runtime": ("jinja2", "matplotlib", "click", "rich", "vitdsl.reports", "vitdsl.cli", "vitdsl.commands_run"),
+    "reports": ("torch", "timm", "vitdsl.runtime", "vitdsl.cli"),
+}
+TORCH_FREE = ("results", "intervals", "quantities", "claims")
+ALLOWED = {"reports": ("vitdsl.runtime.results",)}
+
+
+def imported(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("folder", list(FORBIDDEN))
+def test_no_import_goes_up(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imported(path):
+            if not within(name, ALLOWED.get(folder, ())):
+                assert not within(name, FORBIDDEN[folder]), f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("name", TORCH_FREE)
+def test_results_side_is_torch_free(name: str) -> None:
+    for found in imported(ROOT / "runtime" / f"{name}.py"):
+        assert not within(found, ("torch", "timm")), f"runtime/{name}.py imports {found}"
+
+
+@pytest.mark.parametrize("folder", ["vitdsl", "dsl", "runtime", "reports"])
+def test_one_spelling_for_each_module(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imported(path):
+            assert name.partition(".")[0] not in ("dsl", "runtime", "reports", "specs"), f"{path} imports {name}"
+
+
+def test_a_wrong_import_is_caught(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    import torch.nn\n")
+    assert any(within(name, FORBIDDEN["dsl"]) for name in imported(bad))
+
+
+@pytest.mark.parametrize("folder", ["vitdsl", "dsl", "runtime", "reports"])
+def test_every_module_says_what_it_owns(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{path} has no docstring"

@@ -1,0 +1,64 @@
+"""The Python door: what the command line does, as functions of typed objects."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitdsl.dsl.load import Loaded, load_source
+from vitdsl.dsl.study import Study
+from vitdsl.reports.render import write_report
+from vitdsl.runtime import bind as binding
+from vitdsl.runtime import environment
+from vitdsl.runtime import run as running
+from vitdsl.runtime.plan import Plan
+from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.results import Run, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+
+def compile(study: Study | Path | str) -> Plan:
+    """Resolve a study: models, sites, conditions and kinds, on the meta device.
+
+    Args:
+        study: A study, or the path of a study file.
+
+    Raises:
+        StudyError: Everything that is wrong with it.
+    """
+    return binding.bind(Loaded.of(study) if isinstance(study, Study) else load_source(study))
+
+
+def run(
+    study: Study | Plan | Path | str,
+    *,
+    out: Path | str = "runs",
+    device: "torch.device | str" = "auto",
+    dtype: str = "float32",
+    report: bool = True,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a study, write its run folder, and read it back.
+
+    Args:
+        study: A study, a plan, or the path of a study file.
+        out: The folder that run folders go to.
+        device: `auto`, or a device of torch.
+        dtype: `float32`, or `bf16` or `fp16` for autocast.
+        report: Whether to draw `report.html`.
+        progress: Told of every stage.
+
+    Returns:
+        The run: `groups` of labelled arrays (xarray), `manifest`, `path`.
+
+    Raises:
+        StudyError: The study is wrong.
+        EnvironmentProblem: This machine cannot run it.
+    """
+    plan = study if isinstance(study, Plan) else compile(study)
+    chosen = environment.device(device) if isinstance(device, str) else device
+    outcome = running.run(plan, out=out, device=chosen, dtype=dtype, progress=progress)
+    found = open_run(outcome.folder)
+    if report:
+        write_report(found)
+    return found
