@@ -314,7 +314,7 @@ def _fit(
             logits = called(x)
             loss = criterion(logits, y)
             if not torch.isfinite(loss):
-                raise StudyError(_diverged(epoch, index, float(loss)))
+                raise StudyError(_diverged(epoch, index, float(loss.detach())))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.clip_grad is not None:
