@@ -18,11 +18,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from PIL.Image import Image
-from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
+from vitdsl.dsl.schema import validated
+from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.runtime.kinds import SOURCES
 from vitdsl.runtime.models import Preprocessing, transform
@@ -170,7 +171,7 @@ def open_stream(
         workers: Processes that decode; None takes as many as pay.
 
     Raises:
-        StudyError: Unknown source (VD220) or parameters (VD242), more images than there are (VD243), a shared
+        StudyError: Unknown source (VD220) or parameters (VD1xx), more images than there are (VD243), a shared
             preprocessing that a model does not take (VD234).
         EnvironmentProblem: The source is missing, empty or unreadable (VD401, VD402, VD403, VD410).
     """
@@ -192,7 +193,7 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     """Open the source of a `data` entry.
 
     Raises:
-        StudyError: There is no such source (VD220), or it does not take these parameters (VD242).
+        StudyError: There is no such source (VD220), or it does not take these parameters (VD1xx).
         EnvironmentProblem: It is missing, empty or unreadable.
     """
     kinds = SOURCES.kinds()
@@ -209,17 +210,9 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
             )
         )
     kind = kinds[data.source]
-    try:
-        params = kind.Params.model_validate(data.params)
-    except ValidationError as error:
-        raise StudyError(
-            Diagnostic(
-                "VD242",
-                f"source `{data.source}`, `{'.'.join(map(str, found['loc'])) or 'params'}`: {found['msg']}",
-                help=(f"it takes: {', '.join(kind.Params.model_fields) or 'no parameters'}",),
-            )
-            for found in error.errors()
-        ) from error
+    params = validated(kind.Params, data.params, SourceMap())
+    if isinstance(params, list):
+        raise StudyError(params)
     return kind(params, folder=folder, seed=seed)
 
 

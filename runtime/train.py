@@ -87,7 +87,7 @@ def train(
         progress: Hears of each epoch.
 
     Raises:
-        StudyError: No data (VD250), an unknown optimizer (VD251) or policy (VD252), labels that do not fit
+        StudyError: No data (VD253), an unknown optimizer (VD251) or policy (VD252), labels that do not fit
             (VD241, VD404), a loss that is not a number (VD503).
         EnvironmentProblem: As `models.load` and `stream.open_source`.
     """
@@ -122,13 +122,13 @@ def check(model: Model) -> Train:
     """The model's recipe, complete.
 
     Raises:
-        StudyError: No data (VD250), an unknown optimizer (VD251) or augmentation policy (VD252).
+        StudyError: No data (VD253), an unknown optimizer (VD251) or augmentation policy (VD252).
     """
     recipe = model.train
     if recipe is None or recipe.data is None:
         raise StudyError(
             Diagnostic(
-                "VD250",
+                "VD253",
                 f"`train` of `{model.arch}` names no images to train on",
                 help=("write `data: {source: ...}` in it, or `recipe: NAME` of a recipe that has them",),
             )

@@ -155,7 +155,7 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
     if kind not in STREAMING and params.first is not None:
         raise StudyError(_problem("VD245", params, "`first` is for streams", "write `images: N` instead"))
     if kind not in NEEDS and params.root is None:
-        raise StudyError(_problem("VD242", params, "it needs `root`", "write `root: path/of/the/data`"))
+        raise StudyError(_problem("VD101", params, "it needs `root`", "write `root: path/of/the/data`"))
     root = None if params.root is None else (folder / Path(params.root).expanduser()).resolve()
     if root is not None and kind not in ("hfds", "hfids") and not root.exists():
         raise EnvironmentProblem(

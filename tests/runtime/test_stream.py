@@ -155,7 +155,7 @@ def test_a_shared_preprocessing_needs_one_size() -> None:
     [
         ({"source": "digit"}, "VD220", "digits"),
         ({"images": 600}, "VD243", "512"),
-        ({"split": "tst"}, "VD242", "split"),
+        ({"split": "tst"}, "VD104", "test"),
     ],
 )
 def test_bad_entries(fields: dict[str, Any], code: str, text: str) -> None:

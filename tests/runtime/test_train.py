@@ -152,7 +152,7 @@ def test_seeds_have_an_order_of_precedence() -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "text"),
     [
-        ({"data": None}, "VD250", "write `data:"),
+        ({"data": None}, "VD253", "write `data:"),
         ({"optimizer": "adamww"}, "VD251", "did you mean `adamw`"),
         ({"augment": {"auto_augment": "nonsense"}}, "VD252", "rand-m9"),
         ({"options": {"num_classes": 7}}, "VD404", "num_classes: 10"),

@@ -141,7 +141,7 @@ def foreign(folder: Path) -> None:
         (lambda f: (f / "a.txt").write_text(""), {}, EnvironmentProblem, "VD403"),
         (loose, {}, StudyError, "VD244 .* 1 images in sub-folders and 1 outside"),
         (foreign, {"labels": "imagenet"}, StudyError, "VD244 .*`cat`"),
-        (foreign, {"labels": "yes"}, StudyError, "VD242 .*labels"),
+        (foreign, {"labels": "yes"}, StudyError, "VD104 .*labels"),
     ],
 )
 def test_bad_folders(

@@ -88,7 +88,7 @@ def test_a_stream_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ({"name": "hfds/x"}, EnvironmentProblem, "VD410 .*`datasets`"),
         ({"name": "wds/x", "root": ".", "first": 3}, EnvironmentProblem, "VD410 .*`webdataset`"),
-        ({"name": "torch/cifar10"}, StudyError, "VD242 .*needs `root`"),
+        ({"name": "torch/cifar10"}, StudyError, "VD101 .*needs `root`"),
         ({"name": "torch/cifar10", "root": "."}, EnvironmentProblem, "VD411"),
         ({"name": "torch/nothing", "root": "."}, EnvironmentProblem, "VD411 .*nothing"),
         ({"name": "", "root": "nowhere"}, EnvironmentProblem, "VD401 .*nowhere"),
