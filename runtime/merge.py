@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.ablations._base import Operation, Rewriter
 from vitdsl.runtime.functional import OUT_OF_PLACE
 from vitdsl.runtime.metrics._base import Reducer, Site
@@ -95,9 +94,9 @@ def merge(model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mappin
         model: The model whose graph it is.
         graph: Its traced graph, free of in-place operations, annotated.
         lanes: Its conditions; one of them is the intact model, without edits.
-        taps: What to read, by lane.
+        taps: What to read, by lane. In training mode nothing is shared: modules may draw or remember.
     """
-    builder = _Builder(graph)
+    builder = _Builder(graph, training=model.training)
     builder.lay(lanes, taps)
     modules = modules_of(model, graph) | builder.modules
     used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
@@ -110,8 +109,8 @@ def merge(model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mappin
 class _Builder:
     """The graph under construction, and what is in it by what it computes."""
 
-    def __init__(self, base: fx.Graph) -> None:
-        self.base = base
+    def __init__(self, base: fx.Graph, *, training: bool) -> None:
+        self.base, self.training = base, training
         self.graph = fx.Graph()
         self.known: dict[Hashable, fx.Node] = {}
         self.modules: dict[str, nn.Module] = {}
@@ -123,8 +122,10 @@ class _Builder:
         edited = sorted(
             (lane for lane in lanes if lane.edits), key=lambda lane: min(position[n] for n in lane.edits)
         )
-        intact = [lane for lane in lanes if not lane.edits] or [Lane(BASELINE, {})]
+        intact = [lane for lane in lanes if not lane.edits] or [Lane("", {})]
         starts: dict[fx.Node, list[Lane]] = {}
+        for lane in intact[1:]:
+            starts.setdefault(next(iter(self.base.nodes)), []).append(lane)
         for lane in edited:
             starts.setdefault(min(lane.edits, key=lambda node: position[node]), []).append(lane)
         self._walk(intact[0], taps.get(intact[0].name, ()), position, starts, taps)
@@ -162,7 +163,7 @@ class _Builder:
 
     def _copy(self, node: fx.Node, env: Mapping[fx.Node, Any]) -> fx.Node:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
-        shared = node.target not in RANDOM
+        shared = not (_is_random(node) or self.training and node.op.startswith("call"))
         key = (node.op, node.target, _key(args), _key(kwargs), None if shared else object())
         return self._emit(key, node.op, node.target, args, kwargs, node)
 
@@ -217,6 +218,17 @@ def _needed(graph: fx.Graph, taps: Sequence[Tap]) -> list[fx.Node]:
     return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
 
 
+def _is_random(node: fx.Node) -> bool:
+    """Whether a node draws at every call; modules do so in training only, where nothing is shared."""
+    chance = node.kwargs.get("dropout_p")
+    return (
+        node.target in RANDOM
+        or node.kwargs.get("training") is True
+        or isinstance(chance, (int, float))
+        and chance > 0
+    )
+
+
 def _key(value: Any) -> Hashable:
     if isinstance(value, (tuple, list)):
         return (type(value).__name__, *(_key(item) for item in value))
@@ -224,6 +236,8 @@ def _key(value: Any) -> Hashable:
         return ("dict", *((name, _key(item)) for name, item in sorted(value.items())))
     if isinstance(value, slice):
         return ("slice", _key(value.start), _key(value.stop), _key(value.step))
+    if isinstance(value, (float, complex)):
+        return (type(value).__name__, repr(value))  # 0.0 == -0.0
     return (type(value).__name__, value)
 
 
