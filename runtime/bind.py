@@ -57,7 +57,9 @@ def bind(loaded: Loaded) -> Plan:
                 key=True,
             )
         )
-    groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, problems)
+    data = {name: variants(name, entry) for name, entry in study.data.items()}
+    streams = {name: [variant.name for variant in found] for name, found in data.items()}
+    groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
     _labels(loaded, kinds.metrics, problems)
     _stop(problems)
     unfuse = {
@@ -72,7 +74,14 @@ def bind(loaded: Loaded) -> Plan:
         for name in conditioned
     }
     planned = {name: replace(model, unfuse=unfuse[name]) for name, model in conditioned.items()}
-    plan = Plan(loaded, dict(study.data), planned, tuple(groups), tuple(notes))
+    plan = Plan(
+        loaded,
+        {variant.name: variant.entry for found in data.values() for variant in found},
+        planned,
+        tuple(groups),
+        tuple(notes),
+        {variant.name: variant.coordinates for found in data.values() for variant in found},
+    )
     _stop(claim_problems(loaded, {group.path: frame(plan, group) for group in groups}))
     return plan
 

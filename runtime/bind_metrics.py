@@ -5,6 +5,7 @@ parameters (`bind`).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
@@ -20,14 +21,32 @@ TAKES = {"models": ("of", "at"), "layers": ("x", "y", "against")}
 
 
 def bind_metrics(
-    loaded: Loaded, models: Models, kinds: Mapping[str, Metric], problems: list[Diagnostic]
+    loaded: Loaded,
+    models: Models,
+    kinds: Mapping[str, Metric],
+    streams: Mapping[str, Sequence[str]],
+    problems: list[Diagnostic],
 ) -> tuple[list[Group], list[str]]:
-    """The groups of a study's metrics, in order, and notes about sites that were left out."""
+    """The groups of a study's metrics, in order, and notes about sites that were left out.
+
+    Args:
+        loaded: The study.
+        models: Models by name, with their conditions.
+        kinds: The bound kind of each metric.
+        streams: For each data entry, the names of its streams: several where it is swept.
+        problems: Where problems are noted.
+    """
     groups: list[Group] = []
     notes: list[str] = []
     for name, entry in loaded.study.metrics.items():
         binder = _Binder(loaded, models, name, entry, kinds[name], problems, notes)
-        groups += binder.groups()
+        found = binder.groups()
+        names = streams[binder.data]
+        groups += [
+            replace(group, data=stream, path=f"{group.path}@{stream}" if len(names) > 1 else group.path)
+            for stream in names
+            for group in found
+        ]
     return groups, notes
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
-from vitdsl.dsl.study import Claim, Quantity
+from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.intervals import interval
 from vitdsl.runtime.quantities import QuantityProblem, Reading, read, select
 
@@ -73,7 +73,7 @@ def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 
 def describe(quantity: Quantity) -> str:
     """A quantity in words: `mean of accuracy.drop where model = vit`."""
-    where = ", ".join(f"{key} = {_told(value)}" for key, value in quantity.where.items())
+    where = ", ".join(f"{key} {_told(value)}" for key, value in quantity.where.items())
     along = f" along {quantity.along}" if quantity.along else ""
     return f"{quantity.take} of {quantity.metric}.{quantity.value}{along}" + (f" where {where}" if where else "")
 
@@ -121,8 +121,8 @@ def _side(reading: Reading, text: str) -> dict[str, Any]:
 
 
 def _told(value: Any) -> str:
-    if hasattr(value, "from_"):
-        low = "" if value.from_ is None else f"{value.from_:g}"
-        high = "" if value.to is None else f"{value.to:g}"
-        return f"{low} to {high}".strip()
-    return " or ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, Range):
+        if value.from_ is None or value.to is None:
+            return f"up to {value.to:g}" if value.from_ is None else f"from {value.from_:g}"
+        return f"{value.from_:g} to {value.to:g}"
+    return "= " + (" or ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))

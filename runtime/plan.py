@@ -128,13 +128,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run will do."""
+    """Everything that a run will do.
+
+    Attributes:
+        loaded: The study.
+        data: Image streams by name, sweeps resolved.
+        models: Models by name, sweeps resolved.
+        groups: The results to come, in order.
+        notes: What the user should know: sites that a metric leaves out.
+        swept: For a stream of a swept entry, its coordinates.
+    """
 
     loaded: Loaded
     data: dict[str, Data]
     models: dict[str, PlannedModel]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+    swept: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def conditions(self) -> int:
@@ -176,8 +186,8 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
         attrs["model"] = group.x.model
     else:
         attrs |= {"model_x": group.x.model, "model_y": group.y.model}
-    for name in group.models:
-        attrs |= {key: value for key, value in plan.models[name].coordinates.items() if _is_scalar(value)}
+    for coordinates in (*(plan.models[name].coordinates for name in group.models), plan.swept.get(group.data, {})):
+        attrs |= {key: value for key, value in coordinates.items() if _is_scalar(value)}
     dataset = xr.Dataset(coords=coords, attrs=attrs)
     for name, value in group.kind.values(paired=group.paired).items():
         dims = ("condition", *value.dims)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vitdsl.commands_language import SET
@@ -51,7 +52,7 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
     models = _table("model", "architecture", "conditions", "units", "GFLOP per image", "run alone", "saved", "memory")
     for row in price.models:
         models.add_row(
-            row.name,
+            escape(row.name),
             row.arch,
             str(row.conditions),
             str(row.units),
@@ -64,9 +65,14 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
     streams = _table("pass over", "source", "images", "batch", "batches", "image blocks", "models")
     for one in price.passes:
         streams.add_row(
-            one.data, one.source, _count(one.images), str(one.batch), _count(one.batches), _count(one.blocks),
-            ", ".join(one.models),
-        )  # fmt: skip
+            escape(one.data),
+            one.source,
+            _count(one.images),
+            str(one.batch),
+            _count(one.batches),
+            _count(one.blocks),
+            escape(", ".join(one.models)),
+        )
     console.print(streams)
     metrics = _table("result", "metric", "sites", "under")
     for group in bound.groups:
@@ -74,7 +80,7 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
         if group.y is not group.x:
             names = [f"{_span(names)} x {_span([site.name for site in group.y.sites])}"]
         under = group.views[0].id if len(group.views) == 1 else f"{len(group.views)} conditions"
-        metrics.add_row(group.path, group.kind.name, _span(names), under)
+        metrics.add_row(escape(group.path), group.kind.name, escape(_span(names)), escape(under))
     console.print(metrics)
     for note in bound.notes:
         console.print(f"note: {note}", markup=False)
@@ -165,7 +171,7 @@ def sites(
     table = _table("site", "shape", "depth", "what")
     for row in rows:
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
-        table.add_row(row["site"], shape, f"{row['depth']:.3f}", row["kind"])
+        table.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
     _console().print(table)
 
 
@@ -185,7 +191,7 @@ def list_(what: str, glob: str, as_json: bool) -> None:
         return
     table = _table(what.removesuffix("s"), "pretrained tags" if what == "models" else "what it is")
     for row in rows:
-        table.add_row(row["name"], row["what"])
+        table.add_row(row["name"], escape(row["what"]))
     _console().print(table)
 
 
