@@ -1,5 +1,6 @@
 """What each condition does to a number of the whole model: against the depth of the change, or as a list."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
         parts: Values over conditions; with `column`, over conditions and sites.
         column: Which site to read.
     """
-    lines = []
+    lines: list[Line] = []
     models = list(dict.fromkeys(part.model for part in parts))
     for part in parts:
         values, low, high = (
@@ -28,26 +29,43 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
             for a in (part.array, *part.bounds)
         )
         depth = np.array([float(d) for d in part.of_condition("ablated_depth", np.nan)])
-        kinds = np.array([str(a) for a in part.of_condition("ablation", "")])
+        kinds = np.array(changes(part))
         here = [a for a in dict.fromkeys(kinds) if (np.isfinite(depth) & (kinds == a)).any()]
         several = len(here) > 1
         metrics = len({p.metric for p in parts if p.model == part.model}) > 1
-        for look, ablation in enumerate(here):
+        for ablation in here:
             keep = np.isfinite(depth) & (kinds == ablation)
             colour = models.index(part.model)
-            words = [part.model, ablation if several else "", part.metric if metrics else ""]
+            words = [part.model, str(ablation) if several else "", part.metric if metrics else ""]
             lines.append(
                 Line(
-                    ", ".join(filter(None, words)),
+                    " ".join(filter(None, words)),
                     depth[keep],
                     values[keep],
                     low[keep],
                     high[keep],
                     colour,
-                    look if several else colour,
+                    len(lines),
                 )
             )
     return lines
+
+
+def changes(part: Part) -> list[str]:
+    """What each condition changes, as far as a group's conditions differ in it.
+
+    The ablation, and the last part of the site's path where that names a kind of unit (`attn`, `mlp`) rather
+    than counting.
+    """
+    ablations = [str(a) for a in part.of_condition("ablation", "")]
+    ends = [str(s).rpartition(".")[2] for s in part.of_condition("ablated_site", "")]
+    counts = Counter(end for end in ends if end)
+    named = 2 <= len(counts) <= 4 and min(counts.values()) > 1 and not any(end.isdigit() for end in counts)
+    several = len({a for a in ablations if a}) > 1
+    return [
+        " ".join(filter(None, (ablation if several or not named else "", end if named else "")))
+        for ablation, end in zip(ablations, ends, strict=True)
+    ]
 
 
 def intact(part: Part) -> float:

@@ -15,7 +15,7 @@ from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.series import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.theme import DIVERGING, FONT_PX, LIGHT, SEQUENTIAL
 
-MOST_TICKS = 12
+MOST_TICKS, MOST_ROWS = 12, 17
 WRITTEN = 8
 """Up to so many rows and columns, each cell's number is written in it."""
 
@@ -70,7 +70,7 @@ def draw_drift(figure: Figure, wide: bool, part: Part, rows: Sequence[int], scal
     changed = [str(s) for s in part.of_condition("ablated_site", "")]
     ids = [part.conditions[i] for i in rows]
     names = [changed[i] or part.conditions[i] for i in rows]
-    at, labels, pattern = ticks(names if len(set(names)) == len(names) else ids, MOST_TICKS)
+    at, labels, pattern = ticks(names if len(set(names)) == len(names) else ids, MOST_ROWS)
     axes.set_yticks(at, labels)
     axes.set_ylabel("Site changed" + (f" ({pattern})" if pattern else ""))
     colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
@@ -140,7 +140,7 @@ def colour_bar(figure: Figure, axes: Axes, part: Part, scale: Scale, missing: bo
     bar.set_yticks([])
     bar.locator_params(axis="x", nbins=5)
     bar.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
-    bar.set_title(elide(with_unit(part.name, part.units), 44), fontsize=FONT_PX - 1, loc="left", pad=3)
+    bar.set_title(wrap(with_unit(part.name, part.units), 40), fontsize=FONT_PX - 1, loc="left", pad=3)
     if missing:
         patch = Patch(facecolor=LIGHT["void"], hatch="////", edgecolor=LIGHT["muted"], linewidth=0)
         axes.legend(
@@ -170,12 +170,14 @@ def draw_match(figure: Figure, wide: bool, part: Part) -> None:
     depth, matched, value = best_match(part)
     nothing = np.full_like(depth, np.nan)
     above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
+    under = np.nanmean(matched - depth) < 0 if np.isfinite(matched).any() else False
     above.annotate(
         "same depth",
-        (0.3, 0.3),
-        (8, -2),
+        (0.6, 0.6) if under else (0.3, 0.3),
+        (-6, 2) if under else (8, -2),
         textcoords="offset points",
-        va="top",
+        ha="right" if under else "left",
+        va="bottom" if under else "top",
         color=LIGHT["muted"],
         fontsize=FONT_PX - 1,
     )

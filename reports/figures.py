@@ -100,9 +100,7 @@ def _effect(id: str, parts: Sequence[Part]) -> Plot:
     if effect_lines(parts):
         draw: Draw = partial(draw_effect, parts=parts)
         panels.append(Panel("against depth", draw, cell=False, height=350))
-        words.append(
-            f"{sentence(parts[0].name)} of each condition, at the depth of the site that it changes."
-        )
+        words.append("Each condition at the depth of the site that it changes.")
         levels = [intact(part) for part in parts if np.isfinite(intact(part))]
         if any(abs(v) > 1e-12 for v in levels):
             words.append("Dotted levels: the intact models.")

@@ -71,8 +71,9 @@ class Part:
 
     @property
     def title(self) -> str:
-        """The metric's heading."""
-        return str(self.dataset.attrs.get("title") or self.metric)
+        """The metric's heading; without one, its kind in words."""
+        attrs = self.dataset.attrs
+        return str(attrs.get("title") or str(attrs.get("kind") or self.metric).replace("_", " "))
 
     @property
     def model(self) -> str:
@@ -86,7 +87,18 @@ class Part:
     @property
     def name(self) -> str:
         """What the value is, in words."""
-        return str(self.attr("long_name") or self.value)
+        name = str(self.attr("long_name") or self.value)
+        return f"{name} with the intact model" if self.paired and "intact" not in name else name
+
+    @property
+    def paired(self) -> bool:
+        """Whether each condition is compared with the intact model, site by site."""
+        return bool(self.dataset.attrs.get("paired", 0))
+
+    @property
+    def relative(self) -> bool:
+        """Whether the value compares with the intact model, so that the intact model's own says nothing."""
+        return bool(self.attr("relative", 0))
 
     @property
     def units(self) -> str:
@@ -199,9 +211,7 @@ def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
 
 
 def _interest(parts: Sequence[Part]) -> int:
-    """2 where the metric says so, 1 for a difference from the intact model under an effect, 0 otherwise."""
-    if any(part.attr("primary", 0) for part in parts):
-        return 2
+    """1 for a difference from the intact model, where conditions are compared; 0 otherwise."""
     zero = [
         float(part.array.values[part.conditions.index(BASELINE)])
         for part in parts

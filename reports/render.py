@@ -8,13 +8,14 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from vitdsl.reports import claims, pages, sentences
 from vitdsl.reports.canvas import draw_svg, inline, style
@@ -123,7 +124,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             title=str(manifest.get("title") or manifest.get("study") or "Study"),
             question=str(manifest.get("question") or ""),
             manifest=manifest,
-            run_id=str(manifest.get("run_id") or ""),
+            run_id=str(manifest.get("run_id") or "").removeprefix(f"{manifest.get('study')}/"),
             headline=pages.headline(run),
             findings=_findings(run, gathered, verdicts),
             claims=verdicts,
@@ -245,9 +246,8 @@ def _models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[st
                 part = by_model.get(name)
                 if part is not None and intact(part) == intact(part):
                     cells[name] = sentences.at(part, part.conditions.index("baseline"))
-            shown = [part for part in by_model.values() if abs(intact(part)) > 1e-12]
-            trivial = all(abs(intact(part) - 1) < 1e-12 for part in shown)
-            if cells and shown and not trivial:
+            trivial = {intact(part) for part in by_model.values()} == {0.0}
+            if cells and not trivial and not any(part.relative for part in by_model.values()):
                 label = f"{next(iter(parts)).name}, intact"
                 rows.append((label, [cells.get(name, "\N{EN DASH}") for name in names]))
     return names, rows
@@ -279,7 +279,13 @@ def _environment() -> Environment:
     )
     environment.filters["plural"] = plural
     environment.filters["number"] = number
+    environment.filters["code"] = _code
     return environment
+
+
+def _code(text: str) -> Markup:
+    """Text with its `quoted` parts as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _asset(name: str) -> str:

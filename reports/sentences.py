@@ -201,8 +201,8 @@ def quantity(entry: Mapping[str, Any]) -> str:
     """A quantity of a claim with its interval."""
     low, high = entry.get("low"), entry.get("high")
     if low == high:
-        return number(entry.get("value"))
-    return estimate(entry.get("value"), low, high)
+        low = high = None
+    return estimate(entry.get("value"), low, high, str(entry.get("units") or ""))
 
 
 def strongest(parts: Sequence[Part]) -> list[str]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from vitdsl.reports.labels import elide, number
+from vitdsl.reports.labels import elide, short
 from vitdsl.reports.parts import Array
 from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
 
@@ -153,7 +153,7 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_ylim(low, high)
     steps = [m * 10.0**e for e in range(-6, 7) for m in ((1, 2, 5) if high / low < 300 else (1,))]
     axes.set_yticks([s for s in steps if low <= s <= high])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v, 2)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", which="minor", length=0)
 

@@ -74,7 +74,7 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def longest(sizes: Sequence[int]) -> int:
-    """How many rows a table of the page may have, given the sizes of all: a page opens fast or it is not read."""
+    """How many rows a table of the page may have, given the sizes of all, for the page to open fast."""
     fitting = (most for most in MOST_ROWS if sum(min(size, most) for size in sizes) <= ALL_ROWS)
     return next(fitting, MOST_ROWS[-1])
 

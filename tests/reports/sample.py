@@ -148,6 +148,7 @@ class Study:
                 direction=direction,
                 noise=0.008,
                 units="nat" if v in ("loss", "kl") else "1",
+                relative=int(v in ("drop", "agreement", "kl")),
                 **{f"valid_{end}": x for end, x in zip(("min", "max"), limits, strict=True) if x is not None},
             )
             for v, (array, name, direction, limits) in data.items()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from vitdsl.reports.figure_effect import effect_lines
 from vitdsl.reports.parts import Part, sections
 from vitdsl.reports.render import render
 from vitdsl.runtime.results import Run
@@ -40,6 +41,16 @@ def test_comparable_groups_stand_together(run: Run) -> None:
         ("accuracy",), ("within_vit", "within_res", "across"), ("drift",), ("ratio",), ("distance",)
     ]  # fmt: skip
     assert next(iter(sections(run)[0].values)) == "drop"
+
+
+def test_kinds_of_units_are_drawn_apart(run: Run) -> None:
+    group = run.groups["accuracy/vit"].isel(condition=slice(0, 7))
+    ends = ["attn", "mlp"] * 3
+    at = ["", *(f"blocks.{i // 2}.{end}" for i, end in enumerate(ends))]
+    part = Part("accuracy/vit", group.assign_coords(ablated_site=("condition", at)), "drop")
+    assert [line.label for line in effect_lines([part])] == ["vit attn", "vit mlp"]
+    counted = Part("accuracy/resnet", run.groups["accuracy/resnet"], "drop")
+    assert [line.label for line in effect_lines([counted])] == ["resnet"]
 
 
 def test_one_condition_only(run: Run) -> None:
