@@ -21,7 +21,7 @@ _MISREAD = re.compile(r"(?i)true|false|yes|no|on|off|y|n|null|~|[-+.]?[0-9].*|[-
 
 def to_yaml(study: "Study") -> str:
     """A study as YAML: the fields that were given, in order."""
-    return _lines(study.model_dump(by_alias=True, exclude_unset=True))
+    return block(study.model_dump(by_alias=True, exclude_unset=True))
 
 
 def resolved_yaml(loaded: "Loaded", auto: Mapping[Path, Any] | None = None) -> str:
@@ -43,7 +43,7 @@ def resolved_yaml(loaded: "Loaded", auto: Mapping[Path, Any] | None = None) -> s
     comments = {
         path: "auto" if path in chosen else loaded.source.origin(path) for path, value in _leaves(data)
     }
-    return _lines(data, comments=comments)
+    return block(data, comments)
 
 
 def _leaves(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
@@ -52,7 +52,13 @@ def _leaves(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     return [(path, value)]
 
 
-def _lines(data: Mapping[str, Any], comments: Mapping[Path, str] | None = None) -> str:
+def block(data: Mapping[str, Any], comments: Mapping[Path, str] | None = None) -> str:
+    """A mapping as YAML: nested mappings indented, everything else on one line.
+
+    Args:
+        data: Plain dicts, lists and scalars.
+        comments: What to write behind a value, by its path.
+    """
     lines: list[str] = []
     _block(data, (), lines, comments or {})
     return "\n".join(lines) + "\n"

@@ -34,7 +34,8 @@ HOSTILE = {
     "long names": "vitdsl: 1\nstudy: s\nmodels: {m: {arch: a, wei" + "g" * 100_000 + "hts: random}}\n",
 }
 LIMITED = """
-import resource, sys, time
+import sys, time
+from pathlib import Path
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.render import render
@@ -44,7 +45,9 @@ try:
 except StudyError as error:
     render(error.diagnostics)
     render(error.diagnostics, "json")
-    print(time.perf_counter() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    seconds = time.perf_counter() - before
+    status = Path("/proc/self/status").read_text()
+    print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 """
 
 
