@@ -62,7 +62,8 @@ def test_the_checkpoints_crop_is_kept_at_any_size() -> None:
     at = {
         size: loaded(Model(arch="resnet18", input_size=size, weights="random")).config for size in (32, 224)
     }
-    assert at[32].crop_pct == at[224].crop_pct == timm.get_pretrained_cfg("resnet18").crop_pct
+    cfg = timm.get_pretrained_cfg("resnet18")
+    assert cfg is not None and at[32].crop_pct == at[224].crop_pct == cfg.crop_pct
 
 
 def test_a_skeleton_needs_no_memory() -> None:

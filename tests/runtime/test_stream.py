@@ -112,7 +112,7 @@ def test_an_unreadable_image_is_named_from_any_process(tmp_path: Path, workers: 
     for i in range(6):
         Image.new("RGB", (9, 9), (i, i, i)).save(tmp_path / f"{i}.png")
     (tmp_path / "4.png").write_text("not an image")
-    data = Data(source="folder", path=".", batch=2, shuffle=False)  # type: ignore[call-arg]
+    data = Data(source="folder", path=".", batch=2, shuffle=False)
     stream = open_stream(data, seed=0, folder=tmp_path, transforms={"a": SMALL}, workers=workers)
     with pytest.raises(EnvironmentProblem, match=r"VD402 .*4\.png") as caught:
         list(stream)
@@ -120,7 +120,7 @@ def test_an_unreadable_image_is_named_from_any_process(tmp_path: Path, workers: 
 
 
 def test_without_labels() -> None:
-    data = Data(source="noise", total=4, size=8)  # type: ignore[call-arg]
+    data = Data(source="noise", total=4, size=8)
     stream = open_stream(data, seed=0, folder=Path(), transforms={"a": SMALL})
     assert not stream.labelled and next(iter(stream)).labels is None
     with pytest.raises(StudyError, match="VD241"):
@@ -134,7 +134,7 @@ def test_labels_must_be_those_that_the_model_predicts(tmp_path: Path) -> None:
     assert "num_classes: 10" in caught.value.diagnostics[0].help[0]
     (tmp_path / "n01440764").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "n01440764/1.png")
-    data = Data(source="folder", path=".")  # type: ignore[call-arg]
+    data = Data(source="folder", path=".")
     with pytest.raises(StudyError, match="VD404") as caught:
         check_labels(open_stream(data, seed=0, folder=tmp_path, transforms={}), 1000, "vit")
     assert "labels: imagenet" in caught.value.diagnostics[0].help[0]
@@ -144,7 +144,7 @@ def test_a_shared_preprocessing_needs_one_size() -> None:
     with pytest.raises(StudyError, match="VD234 .*8 x 8 pixels, model `b` takes 16 x 16"):
         opened(preprocess="a")
     other = Preprocessing((3, 8, 8), (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0, "center")
-    data = Data(source="digits", split="test", preprocess="a")  # type: ignore[call-arg]
+    data = Data(source="digits", split="test", preprocess="a")
     stream = open_stream(data, seed=0, folder=Path(), transforms={"a": SMALL, "b": other})
     batch = next(iter(stream))
     assert batch.images["a"] is batch.images["b"]

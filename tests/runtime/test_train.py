@@ -73,7 +73,7 @@ def REFERENCE(_kept: list[str] = []) -> str:  # noqa: B006  (kept on purpose)
 
 
 def test_training_disturbs_no_global_state() -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
     trained()
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # type: ignore[index]

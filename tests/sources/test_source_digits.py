@@ -11,7 +11,7 @@ from vitdsl.runtime.stream import open_source
 
 
 def opened(**fields: object) -> Source:
-    return open_source(Data(source="digits", **fields), seed=0, folder=Path())  # type: ignore[arg-type]
+    return open_source(Data(source="digits", **fields), seed=0, folder=Path())
 
 
 def test_the_splits_share_no_image_and_are_everything() -> None:

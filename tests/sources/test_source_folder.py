@@ -14,7 +14,7 @@ RED = (200, 30, 40)
 
 
 def opened(folder: Path, **fields: object) -> Source:
-    data = Data(source="folder", **{"path": ".", **fields})  # type: ignore[arg-type]
+    data = Data(source="folder", **{"path": ".", **fields})
     return open_source(data, seed=0, folder=folder)
 
 

@@ -10,7 +10,7 @@ from vitdsl.runtime.stream import open_source
 
 
 def opened(seed: int = 0, **fields: object) -> Source:
-    data = Data(source="noise", **{"total": 8, "size": 16, **fields})  # type: ignore[arg-type]
+    data = Data(source="noise", **{"total": 8, "size": 16, **fields})
     return open_source(data, seed=seed, folder=Path())
 
 
@@ -36,6 +36,6 @@ def test_labels_only_where_asked_for() -> None:
 
 def test_drawing_leaves_the_global_generators_alone() -> None:
     np.random.seed(7)
-    before = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     opened().load(0)
     assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
