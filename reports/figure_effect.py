@@ -102,7 +102,11 @@ def listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
     rows = []
     for part in parts:
         depth = part.of_condition("ablated_depth", np.nan)
-        loose = [i for i in range(len(part.conditions)) if not np.isfinite(float(depth[i]))]
+        loose = [
+            i
+            for i, name in enumerate(part.conditions)
+            if not np.isfinite(float(depth[i])) and not (part.relative and name == BASELINE)
+        ]
         rows += [(part, i) for i in loose]
     return rows
 

@@ -56,7 +56,10 @@ def together(parts: Sequence[Part]) -> list[Line]:
         own = token_lines(part)
         lines += [
             replace(
-                line, label=f"{part.model} {line.label}", colour=line.colour + 2 * i, look=line.look + looks
+                line,
+                label=f"{elide(part.model, 14)} {line.label}",
+                colour=line.colour + 2 * i,
+                look=line.look + looks,
             )
             for line in own
         ]

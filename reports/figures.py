@@ -99,7 +99,7 @@ def _effect(id: str, parts: Sequence[Part]) -> Plot:
     words = []
     if effect_lines(parts):
         draw: Draw = partial(draw_effect, parts=parts)
-        panels.append(Panel("against depth", draw, cell=False, height=350))
+        panels.append(Panel("Against depth", draw, cell=False, height=350))
         words.append("Each condition at the depth of the site that it changes.")
         levels = [intact(part) for part in parts if np.isfinite(intact(part))]
         if any(abs(v) > 1e-12 for v in levels):
@@ -109,9 +109,9 @@ def _effect(id: str, parts: Sequence[Part]) -> Plot:
         shown = rows[:MOST_ROWS]
         height = 70 + 24 * len(shown)
         panels.append(
-            Panel("by condition", partial(draw_list, rows=shown), False, max(130, height), max(130, height))
+            Panel("By condition", partial(draw_list, rows=shown), False, max(130, height), max(130, height))
         )
-        words.append("One row for each condition that has no single depth, and for the intact models.")
+        words.append("One row for each condition that has no single depth.")
         if len(shown) < len(rows):
             words.append(f"{len(shown)} of {plural(len(rows), 'row')} are drawn.")
     return _plot(id, parts, " ".join(words), sentences.effect(parts), panels, "lines")
@@ -178,7 +178,7 @@ def _profile(id: str, parts: Sequence[Part]) -> Plot:
     lines = profile_lines(parts)
     draw: Draw = partial(draw_by_depth, part=parts[0], lines=lines, shared=shared_limits(lines))
     caption = f"{sentence(parts[0].name)} of each site, against its depth."
-    return _plot(id, parts, caption, sentences.profile(parts), [Panel("by depth", draw, False, 350)], "lines")
+    return _plot(id, parts, caption, sentences.profile(parts), [Panel("By depth", draw, False, 350)], "lines")
 
 
 def _tokens(id: str, parts: Sequence[Part]) -> Plot:
@@ -193,7 +193,7 @@ def _tokens(id: str, parts: Sequence[Part]) -> Plot:
         joint = together(parts)
         if len(joint) <= ONE_AXIS:
             draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
-            panels.append(Panel("by depth", draw, False, 380, 360))
+            panels.append(Panel("By depth", draw, False, 380, 360))
         else:
             for part in parts:
                 draw = partial(

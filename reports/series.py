@@ -68,7 +68,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
 
 def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], *, direct: bool) -> None:
     """Name the lines: at their right ends where there is room, else in a row above."""
-    if len(lines) < 2:
+    if not any(line.label for line in lines):
         return
     ends = [(ordered(line), _end(line)) for line in lines]
     if direct and len(lines) <= 6:
