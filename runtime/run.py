@@ -26,7 +26,7 @@ from vitdsl.runtime.execute import Compiled, Pass, Runner, compile_model, run_pa
 from vitdsl.runtime.kinds import documentation, summary
 from vitdsl.runtime.models import LoadedModel
 from vitdsl.runtime.plan import Plan, frame
-from vitdsl.runtime.progress import Progress, Silent
+from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.statistics import estimate
 from vitdsl.runtime.store import obtain
 from vitdsl.runtime.stream import Stream, check_labels, open_stream
@@ -85,7 +85,8 @@ class _Run:
     def __init__(
         self, plan: Plan, out: Path, device: torch.device, dtype: str, progress: Progress, argv: list[str]
     ) -> None:
-        self.plan, self.device, self.dtype, self.progress = plan, device, dtype, progress
+        self.plan, self.device, self.dtype = plan, device, dtype
+        self.progress = Logged(progress)
         study, loaded = plan.loaded.study, plan.loaded
         self.started = time.perf_counter()
         now = datetime.now(UTC)
@@ -128,7 +129,9 @@ class _Run:
             "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.started, 3),
         }
+        self.progress.note(f"{status} {reason}".strip())
         try:
+            results.write_text(self.folder / results.LOG, self.progress.text())
             results.write_json(self.folder / results.MANIFEST, self.manifest)
         except VitdslError:
             if status == "success":
