@@ -8,12 +8,14 @@ the new value, as the program meant. Writing through a view of a tensor that is 
 import copy
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.trace import POSITION, Traced
 
 OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -26,9 +28,14 @@ OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
 VIEWS = {
     "view", "reshape", "flatten", "unflatten", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split",
     "unbind", "expand", "expand_as", "view_as", "narrow", "select", "t", "contiguous", "movedim", "swapaxes",
-    "getitem", "getattr", "detach", "tensor_split", "diagonal",
+    "getitem", "getattr", "detach", "tensor_split", "diagonal", "unfold", "ravel", "swapdims", "moveaxis", "to",
+    "float", "type_as", "dropout",
 }  # fmt: skip
+VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+WITHOUT_TWIN = {"copy_", "random_", "normal_", "set_", "resize_", "resize_as_", "data_"}
 OUT_OF_PLACE = "out_of_place"
+BECAME = "became"
+"""In `node.meta` of an overwritten tensor: the node of what it holds from then on."""
 
 
 def set_item(tensor: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
@@ -50,14 +57,32 @@ def functionalise(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """
     order = {node: position for position, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
+        if isinstance(node.kwargs.get("out"), fx.Node):
+            raise _refusal(node, "it writes to the tensor given as `out`")
         written = _written(node, modules)
         if written is None:
             continue
-        _refuse_aliases(node, written, order)
+        _refuse_aliases(node, written, order, modules)
         _make_pure(node)
+        written.meta[BECAME] = node
         for user in list(written.users):
             if user is not node and order[user] > order[node]:
                 user.replace_input_with(written, node)
+
+
+def settled(traced: Traced) -> Traced:
+    """What each module took and returned, as the tensors were when it did, after `functionalise`."""
+
+    def then(role: str, name: str, node: fx.Node) -> fx.Node:
+        while BECAME in node.meta and node.meta[BECAME].meta[POSITION] < traced.when[role, name]:
+            node = node.meta[BECAME]
+        return node
+
+    order = {node: position for position, node in enumerate(traced.graph.nodes)}
+    outputs = {name: then("output", name, node) for name, node in traced.outputs.items()}
+    inputs = {name: then("input", name, node) for name, node in traced.inputs.items()}
+    outputs = dict(sorted(outputs.items(), key=lambda item: order[item[1]]))
+    return replace(traced, outputs=outputs, inputs=inputs)
 
 
 def out_of_place(module: nn.Module) -> nn.Module:
@@ -69,7 +94,8 @@ def out_of_place(module: nn.Module) -> nn.Module:
 
 def _written(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
     """The tensor that a node overwrites, or None."""
-    if not node.args or not isinstance(node.args[0], fx.Node):
+    first = node.args[0] if node.args else node.kwargs.get("input")
+    if not isinstance(first, fx.Node):
         return None
     target = node.target
     if node.op == "call_module":
@@ -86,7 +112,7 @@ def _written(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
         )
     else:
         inplace = False
-    return node.args[0] if inplace else None
+    return first if inplace else None
 
 
 def _make_pure(node: fx.Node) -> None:
@@ -102,36 +128,40 @@ def _make_pure(node: fx.Node) -> None:
     else:
         name = target if isinstance(target, str) else target.__name__
         pure = {"zero_": "zeros_like", "fill_": "full_like"}.get(name, name.removesuffix("_"))
-        if not (hasattr(torch.Tensor, pure) or hasattr(torch, pure)) or name == "copy_":
+        method = callable(getattr(torch.Tensor, pure, None))
+        if name in WITHOUT_TWIN or not (method or callable(getattr(torch, pure, None))):
             raise _refusal(node, f"`{name}` has no twin that leaves its operand alone")
-        node.op = "call_method" if hasattr(torch.Tensor, pure) else "call_function"
-        node.target = pure if hasattr(torch.Tensor, pure) else getattr(torch, pure)
+        node.op = "call_method" if method else "call_function"
+        node.target = pure if method else getattr(torch, pure)
 
 
-def _refuse_aliases(node: fx.Node, written: fx.Node, order: dict[fx.Node, int]) -> None:
-    aliases = _sources(written) | _views(written, before=order[node], order=order)
-    for alias in aliases:
+def _refuse_aliases(
+    node: fx.Node, written: fx.Node, order: dict[fx.Node, int], modules: dict[str, nn.Module]
+) -> None:
+    """Refuse a write after which another view of the same memory is read."""
+    whole = written
+    while _is_view(whole, modules) and isinstance(whole.args[0], fx.Node):
+        whole = whole.args[0]
+    for alias in {whole} | _views(whole, order[node], order, modules):
         if alias is not written and any(order[user] > order[node] for user in alias.users):
             raise _refusal(node, f"it overwrites `{written}` while its view `{alias}` is read again")
 
 
-def _sources(node: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    while _is_view(node) and isinstance(node.args[0], fx.Node):
-        node = node.args[0]
-        found.add(node)
-    return found
-
-
-def _views(node: fx.Node, *, before: int, order: dict[fx.Node, int]) -> set[fx.Node]:
+def _views(
+    node: fx.Node, before: int, order: dict[fx.Node, int], modules: dict[str, nn.Module]
+) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for user in node.users:
-        if order[user] < before and _is_view(user) and user.args[0] is node and not _is_shape(user):
-            found |= {user} | _views(user, before=before, order=order)
+        if order[user] < before and _is_view(user, modules) and user.args[0] is node and not _is_shape(user):
+            found |= {user} | _views(user, before, order, modules)
     return found
 
 
-def _is_view(node: fx.Node) -> bool:
+def _is_view(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if not node.args:
+        return False
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], VIEW_MODULES)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return node.op in ("call_method", "call_function") and name in VIEWS
 

@@ -16,7 +16,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vitdsl.dsl.study import Role
-from vitdsl.runtime.functional import functionalise
+from vitdsl.runtime.functional import functionalise, settled
 from vitdsl.runtime.metrics._base import Layout, Site
 from vitdsl.runtime.propagate import PROBE, VALUE, copy_annotations, propagate
 from vitdsl.runtime.trace import Traced, trace
@@ -131,7 +131,7 @@ def sites_of(skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozen
     traced = trace(skeleton, unfuse=unfuse)
     functionalise(traced.graph, dict(skeleton.named_modules()))
     propagate(skeleton, traced.graph, input_size)
-    return _sites(skeleton, traced)
+    return _sites(skeleton, settled(traced))
 
 
 def same_sites(model: nn.Module, of: Sites, *, unfuse: frozenset[str] | None = None) -> Sites:
@@ -139,7 +139,7 @@ def same_sites(model: nn.Module, of: Sites, *, unfuse: frozenset[str] | None = N
     traced = trace(model, unfuse=unfuse)
     functionalise(traced.graph, dict(model.named_modules()))
     copy_annotations(of.traced.graph, traced.graph)
-    return _sites(model, traced)
+    return _sites(model, settled(traced))
 
 
 def _sites(model: nn.Module, traced: Traced) -> Sites:

@@ -18,6 +18,10 @@ from torch import fx, nn
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 
 FUSED = "fused_attn"
+TRACEABLE = ("NormFreeBlock",)
+"""Leaves of timm's that are ones only since fx drops in-place operations, which `functionalise` keeps."""
+POSITION = "position"
+"""In `node.meta`: how many nodes were traced before it."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class Traced:
         graph: One placeholder, the images; one output.
         outputs: Module path to the node that the module returned, in order of execution.
         inputs: Module path to the node of its first tensor argument.
+        when: For each role and path of these, how many nodes had been traced when it was seen.
     """
 
     graph: fx.Graph
     outputs: dict[str, fx.Node]
     inputs: dict[str, fx.Node]
+    when: dict[tuple[str, str], int]
 
     @property
     def output(self) -> fx.Node:
@@ -48,9 +54,10 @@ class PathTracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self.leaves = tuple(get_notrace_modules())
+        self.leaves = tuple(kind for kind in get_notrace_modules() if kind.__name__ not in TRACEABLE)
         self.outputs: dict[str, fx.Node] = {}
         self.inputs: dict[str, fx.Node] = {}
+        self.when: dict[tuple[str, str], int] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
@@ -68,9 +75,11 @@ class PathTracer(fx.Tracer):
         given = [value.node for value in args if isinstance(value, fx.Proxy)]
         if given:
             self.inputs[name] = given[0]
+            self.when["input", name] = len(self.graph.nodes)
         result = super().call_module(m, forward, args, kwargs)
         if isinstance(result, fx.Proxy):
             self.outputs[name] = result.node
+            self.when["output", name] = len(self.graph.nodes)
         return result
 
 
@@ -100,10 +109,11 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
                 help=("its Python code decides by the values of tensors; another model of the family may do",),
             )
         ) from error
+    for position, node in enumerate(graph.nodes):
+        node.meta[POSITION] = position
     _drop_constant_arguments(graph)
-    order = {node: position for position, node in enumerate(graph.nodes)}
-    outputs = dict(sorted(tracer.outputs.items(), key=lambda item: order[item[1]]))
-    traced = Traced(graph, outputs, tracer.inputs)
+    outputs = dict(sorted(tracer.outputs.items(), key=lambda item: int(item[1].meta[POSITION])))
+    traced = Traced(graph, outputs, tracer.inputs, tracer.when)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(result, fx.Node):
         raise StudyError(

@@ -41,7 +41,10 @@ LINEAR_NAMES = {
 }  # fmt: skip
 SOFTMAX = {"softmax", torch.softmax, F.softmax}
 ATTENTION = {F.scaled_dot_product_attention}
-BILINEAR = {operator.mul, torch.mul, "mul", operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
+PRODUCTS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
+BILINEAR = PRODUCTS | {operator.mul, torch.mul, "mul"}
+WEIGHTED = {"conv1d", "conv2d", "linear", "matmul", "mul"}
+AROUND = ("Norm", "LayerScale", "DropPath", "Identity", "Dropout", "Affine")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class _Finder:
         self.modules = dict(model.named_modules())
         self.position: dict[fx.Node, int] = {}
         self.data: set[fx.Node] = set()
+        self.weights: set[fx.Node] = set()
         self.ancestors: dict[fx.Node, int] = {}
         for i, node in enumerate(graph.nodes):
             self.position[node] = i
@@ -105,6 +109,8 @@ class _Finder:
                 _is_data(node) and any(n in self.data for n in node.all_input_nodes)
             ):
                 self.data.add(node)
+            elif node.op == "get_attr" or any(n in self.weights for n in node.all_input_nodes):
+                self.weights.add(node)
             mask = 1 << i
             for source in node.all_input_nodes:
                 if source in self.data:
@@ -169,7 +175,9 @@ class _Finder:
             name = type(module).__name__
             if isinstance(module, IDENTITIES) or name in ("DropPath", "DropBlock2d"):
                 return "same"
-            if name.startswith("BatchNormAct") or name.startswith("FrozenBatchNormAct"):
+            if name.endswith("NormAct") or name.endswith(("NormAct2d", "NormActFp32")):
+                if "Batch" not in name and not self._is_shortcut(node):
+                    return None
                 return "linear" if isinstance(getattr(module, "act", None), nn.Identity) else None
             if name.startswith("LayerNorm") and self._is_shortcut(node):
                 return "linear"
@@ -181,7 +189,7 @@ class _Finder:
                 return "linear"
             if _name(node) in ("conv2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d", "mean"):
                 return "linear"
-            if _name(node) in ("layer_norm", "layer_norm2d") and self._is_shortcut(node):
+            if _name(node) in ("layer_norm", "layer_norm2d", "group_norm") and self._is_shortcut(node):
                 return "linear"
         return None
 
@@ -198,7 +206,8 @@ class _Finder:
     def _has_parameters(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return next(self.modules[str(node.target)].parameters(), None) is not None
-        return any(source.op == "get_attr" for source in node.all_input_nodes)
+        derived = self.weights if _name(node) in WEIGHTED else ()
+        return any(source.op == "get_attr" or source in derived for source in node.all_input_nodes)
 
     def _is_nonlinear(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -209,9 +218,11 @@ class _Finder:
 
     def _kind(self, between: Iterable[fx.Node], branch: fx.Node) -> BranchKind:
         nodes = list(between)
-        if any(_is(node, SOFTMAX | ATTENTION) or self._module_is(node, nn.Softmax) for node in nodes):
+        soft = any(_is(node, SOFTMAX) or self._module_is(node, nn.Softmax) for node in nodes)
+        if any(_is(node, ATTENTION) or soft and _is(node, PRODUCTS) for node in nodes):
             return "attention"
         modules = [self.modules[str(node.target)] for node in nodes if node.op == "call_module"]
+        names = [type(module).__name__ for module in modules]
         spatial = [m for m in modules if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
         if (
             spatial
@@ -219,7 +230,8 @@ class _Finder:
             or any("Conv" in type(m).__name__ and not isinstance(m, nn.Conv2d) for m in modules)
         ):
             return "conv"
-        if any("attn" in name.lower() for name in (type(m).__name__ for m in modules)):
+        leaves = [str(node.target).rpartition(".")[2] for node in nodes if node.op == "call_module"]
+        if any("attn" in word.lower() or "attention" in word.lower() for word in (*leaves, *names)):
             return "attention"
         if any(isinstance(m, (nn.Linear, nn.Conv2d)) for m in modules):
             return "mixer" if any(_name(n) == "transpose" for n in nodes) else "mlp"
@@ -267,9 +279,9 @@ def _names(units: list[Unit], model: nn.Module) -> list[str]:
 
 
 def _child(unit: Unit, path: str, model: nn.Module) -> str:
-    """The child of the owning module that carries most of a branch's parameters."""
+    """The child of the owning module that does a branch's work, by its parameters; norms and scales do not."""
     prefix = f"{path}." if path else ""
-    sizes: dict[str, int] = {}
+    sizes: dict[str, tuple[bool, int]] = {}
     pending, seen = [unit.branch], {unit.skip}
     while pending:
         node = pending.pop()
@@ -289,6 +301,8 @@ def _child(unit: Unit, path: str, model: nn.Module) -> str:
                 module = model.get_submodule(child)
             except AttributeError:
                 module = nn.Identity()
-            sizes[child] = sum(parameter.numel() for parameter in module.parameters())
+            kind = type(module).__name__
+            works = kind != "Scale" and not any(word in kind for word in AROUND)
+            sizes[child] = works, sum(parameter.numel() for parameter in module.parameters())
         pending += node.all_input_nodes
     return max(sizes, key=lambda name: sizes[name]) if sizes else (path or unit.add.name)
