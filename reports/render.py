@@ -17,9 +17,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vitdsl.reports import claims, pages, sentences
+from vitdsl.reports import claims, overview, pages
 from vitdsl.reports.canvas import draw_svg, inline, style
-from vitdsl.reports.figure_effect import intact
 from vitdsl.reports.figures import Plot, plots
 from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.parts import Section, sections
@@ -126,12 +125,12 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             manifest=manifest,
             run_id=str(manifest.get("run_id") or "").removeprefix(f"{manifest.get('study')}/"),
             headline=pages.headline(run),
-            findings=_findings(run, gathered, verdicts),
+            findings=overview.findings(run, gathered, verdicts),
             claims=verdicts,
             strip_width=int(claims.WIDTH),
-            models=_models(run, gathered),
+            models=overview.models(run, gathered),
             sections=views,
-            trust=_trust(run),
+            trust=overview.trust(run),
             methods=pages.methods(run, (part for section in gathered for part in section.parts)),
             ablations=[
                 (
@@ -209,64 +208,6 @@ def _unique(views: list[SectionView]) -> list[SectionView]:
 
 def _all(views: list[SectionView]) -> list[PlotView]:
     return [plot for view in views for plot in (view.main, *view.more)]
-
-
-def _findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, bool]]:
-    """What the head of the page says, and whether it is a reason for caution."""
-    said: list[tuple[str, bool]] = []
-    if verdicts:
-        counts = {word: sum(v.verdict == key for v in verdicts) for key, word in claims.WORDS.items()}
-        words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
-        said.append((f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.", False))
-    for section in gathered:
-        first = next(iter(section.values.values()))
-        if first[0].shape == "effect":
-            said += [(text, False) for text in sentences.strongest(first)]
-    checks = run.manifest.get("trust") or []
-    failed = sum(not check.get("ok") for check in checks)
-    if checks:
-        outcome = f"{failed} of {len(checks)} failed" if failed else f"all {len(checks)} passed"
-        said.append((f"Trust checks: {outcome}.", bool(failed)))
-    return said
-
-
-def _models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Key numbers: facts of each model, and every value of the intact model."""
-    names = list(run.manifest.get("models") or {})
-    rows: list[tuple[str, list[str]]] = []
-    for label, key in (("architecture", "arch"), ("parameters", "parameters"), ("units", "units")):
-        found = [run.manifest["models"][name].get(key) for name in names]
-        if any(value is not None for value in found):
-            rows.append((label, [v if isinstance(v, str) else number(v) for v in found]))
-    for section in gathered:
-        for parts in section.values.values():
-            by_model = {part.model: part for part in parts if part.shape == "effect"}
-            cells = {}
-            for name in names:
-                part = by_model.get(name)
-                if part is not None and intact(part) == intact(part):
-                    cells[name] = sentences.at(part, part.conditions.index("baseline"))
-            trivial = {intact(part) for part in by_model.values()} == {0.0}
-            if cells and not trivial and not any(part.relative for part in by_model.values()):
-                label = f"{next(iter(parts)).name}, intact"
-                rows.append((label, [cells.get(name, "\N{EN DASH}") for name in names]))
-    return names, rows
-
-
-def _trust(run: Run) -> list[dict[str, Any]]:
-    return [
-        {
-            "check": str(check.get("check", "")),
-            "model": str(check.get("model") or "\N{EN DASH}"),
-            "ok": bool(check.get("ok")),
-            "value": number(check.get("value")) if check.get("value") is not None else "\N{EN DASH}",
-            "tolerance": number(check.get("tolerance"))
-            if check.get("tolerance") is not None
-            else "\N{EN DASH}",
-            "text": str(check.get("text") or ""),
-        }
-        for check in run.manifest.get("trust") or []
-    ]
 
 
 def _environment() -> Environment:
