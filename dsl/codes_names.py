@@ -75,7 +75,13 @@ NAME_CODES = (
         `train.fraction`, `options.depth`, or a parameter of the kind. `of`, `vary` and `train.recipe`
         cannot vary.""",
         "models:\n  vit: {arch: a, weights: random, vary: {train.fracton: [0.1, 1.0]}}",
-        "models:\n  vit: {arch: a, train: {data: {source: digits}}, vary: {train.fraction: [0.1, 1.0]}}",
+        """
+        models:
+          vit:
+            arch: vit_tiny_patch16_224
+            train: {data: {source: digits, split: train}}
+            vary: {train.fraction: [0.1, 1.0]}
+        """,
     ),
     Code(
         "VD208",
@@ -198,7 +204,7 @@ NAME_CODES = (
         misread, so it is an error; leave `images` out to take all.
         """,
         "data:\n  probe: {source: digits, images: 100000}",
-        "data:\n  probe: {source: digits}",
+        "data:\n  probe: {source: digits, split: train}",
     ),
     Code(
         "VD244",
@@ -229,13 +235,23 @@ NAME_CODES = (
         "VD251",
         "unknown optimizer",
         "timm's optimizer factory has no optimizer of this name. The message lists those that it has.",
-        "models:\n  vit: {arch: a, train: {data: {source: digits}, optimizer: adamv}}",
-        "models:\n  vit: {arch: a, train: {data: {source: digits}, optimizer: adamw}}",
+        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, optimizer: adamv}}",
+        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, optimizer: adamw}}",
     ),
     Code(
         "VD252",
         "augmentation that timm does not take",
         "The policy of `augment` is not written as timm writes it, such as `rand-m9-mstd0.5-inc1`.",
+    ),
+    Code(
+        "VD253",
+        "nothing to train on",
+        "`train` needs images: `data:` of its own, or a recipe that has them.",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, train: {epochs: 5}}",
+        """
+        models:
+          vit: {arch: vit_tiny_patch16_224, train: {data: {source: digits, split: train}, epochs: 5}}
+        """,
     ),
     Code(
         "VD260",

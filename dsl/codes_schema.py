@@ -39,8 +39,8 @@ SCHEMA_CODES = (
         "VD105",
         "number out of range",
         "The number has the right type and no sense here, such as a share above 1.",
-        "models:\n  vit: {arch: a, train: {data: {source: digits}, fraction: 10}}",
-        "models:\n  vit: {arch: a, train: {data: {source: digits}, fraction: 0.1}}",
+        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, fraction: 10}}",
+        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, fraction: 0.1}}",
     ),
     Code(
         "VD106",

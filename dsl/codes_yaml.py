@@ -148,7 +148,7 @@ YAML_CODES = (
         with `./`. A recipe file has `vitdsl: 1`, `recipe: its_name` and `train:`; it cannot name another
         recipe.""",
         "models:\n  vit: {arch: vit_tiny_patch16_224, train: {recipe: no_such_recipe}}",
-        "models:\n  vit: {arch: vit_tiny_patch16_224, train: {data: {source: digits}, epochs: 5}}",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, train: {recipe: digits_vit, epochs: 5}}",
     ),
     Code(
         "VD018",

@@ -11,7 +11,7 @@ from vitdsl.dsl.selectors import SelectorError, check, parse
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.study import BASELINE, OWN, Claim, Data, Metric, Model, Quantity, Range, Study
 from vitdsl.dsl.sweeps import sweep_problems
-from vitdsl.dsl.text import did_you_mean, shown, ticked
+from vitdsl.dsl.text import Hints, shown, ticked
 
 _ALONG = {"slope", "spearman", "argmin", "argmax", "first", "last"}
 _NOUNS = {
@@ -33,6 +33,7 @@ class _Checker:
     def __init__(self, study: Study, source: SourceMap) -> None:
         self._study = study
         self._source = source
+        self._hints = Hints()
 
     def problems(self) -> Iterator[Diagnostic]:
         study = self._study
@@ -97,9 +98,9 @@ class _Checker:
     ) -> Iterator[Diagnostic]:
         if data is None:
             yield self._source.problem(
-                "VD101",
+                "VD253",
                 path,
-                f"`{dotted(path)}` lacks `data`",
+                f"`{dotted(path)}` names no images to train on",
                 label="`data` is required here",
                 help=["add `data:` with the training images, or `recipe:` with a recipe that has them"],
                 key=True,
@@ -227,13 +228,13 @@ class _Checker:
         known = [*getattr(self._study, section), *extra]
         if name in known:
             return
-        hint = did_you_mean(name, known)
+        hint = self._hints(name, known)
         elsewhere = [
             other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
         ]
         homes = [other for other in elsewhere if name in getattr(self._study, other)]
         note = f"`{shown(name)}` is one of the {homes[0]}" if homes else ""
-        listed = f"there are {ticked(known[:12])}" if known else f"this study has no `{section}`"
+        listed = f"there are {ticked(known)}" if known else f"this study has no `{section}`"
         yield self._source.problem(
             "VD201",
             path,

@@ -15,7 +15,7 @@ from vitdsl.dsl.expected import found_words, hints, wanted_words
 from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of, shape_at
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.study import LANGUAGE_VERSION
-from vitdsl.dsl.text import close_names, did_you_mean, shown, ticked
+from vitdsl.dsl.text import Hints, close_names, shown, ticked
 
 M = TypeVar("M", bound=BaseModel)
 Where = tuple[str | int, ...]
@@ -57,6 +57,7 @@ class _Translator:
         self._data = data
         self._source = source
         self._at = at
+        self._hints = Hints()
 
     def all(self, errors: Sequence[ErrorDetails]) -> list[Diagnostic]:
         """Group the errors by place, so that a union speaks once."""
@@ -64,12 +65,16 @@ class _Translator:
         for error in errors:
             path, is_key = self._place(error)
             places.setdefault((path, is_key), []).append(error)
-        unknown = [path for (path, _), group in places.items() if group[0]["type"] == "extra_forbidden"]
+        above = {path[:-1] for path, _ in places}
+        unknown: dict[Where, list[str]] = {}
+        for (path, _), group in places.items():
+            if group[0]["type"] == "extra_forbidden":
+                unknown.setdefault(path[:-1], []).append(str(path[-1]))
         found = []
         for (path, is_key), group in places.items():
-            if group[0]["type"] == "missing" and self._misspelt(path, unknown):
+            if group[0]["type"] == "missing" and _misspelt(path, unknown):
                 continue
-            if group[0]["type"] == "too_short" and any(path == other[:-1] for other, _ in places):
+            if group[0]["type"] == "too_short" and path in above:
                 continue
             found.append(self._one(path, is_key, group))
         return found
@@ -151,7 +156,7 @@ class _Translator:
             known += ["extends"]
         noun = NOUNS.get(entry, "this entry")
         where = f" in {self._name(parent)}" if parent else "" if entry is fields_root() else f" in {noun}"
-        hint = did_you_mean(name, known) or _belongs(name, entry)
+        hint = self._hints(name, known) or _belongs(name, entry)
         return self._problem(
             "VD103",
             path,
@@ -165,7 +170,7 @@ class _Translator:
         allowed = re.findall(r"'([^']*)'", expected) or [expected]
         forms = self._forms(path)
         listed = ticked(allowed) + (f", or {forms}" if forms else "")
-        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        hint = self._hints(value, allowed) if isinstance(value, str) else ""
         found = self._written(path, value)
         message = f"{self._name(path)} cannot be {found}"
         return self._problem("VD104", path, message, "not one of the values", [hint, f"it takes {listed}"])
@@ -210,11 +215,6 @@ class _Translator:
         full = self._at + path
         return f"`{shown(dotted(full))}`" if full else _capital(NOUNS.get(self._model, "the document"))
 
-    def _misspelt(self, path: Where, unknown: Sequence[Where]) -> bool:
-        """Whether a missing key is explained by an unknown one beside it, which says so better."""
-        beside = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
-        return any(close_names(name, [str(path[-1])]) for name in beside)
-
     def _problem(
         self,
         code: str,
@@ -243,6 +243,11 @@ def _inner(value: Any, part: str | int) -> Any:
     if isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
         return value[part]
     return _NOTHING
+
+
+def _misspelt(path: Where, unknown: Mapping[Where, Sequence[str]]) -> bool:
+    """Whether a missing key is explained by an unknown one beside it, which says so better."""
+    return any(close_names(name, [str(path[-1])]) for name in unknown.get(path[:-1], ())[:20])
 
 
 def _follow(value: Any, path: Where) -> Any:

@@ -23,6 +23,7 @@ _FIXED = {
     "of": "an ablation stays with its model",
     "train.recipe": "a recipe is written out before the sweep; vary its fields",
 }
+_MOST_AXES = 16
 _MOST_VARIANTS = 100_000
 
 
@@ -71,6 +72,10 @@ def sweep_problems(
 ) -> Iterator[Diagnostic]:
     """What is wrong with the axes of an entry, each value tried by itself."""
     where = (section, name, "vary") if section else (name, "vary")
+    if len(entry.vary) > _MOST_AXES:
+        message = f"`{name}` has {len(entry.vary)} axes, at most {_MOST_AXES} can vary together"
+        yield source.problem("VD260", where, message, label="too many", help=["remove some"], key=True)
+        return
     count = 1
     for axis, values in entry.vary.items():
         count *= len(values)

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from itertools import islice
 
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML does not allow in a document: control characters, lone surrogates, a byte order mark inside."""
@@ -11,6 +12,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 _LONGEST = 60
+_MOST_LISTED = 16
 
 
 def safe(text: str) -> str:
@@ -29,9 +31,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def ticked(names: Iterable[object]) -> str:
-    """Names in backticks with commas between."""
-    return ", ".join(f"`{shown(name)}`" for name in names)
+def ticked(names: Collection[object]) -> str:
+    """Names in backticks with commas between; the first 16 of many."""
+    listed = ", ".join(f"`{shown(name)}`" for name in islice(names, _MOST_LISTED))
+    return listed if len(names) <= _MOST_LISTED else f"{listed}, ... ({len(names)} in all)"
 
 
 def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float = 0.7) -> list[str]:
@@ -44,6 +47,18 @@ def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float =
     hits = [name for name in folded if name in swaps]
     hits += [hit for hit in difflib.get_close_matches(lower, list(folded), n=count, cutoff=cutoff)]
     return [folded[hit] for hit in dict.fromkeys(hits)][:count]
+
+
+class Hints:
+    """Did-you-mean for one document: a few hundred; thousands would be no help and take minutes."""
+
+    def __init__(self, most: int = 200) -> None:
+        self._left = most
+
+    def __call__(self, word: str, names: Sequence[str]) -> str:
+        """`did you mean ...?`, or nothing where no name is close."""
+        self._left -= 1 + len(names) // 100
+        return did_you_mean(word, names) if self._left >= 0 else ""
 
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:

@@ -138,10 +138,10 @@ def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from vitdsl.dsl.json_schema import json_schema
 
-    click.echo(json.dumps(json_schema(_kinds()), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(json_schema(kinds()), indent=2, ensure_ascii=False))
 
 
-def _kinds() -> dict[str, Any]:
+def kinds() -> dict[str, Any]:
     """The kinds of this installation, plug-ins included, with their parameters."""
     from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry, summary
 

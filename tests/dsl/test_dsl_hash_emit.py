@@ -201,7 +201,7 @@ def test_a_study_built_in_python_is_the_one_in_yaml():
     built = Study(
         vitdsl=1,
         study="small",
-        data={"images": Data(source="digits")},
+        data={"images": Data(source="digits", split="test")},
         models={"vit": Model(arch="vit_tiny_patch16_224", weights="random")},
         metrics={"acc": Metric(kind="accuracy", of="vit")},
     )

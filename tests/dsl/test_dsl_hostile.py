@@ -13,6 +13,15 @@ BOMB = "\n".join(
     ["x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     + [f"x-{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
 )
+HEAD = """\
+vitdsl: 1
+study: s
+models: {m: {arch: a, weights: random}}
+data:
+  d: {source: x}
+metrics:
+  k: {kind: k, of: m}
+"""
 HOSTILE = {
     "alias bomb": BOMB,
     "deep flow": "a: " + "[" * 100_000,
@@ -31,6 +40,24 @@ HOSTILE = {
     "many unknown keys": "vitdsl: 1\n" + "".join(f"key{i}: {i}\n" for i in range(4_000)),
     "slow selector": "vitdsl: 1\nstudy: s\ndata: {d: {source: x}}\nmodels: {m: {arch: a, weights: random}}\n"
     "layers: {l: {of: m, at: '" + "*a" * 240 + "'}}\nmetrics: {k: {kind: cka, y: l}}\n",
+    "many unknown names": HEAD
+    + "layers:\n"
+    + "".join(f"  layer{i}: {{of: some{i}, at: a, x{i}: 1}}\n" for i in range(1_500))
+    + "ablations:\n"
+    + "".join(f"  abl{i}: {{kind: k, of: layer{i}}}\n" for i in range(1_500)),
+    "many unknown references": HEAD.replace(
+        "of: m", "of: [m, " + ", ".join(f"m{i}" for i in range(4_000)) + "]"
+    )
+    + "".join(f"  k{i}: {{kind: k, x: laye{i}, under: ab{i}}}\n" for i in range(900)),
+    "many data entries": HEAD.replace(
+        "metrics:", "".join(f"  d{i}: {{source: x}}\n" for i in range(1_500)) + "metrics:"
+    )
+    + "".join(f"  k{i}: {{kind: k, of: m}}\n" for i in range(1_500)),
+    "many axes": HEAD.replace(
+        "weights", "vary: {" + ", ".join(f"options.o{i}: [1]" for i in range(3_000)) + "}, weights"
+    ),
+    "many values of an axis": HEAD.replace("weights", "vary: {seed: [" + "0, " * 8_000 + "]}, weights"),
+    "many empty lists": HEAD + "".join(f"  k{i}: {{kind: k, of: [], under: []}}\n" for i in range(1_900)),
     "long names": "vitdsl: 1\nstudy: s\nmodels: {m: {arch: a, wei" + "g" * 100_000 + "hts: random}}\n",
 }
 LIMITED = """
@@ -39,13 +66,13 @@ from pathlib import Path
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.render import render
-before = time.perf_counter()
+before = time.process_time()
 try:
     load_source(sys.argv[1])
 except StudyError as error:
     render(error.diagnostics)
     render(error.diagnostics, "json")
-    seconds = time.perf_counter() - before
+    seconds = time.process_time() - before
     status = Path("/proc/self/status").read_text()
     print(seconds, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
 """
