@@ -121,7 +121,8 @@ def _is_extra_typo(entry: Data | Model | Ablation, parts: Sequence[str]) -> bool
 def _value_problems(
     entry: Data | Model | Ablation, axis: str, values: Sequence[Any], path: tuple[str, ...], source: SourceMap
 ) -> Iterator[Diagnostic]:
-    names: dict[str, int] = {}
+    names: set[str] = set()
+    data = _data_with(entry, {})
     for index, value in enumerate(values):
         label = value_name(value)
         if label in names:
@@ -129,8 +130,10 @@ def _value_problems(
             yield source.problem(
                 "VD208", (*path, index), message, label="again here", help=["keep one of the two"]
             )
-        names[label] = index
-        found = validated(type(entry), _data_with(entry, {axis: value}), SourceMap(), path[:-2])
+            continue
+        names.add(label)
+        _set(data, axis, value)
+        found = validated(type(entry), data, SourceMap(), path[:-2])
         if isinstance(found, list):
             first = found[0]
             yield source.problem(
@@ -149,11 +152,14 @@ def _data_with(entry: Data | Model | Ablation, coordinates: dict[str, Any]) -> d
     data: dict[str, Any] = entry.model_dump(by_alias=True, exclude_unset=True)
     data.pop("vary", None)
     for axis, value in coordinates.items():
-        here = data
-        *above, last = axis.split(".")
-        for part in above:
-            if not isinstance(here.get(part), dict):
-                here[part] = {}
-            here = here[part]
-        here[last] = value
+        _set(data, axis, value)
     return data
+
+
+def _set(data: dict[str, Any], axis: str, value: Any) -> None:
+    *above, last = axis.split(".")
+    for part in above:
+        if not isinstance(data.get(part), dict):
+            data[part] = {}
+        data = data[part]
+    data[last] = value

@@ -13,6 +13,13 @@ BOMB = "\n".join(
     ["x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     + [f"x-{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
 )
+
+
+def many(count, text):
+    """A text repeated, with its number put in."""
+    return "".join(text.format(i) for i in range(count))
+
+
 HEAD = """\
 vitdsl: 1
 study: s
@@ -45,17 +52,11 @@ HOSTILE = {
     + "".join(f"  layer{i}: {{of: some{i}, at: a, x{i}: 1}}\n" for i in range(1_500))
     + "ablations:\n"
     + "".join(f"  abl{i}: {{kind: k, of: layer{i}}}\n" for i in range(1_500)),
-    "many unknown references": HEAD.replace(
-        "of: m", "of: [m, " + ", ".join(f"m{i}" for i in range(4_000)) + "]"
-    )
+    "many unknown references": HEAD.replace("of: m", f"of: [{many(4_000, 'm{}, ')}]")
     + "".join(f"  k{i}: {{kind: k, x: laye{i}, under: ab{i}}}\n" for i in range(900)),
-    "many data entries": HEAD.replace(
-        "metrics:", "".join(f"  d{i}: {{source: x}}\n" for i in range(1_500)) + "metrics:"
-    )
-    + "".join(f"  k{i}: {{kind: k, of: m}}\n" for i in range(1_500)),
-    "many axes": HEAD.replace(
-        "weights", "vary: {" + ", ".join(f"options.o{i}: [1]" for i in range(3_000)) + "}, weights"
-    ),
+    "many data entries": HEAD.replace("metrics:", many(1_500, "  d{}: {{source: x}}\n") + "metrics:")
+    + many(1_500, "  k{}: {{kind: k, of: m}}\n"),
+    "many axes": HEAD.replace("weights", f"vary: {{{many(3_000, 'options.o{}: [1], ')}}}, weights"),
     "many values of an axis": HEAD.replace("weights", "vary: {seed: [" + "0, " * 8_000 + "]}, weights"),
     "many empty lists": HEAD + "".join(f"  k{i}: {{kind: k, of: [], under: []}}\n" for i in range(1_900)),
     "long names": "vitdsl: 1\nstudy: s\nmodels: {m: {arch: a, wei" + "g" * 100_000 + "hts: random}}\n",
