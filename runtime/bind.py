@@ -22,7 +22,7 @@ from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
 from vitdsl.runtime.matching import matched
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import preprocessing, skeleton
-from vitdsl.runtime.plan import Condition, Edit, Plan, PlannedModel, baseline_of, frame
+from vitdsl.runtime.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of, frame
 from vitdsl.runtime.sites import sites_of
 from vitdsl.runtime.stream import open_source
 
@@ -62,17 +62,7 @@ def bind(loaded: Loaded) -> Plan:
     groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
     _labels(loaded, kinds.metrics, problems)
     _stop(problems)
-    unfuse = {
-        name: frozenset(
-            site.name
-            for group in groups
-            for reading in (group.x, group.y)
-            if reading.model == name
-            for site in reading.sites
-            if site.role == "attention"
-        )
-        for name in conditioned
-    }
+    unfuse = {name: _unfused(model, groups) for name, model in conditioned.items()}
     planned = {name: replace(model, unfuse=unfuse[name]) for name, model in conditioned.items()}
     plan = Plan(
         loaded,
@@ -84,6 +74,19 @@ def bind(loaded: Loaded) -> Plan:
     )
     _stop(claim_problems(loaded, {group.path: frame(plan, group) for group in groups}))
     return plan
+
+
+def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
+    """The attention modules of a model of which some group reads what only un-fused attention has."""
+    return frozenset(
+        name
+        for group in groups
+        for reading in (group.x, group.y)
+        if reading.model == model.name
+        for role in reading.roles
+        for site in reading.sites
+        if site.name and (name := model.sites.attention_of(model.sites.nodes[role][site.name]))
+    )
 
 
 def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:

@@ -38,7 +38,8 @@ def matched(
 ) -> list[str]:
     """The names with a role that a study's selectors pick; none given takes all.
 
-    Each selector of a list must match something by itself; one that does not is a problem (VD210), noted.
+    Each selector of a list must match something by itself; one that does not is a problem, noted: nothing of that
+    name (VD210), or only in other roles (VD240).
 
     Args:
         loaded: The study, for the place of the error.
@@ -61,14 +62,15 @@ def matched(
         path: tuple[Any, ...] = tuple(where)
         if len(selectors) > 1 or loaded.source.text(path) is None:
             path = (*path, index)
+        others = _other_roles(sites, selector, role)
         problems.append(
             loaded.problem(
-                "VD210",
+                "VD240" if others else "VD210",
                 path,
                 f"selector `{selector}` matches no {what}",
                 label="matches nothing",
                 help=(_instead(names, selector),),
-                notes=(_other_roles(sites, selector, role),),
+                notes=(others,),
             )
         )
     found = chosen(sites, role, selectors)

@@ -42,7 +42,7 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
         input_size: `(channels, height, width)` of one image.
 
     Raises:
-        StudyError: The model does not take images of this size (VD302).
+        StudyError: The model does not take images of this size (VD233).
     """
     model.requires_grad_(False)
     probe = torch.empty(PROBE, *input_size, device="meta")
@@ -54,7 +54,7 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudyError(
             Diagnostic(
-                "VD302",
+                "VD233",
                 f"`{type(model).__name__}` does not take images of {input_size[1]} x {input_size[2]}: {first[:200]}",
                 help=("set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",),
             )

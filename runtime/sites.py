@@ -74,8 +74,8 @@ class Sites:
         node = self.nodes[role][name] if name else self.traced.output
         value = node.meta[VALUE]
         shape = tuple(value.shape[1:])
-        prefix, grid = self._grid(shape, role)
-        layout = self._layout(value, role)
+        layout = self._layout(node, role, input_size)
+        prefix, grid = self._grid(shape, role, layout, input_size)
         if layout == "map":
             grid = (shape[1], shape[2])
         elif layout == "map_last":
@@ -93,28 +93,70 @@ class Sites:
             tokens=tokens,
         )
 
-    def _layout(self, value: torch.Tensor, role: str) -> Layout:
+    def attention_of(self, node: fx.Node) -> str:
+        """The attention module whose logits or weights a node gives, "" where it gives neither."""
+        for name, weights in self.nodes["attention"].items():
+            dropped = node in weights.users and node is not self.nodes["heads"][name]
+            if node is weights or dropped or node in weights.all_input_nodes:
+                return name
+        return ""
+
+    def _layout(self, node: fx.Node, role: str, input_size: tuple[int, ...]) -> Layout:
+        value = node.meta[VALUE]
         if value.shape[0] != PROBE:
             return "windows"
-        if role == "attention":
-            return "attention"
         if value.ndim == 4:
-            return "map_last" if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else "map"
+            if role == "attention" or self.attention_of(node):
+                return "attention"
+            if role == "heads":
+                return "other"
+            last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            return _map_layout(tuple(value.shape[1:]), input_size, last=last)
         named: dict[int, Layout] = {2: "vector", 3: "tokens"}
         return named.get(value.ndim, "other")
 
-    def _grid(self, shape: tuple[int, ...], role: str) -> tuple[int, tuple[int, int] | None]:
+    def _grid(
+        self, shape: tuple[int, ...], role: str, layout: Layout, input_size: tuple[int, ...]
+    ) -> tuple[int, tuple[int, int] | None]:
         """Prefix tokens and grid of a token axis, where the model's patch embedding explains its length."""
-        tokens = shape[-1] if role == "attention" else shape[0] if len(shape) == 2 else 0
+        axis = {"attention": -1, "tokens": 0, "other": 1 if role == "heads" else None}.get(layout)
+        if axis is None:
+            return 0, None
         prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
-        for module in self.model.modules():
-            grid = getattr(module, "grid_size", None)
-            if isinstance(grid, tuple) and len(grid) == 2:
-                for first in (prefix, 0):
-                    if tokens == first + math.prod(grid):
-                        return first, (int(grid[0]), int(grid[1]))
-                break
+        for grid in _patch_grids(self.model, input_size):
+            for first in (prefix, 0):
+                if shape[axis] == first + math.prod(grid):
+                    return first, grid
         return 0, None
+
+
+def _map_layout(shape: tuple[int, ...], input_size: tuple[int, ...], *, last: bool) -> Layout:
+    """Which axes of `[a, b, c]` are rows and columns: those in the proportion of the image, `last` in doubt."""
+    height, width = input_size[1:]
+    rows, cols, end = shape
+    is_first, is_last = cols * width == end * height, rows * width == cols * height
+    if is_first == is_last:
+        off_first, off_last = abs(cols - end * height / width), abs(rows - cols * height / width)
+        if min(off_first, off_last) > 1:  # a size that does not divide is rounded
+            return "other"
+        return "map_last" if last else "map"
+    return "map_last" if is_last else "map"
+
+
+def _patch_grids(model: nn.Module, input_size: tuple[int, ...]) -> list[tuple[int, int]]:
+    """The grid of patches of images of this size, and the one that the model was built for."""
+    found: list[tuple[int, int]] = []
+    for module in model.modules():
+        grid, patch = getattr(module, "grid_size", None), getattr(module, "patch_size", None)
+        if not isinstance(grid, tuple) and module is not getattr(model, "patch_embed", None):
+            continue
+        size = (patch, patch) if isinstance(patch, int) else patch
+        if isinstance(size, tuple) and len(size) == 2:
+            found.append((math.ceil(input_size[1] / size[0]), math.ceil(input_size[2] / size[1])))
+        if isinstance(grid, tuple) and len(grid) == 2:
+            found.append((int(grid[0]), int(grid[1])))
+        break
+    return found
 
 
 def sites_of(skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozenset[str] | None = None) -> Sites:
@@ -126,7 +168,7 @@ def sites_of(skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozen
         unfuse: Attention modules whose weights must be nodes; None un-fuses all.
 
     Raises:
-        StudyError: It cannot be traced (VD301), or does not take such images (VD302).
+        StudyError: It cannot be traced (VD301), or does not take such images (VD233).
     """
     traced = trace(skeleton, unfuse=unfuse)
     functionalise(traced.graph, dict(skeleton.named_modules()))
