@@ -71,7 +71,22 @@ class _Binder:
     def groups(self) -> list[Group]:
         if not self._inputs_fit():
             return []
-        return self._of_models() if self.kind.takes == "models" else self._of_layers()
+        before = len(self.problems)
+        found = self._of_models() if self.kind.takes == "models" else self._of_layers()
+        seen = [group for group in found if group.views]
+        self.notes.extend(
+            f"metric `{self.name}` leaves out `{'` and `'.join(group.models)}`: none of its conditions is in `under`"
+            for group in found
+            if seen and not group.views
+        )
+        if found and not seen and len(self.problems) == before:
+            self._problem(
+                ("under",),
+                "nothing is left to compute: a model that is trained `without` an ablation never has it as a condition",
+                help=("name other ablations, or `baseline`",),
+                code="VD205",
+            )
+        return seen
 
     def _inputs_fit(self) -> bool:
         before = len(self.problems)
