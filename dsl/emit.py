@@ -3,16 +3,17 @@
 import json
 import re
 from collections.abc import Mapping
+from os.path import relpath
 from typing import TYPE_CHECKING, Any
 
 from vitdsl.dsl.nodes import Path
 from vitdsl.dsl.text import UNPRINTABLE
 
 if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
     from vitdsl.dsl.load import Loaded
     from vitdsl.dsl.study import Study
-
-SCHEMA_COMMENT = "# yaml-language-server: $schema=https://vitdsl.org/schema/vitdsl-1.schema.json"
 
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./\-]*( [A-Za-z0-9_./\-(),;]+)*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -24,7 +25,9 @@ def to_yaml(study: "Study") -> str:
     return block(study.model_dump(by_alias=True, exclude_unset=True))
 
 
-def resolved_yaml(loaded: "Loaded", auto: Mapping[Path, Any] | None = None) -> str:
+def resolved_yaml(
+    loaded: "Loaded", auto: Mapping[Path, Any] | None = None, *, into: "FilePath | None" = None
+) -> str:
     """A study with every default written out and the origin of every value behind it.
 
     It needs no base, recipe or override to be run again, and has the same hash.
@@ -32,8 +35,12 @@ def resolved_yaml(loaded: "Loaded", auto: Mapping[Path, Any] | None = None) -> s
     Args:
         loaded: The study and where its values came from.
         auto: Values that the program chose, by path; they replace what the study says.
+        into: The folder where the text will be saved; `folder` then leads from there to where the study's
+            relative paths start. None keeps the study's own.
     """
     chosen = dict(auto or {})
+    if into is not None:
+        chosen[("folder",)] = relpath(loaded.folder, into)
     data = loaded.study.model_dump(by_alias=True)
     for path, value in chosen.items():
         here: Any = data

@@ -222,3 +222,16 @@ def test_a_recipe_named_in_python_is_written_out(tmp_path, monkeypatch):
     assert loaded.study.models["vit"].train.epochs == 2
     assert loaded.study.models["vit"].train.data.source == "digits"
     assert study.hash == loaded.study.hash
+
+
+def test_the_resolved_study_runs_from_another_folder(tmp_path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    study = tmp_path / "studies" / "study.yaml"
+    study.write_text(HERE.with_name("small.yaml").read_text())
+    loaded = load_source(study)
+    saved = tmp_path / "runs" / "one" / "resolved.yaml"
+    saved.write_text(resolved_yaml(loaded, into=saved.parent))
+    again = load_source(saved)
+    assert again.folder.resolve() == loaded.folder.resolve() == study.parent
+    assert again.study.hash == loaded.study.hash
