@@ -6,11 +6,14 @@ brings and shown in the reader's system font. Bytes depend on the numbers only: 
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -27,6 +30,41 @@ _GEOMETRY = re.compile(r'\s(?:d|x|y|width|height|transform)="[^"]*"')
 _DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 
+class Sheet(Figure):
+    """A figure that remembers what its marks say, for the page to show on hover and on arrow keys."""
+
+    def __init__(self, width: int, height: int) -> None:
+        layout = ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
+        super().__init__(figsize=(width / 72, height / 72), layout=layout)
+        self.points: list[tuple[Axes, float, float, str]] = []
+        self.grids: list[tuple[Axes, Sequence[str], Sequence[str], Sequence[Sequence[str]]]] = []
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A stand-alone SVG, and where in it which mark says what."""
+
+    svg: str
+    marks: dict[str, Any]
+
+
+def note_points(axes: Axes, x: Iterable[float], y: Iterable[float], texts: Sequence[str]) -> None:
+    """Remember what points of a drawing say; undefined ones are not there to be pointed at."""
+    sheet = axes.get_figure(root=True)
+    if isinstance(sheet, Sheet):
+        here = zip(x, y, texts, strict=True)
+        sheet.points += [(axes, float(a), float(b), text) for a, b, text in here if a == a and b == b]
+
+
+def note_grid(
+    axes: Axes, rows: Sequence[str], columns: Sequence[str], texts: Sequence[Sequence[str]]
+) -> None:
+    """Remember what the cells of a heatmap say; `texts` is [row, column], the first row at the bottom."""
+    sheet = axes.get_figure(root=True)
+    if isinstance(sheet, Sheet):
+        sheet.grids.append((axes, rows, columns, texts))
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """The report's look, for as long as figures are drawn; matplotlib's own settings come back after."""
@@ -37,16 +75,29 @@ def style() -> Iterator[None]:
         yield
 
 
-def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> str:
-    """A stand-alone SVG document of a figure, one unit for each CSS pixel."""
-    figure = Figure(
-        figsize=(width / 72, height / 72), layout=ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
-    )
+def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> Drawing:
+    """Draw a figure, one unit for each CSS pixel."""
+    figure = Sheet(width, height)
     FigureCanvasSVG(figure)
     draw(figure, wide)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _clean(buffer.getvalue(), width, height)
+    return Drawing(_clean(buffer.getvalue(), width, height), _marks(figure, height))
+
+
+def _marks(sheet: Sheet, height: int) -> dict[str, Any]:
+    """Positions in the SVG: `p` holds points `[x, y, text]`, `g` the first grid's box, names and texts."""
+    marks: dict[str, Any] = {}
+    if sheet.points:
+        marks["p"] = []
+        for axes, a, b, text in sheet.points:
+            x, y = axes.transData.transform((a, b))
+            marks["p"].append([round(float(x), 1), round(height - float(y), 1), text])
+    for axes, rows, columns, texts in sheet.grids[:1]:
+        box = axes.get_window_extent()
+        corners = (box.x0, height - box.y1, box.x1, height - box.y0)
+        marks["g"] = [[round(float(c), 1) for c in corners], list(rows), list(columns), texts]
+    return marks
 
 
 def inline(svg: str, prefix: str, alt: str) -> Markup:
@@ -57,7 +108,7 @@ def inline(svg: str, prefix: str, alt: str) -> Markup:
         svg = svg.replace(colour, f"var(--{name})")
     head, _, body = svg.partition(">")
     head = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", head)
-    return Markup(f'{head} role="img" aria-label="{escape(alt)}">{body}')
+    return Markup(f'{head} role="img" aria-label="{escape(alt)}" data-marks="{prefix}">{body}')
 
 
 def _clean(svg: str, width: int, height: int) -> str:

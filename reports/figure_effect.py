@@ -46,6 +46,7 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
                     high[keep],
                     colour,
                     len(lines),
+                    tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
                 )
             )
     return lines

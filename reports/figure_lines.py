@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vitdsl.reports.labels import elide, ticks, with_unit, wrap
+from vitdsl.reports.canvas import note_points
+from vitdsl.reports.labels import elide, estimate, ticks, with_unit, wrap
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.series import (
     Line,
@@ -44,7 +45,9 @@ def token_lines(part: Part, condition: int = 0) -> list[Line]:
             words = (kind, TOKEN_NAMES.get(token, token))
             colour = colours.get(token, t)
             label = ", ".join(filter(None, words))
-            lines.append(Line(label, depth[keep], array[keep, t], low[keep, t], high[keep, t], colour, look))
+            here = tuple(np.array(part.names())[keep].tolist())
+            ends = (array[keep, t], low[keep, t], high[keep, t])
+            lines.append(Line(label, depth[keep], *ends, colour, look, here))
     return [line for line in lines if np.isfinite(line.y).any()]
 
 
@@ -79,6 +82,7 @@ def profile_lines(parts: Sequence[Part]) -> list[Line]:
             np.asarray(part.bounds[1].values[0], np.float64),
             i,
             i,
+            tuple(part.names()),
         )
         for i, part in enumerate(parts)
     ]
@@ -141,6 +145,13 @@ def draw_heads(figure: Figure, wide: bool, part: Part, condition: int = 0) -> No
         axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
     size = float(np.clip((600 if wide else 260) / max(1, values.size), 3.0, 6.0))
     axes.plot(x.ravel(), values.ravel(), "o", color=hue, markersize=size, markeredgewidth=0, zorder=3)
+    heads_at = np.array(part.names("head"))[order]
+    said = [
+        f"{site}, head {head}: {estimate(float(v), float(a), float(b), part.units)}"
+        for site, *row in zip(part.names(), heads_at, values, low, high, strict=True)
+        for head, v, a, b in zip(*row, strict=True)
+    ]
+    note_points(axes, x.ravel(), values.ravel(), said)
     mean = _mean(values)
     axes.hlines(mean, rows[:, 0] - 0.42, rows[:, 0] + 0.42, color=LIGHT["ink"], linewidth=1.6, zorder=4)
     at, labels, pattern = ticks(part.names(), 24 if wide else 12, 10)

@@ -10,6 +10,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from vitdsl.reports.canvas import note_grid
 from vitdsl.reports.labels import elide, number, ticks, with_unit, wrap
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.series import Line, depth_axis, draw_lines, limits
@@ -56,6 +57,7 @@ def draw_matrix(figure: Figure, wide: bool, part: Part, values: Array, scale: Sc
     """Sites against sites; the first layers at the bottom left. `values` is [site_x, site_y]."""
     axes = figure.subplots()
     show(axes, values.T, scale, written=True)
+    note_grid(axes, part.names("site_y"), part.names("site_x"), _said(values.T))
     name_sites(axes, part, "site_x", "x")
     name_sites(axes, part, "site_y", "y")
     colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
@@ -66,6 +68,7 @@ def draw_drift(figure: Figure, wide: bool, part: Part, rows: Sequence[int], scal
     axes = figure.subplots()
     values = np.asarray(part.array.values[list(rows)], np.float64)
     show(axes, values, scale, written=True)
+    note_grid(axes, [part.conditions[i] for i in rows], part.names(), _said(values))
     name_sites(axes, part, "site", "x", "Site read")
     changed = [str(s) for s in part.of_condition("ablated_site", "")]
     ids = [part.conditions[i] for i in rows]
@@ -74,6 +77,10 @@ def draw_drift(figure: Figure, wide: bool, part: Part, rows: Sequence[int], scal
     axes.set_yticks(at, labels)
     axes.set_ylabel("Site changed" + (f" ({pattern})" if pattern else ""))
     colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
+
+
+def _said(values: Array) -> list[list[str]]:
+    return [[number(float(value)) for value in row] for row in values]
 
 
 def show(axes: Axes, values: Array, scale: Scale, *, written: bool) -> None:

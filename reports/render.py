@@ -98,8 +98,9 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     gathered = sections(run)
     planned = [list(plots(section)) for section in gathered]
     most = longest([plot.size for found in planned for plot in found])
+    marks: dict[str, Any] = {}
     with style():
-        drawn = [[_plot(plot, most, beside) for plot in found] for found in planned]
+        drawn = [[_plot(plot, most, beside, marks) for plot in found] for found in planned]
     views = _unique([_section(run, *pair) for pair in zip(gathered, drawn, strict=True)])
     script = _asset("report.js")
     sheet = _asset("report.css")
@@ -150,6 +151,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             bibtex=pages.bibtex(run),
             citations=pages.citations(run),
             data=Markup(_json(manifest)),
+            marks=_packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
             fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
         )
     )
@@ -170,19 +172,21 @@ def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
     )
 
 
-def _plot(plot: Plot, most: int, beside: dict[str, str]) -> PlotView:
+def _plot(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
     cells: list[PanelView] = []
     panels: list[PanelView] = []
     for number_, panel in enumerate(plot.panels):
         drawings = []
         for name, width, height in panel.sizes:
-            svg = draw_svg(panel.draw, width, height, name == "wide")
+            drawing = draw_svg(panel.draw, width, height, name == "wide")
+            prefix = f"{plot.id}-{number_}-{name}"
+            marks[prefix] = drawing.marks
             alt = plot.takeaway.replace("\n", " ")
             alt = alt if len(plot.panels) == 1 else f"{panel.title}. {alt}"
-            drawings.append((name, inline(svg, f"{plot.id}-{number_}-{name}", alt)))
+            drawings.append((name, inline(drawing.svg, prefix, alt)))
             if name != "narrow":
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
-                beside[f"{plot.id}{suffix}.svg"] = svg
+                beside[f"{plot.id}{suffix}.svg"] = drawing.svg
         (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
     rows = list(records(plot.parts))
     text = to_csv(rows)

@@ -1,14 +1,15 @@
 """Lines over depth with their intervals and labels: what several figures share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from vitdsl.reports.labels import elide, short
+from vitdsl.reports.canvas import note_points
+from vitdsl.reports.labels import elide, estimate, number, short
 from vitdsl.reports.parts import Array
 from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
 
@@ -27,6 +28,7 @@ class Line:
     high: Array
     colour: int = 0
     look: int = 0
+    names: tuple[str, ...] = ()
 
     @property
     def hex(self) -> str:
@@ -37,9 +39,9 @@ class Line:
 def ordered(line: Line) -> Line:
     """The line from left to right."""
     order = np.argsort(line.x, kind="stable")
-    return Line(
-        line.label, line.x[order], line.y[order], line.low[order], line.high[order], line.colour, line.look
-    )
+    names = tuple(line.names[i] for i in order) if line.names else ()
+    x, y, low, high = (values[order] for values in (line.x, line.y, line.low, line.high))
+    return replace(line, x=x, y=y, low=low, high=high, names=names)
 
 
 def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
@@ -59,6 +61,12 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             label=elide(line.label, 30),
             zorder=3,
         )
+        names = line.names or tuple(f"depth {number(float(x), 2)}" for x in line.x)
+        said = [
+            f"{name}: {estimate(float(y), float(low), float(high))}"
+            for name, y, low, high in zip(names, line.y, line.low, line.high, strict=True)
+        ]
+        note_points(axes, line.x, line.y, [", ".join(filter(None, (line.label, text))) for text in said])
         if np.isfinite(line.low).any():
             if crowded:
                 axes.fill_between(line.x, line.low, line.high, color=line.hex, alpha=0.2, linewidth=0)

@@ -14,17 +14,17 @@
     say(`Saved ${name}`);
   };
 
-  let tables = null;
-  const unpack = async () => {
-    if (!tables) {
-      const bytes = Uint8Array.from(atob(byId("tables").textContent), (c) => c.charCodeAt(0));
+  const packs = {};
+  const unpack = (id) => {
+    packs[id] ||= (async () => {
+      const bytes = Uint8Array.from(atob(byId(id).textContent), (c) => c.charCodeAt(0));
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-      tables = JSON.parse(await new Response(stream).text());
-    }
-    return tables;
+      return JSON.parse(await new Response(stream).text());
+    })();
+    return packs[id];
   };
   all("[data-csv]").forEach((button) => button.addEventListener("click", async () => {
-    save(`${button.dataset.csv}.csv`, "text/csv", (await unpack())[button.dataset.csv]);
+    save(`${button.dataset.csv}.csv`, "text/csv", (await unpack("tables"))[button.dataset.csv]);
   }));
 
   all("[data-svg]").forEach((button) => button.addEventListener("click", () => {
@@ -101,6 +101,71 @@
     part.open = false;
     delete part.dataset.printed;
   }));
+
+  // The value under the pointer, or at the arrow keys' place; Esc takes it away.
+  const tip = byId("tip");
+  const hide = () => { tip.hidden = true; };
+  const at = (mark, x, y) => {
+    if (mark.g) {
+      const [[left, top, right, bottom], rows, columns] = mark.g;
+      if (x < left || x >= right || y <= top || y > bottom) return null;
+      return [Math.floor((bottom - y) / (bottom - top) * rows.length),
+        Math.floor((x - left) / (right - left) * columns.length)];
+    }
+    let best = null;
+    let least = 900;
+    (mark.p || []).forEach(([px, py], i) => {
+      const far = (px - x) ** 2 + (py - y) ** 2;
+      if (far < least) { least = far; best = [i, 0]; }
+    });
+    return best;
+  };
+  const told = (mark, [i, j]) => {
+    if (!mark.g) return mark.p[i];
+    const [[left, top, right, bottom], rows, columns, texts] = mark.g;
+    return [left + (j + 0.5) / columns.length * (right - left), bottom - (i + 0.5) / rows.length * (bottom - top),
+      `${rows[i]}, ${columns[j]}: ${texts[i][j]}`];
+  };
+  const show = (svg, mark, place) => {
+    const [x, y, text] = told(mark, place);
+    const point = new DOMPoint(x, y).matrixTransform(svg.getScreenCTM());
+    tip.textContent = text;
+    tip.hidden = false;
+    const box = tip.getBoundingClientRect();
+    const above = point.y - box.height - 12;
+    tip.style.left = `${Math.max(4, Math.min(innerWidth - box.width - 4, point.x - box.width / 2))}px`;
+    tip.style.top = `${above > 4 ? above : point.y + 14}px`;
+  };
+  all("svg[data-marks]").forEach((svg) => {
+    let place = [0, 0];
+    svg.setAttribute("tabindex", "0");
+    const point = async (event) => {
+      const { clientX, clientY } = event;
+      const mark = (await unpack("marks"))[svg.dataset.marks];
+      const spot = new DOMPoint(clientX, clientY).matrixTransform(svg.getScreenCTM().inverse());
+      const found = mark && at(mark, spot.x, spot.y);
+      if (found) { place = found; show(svg, mark, found); } else hide();
+    };
+    svg.addEventListener("pointermove", point);
+    svg.addEventListener("pointerdown", point);
+    svg.addEventListener("pointerleave", hide);
+    svg.addEventListener("blur", hide);
+    svg.addEventListener("keydown", async (event) => {
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [1, 0], ArrowDown: [-1, 0] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const mark = (await unpack("marks"))[svg.dataset.marks];
+      if (!mark) return;
+      const keep = (n, size) => Math.max(0, Math.min(size - 1, n));
+      place = mark.g
+        ? [keep(place[0] + step[0], mark.g[1].length), keep(place[1] + step[1], mark.g[2].length)]
+        : [keep(place[0] + step[0] + step[1], mark.p.length), 0];
+      show(svg, mark, place);
+      say(tip.textContent);
+    });
+  });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  addEventListener("scroll", hide, { passive: true });
 
   const links = new Map(all(".toc a").map((link) => [link.hash.slice(1), link]));
   const mark = () => {

@@ -1,5 +1,6 @@
 """The page in a browser without a network: no request, no error, no sideways scrolling; controls work."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,25 @@ def test_it_is_whole_without_scripts(browser: Any, address: str) -> None:
     assert page.locator("section").count() >= 12
     assert page.locator(".wide > svg").first.is_visible()
     assert not page.locator("button").first.is_visible()
+    page.close()
+
+
+def test_values_under_the_pointer_and_the_keys(browser: Any, address: str) -> None:
+    page, seen = _open(browser, address, 1280)
+    tip = page.locator("#tip")
+    heatmap = page.locator("#within-vit-within-res-across-cka .cell > svg").first
+    heatmap.scroll_into_view_if_needed()
+    heatmap.hover()
+    tip.wait_for(state="visible")
+    assert re.fullmatch(r"blocks\.\d, blocks\.\d: [01]\.\d+", tip.inner_text())
+    page.keyboard.press("Escape")
+    assert not tip.is_visible()
+    effect = page.locator("#accuracy-drop .wide > svg")
+    effect.focus()
+    page.keyboard.press("ArrowRight")
+    tip.wait_for(state="visible")
+    assert tip.inner_text().startswith("vit, blocks.1.attn: 0.")
+    assert seen == []
     page.close()
 
 
