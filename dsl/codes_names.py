@@ -15,7 +15,10 @@ NAME_CODES = (
     Code(
         "VD202",
         "reserved name",
-        "`baseline` is the intact model, which every study has. An ablation needs another name.",
+        """
+        `baseline` is the intact model, which every study has, and cannot name an ablation. `own` is the
+        preprocessing of each model, and cannot name a model.
+        """,
         'ablations:\n  baseline: {kind: remove_skip, of: some_model, at: "blocks.*.attn"}',
         'ablations:\n  no_skip: {kind: remove_skip, of: some_model, at: "blocks.*.attn"}',
     ),
@@ -89,6 +92,13 @@ NAME_CODES = (
         "Two equal values of an axis would be two conditions with one name.",
         "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 1]}}",
         "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 2]}}",
+    ),
+    Code(
+        "VD209",
+        "name twice in a list",
+        "A model or an ablation is counted once, so naming it twice is a slip.",
+        "metrics:\n  acc: {kind: accuracy, of: [some_model, some_model], data: images}",
+        "metrics:\n  acc: {kind: accuracy, of: [some_model], data: images}",
     ),
     Code(
         "VD210",

@@ -116,9 +116,9 @@ YAML_CODES = (
     ),
     Code(
         "VD014",
-        "not a mapping",
-        """A study file is a mapping that starts with `vitdsl: 1` and `study: its_name`. This one is empty
-        or a list.""",
+        "not a study",
+        """A study file is a mapping that starts with `vitdsl: 1` and `study: its_name`. This one is empty,
+        a list, or a training recipe.""",
         "- accuracy\n- cka",
         "metrics:\n  acc: {kind: accuracy, of: some_model, data: images}",
     ),

@@ -141,6 +141,7 @@ def is_recipe(text: str, name: str) -> bool:
 def _load(text: str, name: str, path: Path | None, overrides: Overrides) -> Loaded:
     arguments = as_arguments(overrides)
     root: Node = _document(text, name)
+    _raise(_a_recipe(root, name))
     bases = Bases(texts={name: text}, labels={name: Path(name).name if path else name})
     root = extended(root, path, name, bases)
     root = overridden(root, arguments, bases.texts, bases.labels)
@@ -166,6 +167,16 @@ def _document(text: str, name: str) -> Fields:
     place = root.span if root is not None else Span(name, 1, 1, 1, 1)
     hint = "a study starts with `vitdsl: 1` and `study: its_name`"
     raise StudyError(Diagnostic("VD014", f"`{shown(name)}` {what}", place, help=(hint,)))
+
+
+def _a_recipe(root: Node, name: str) -> list[Diagnostic]:
+    """A recipe where a study is expected."""
+    found = root.fields if isinstance(root, Fields) else {}
+    if "recipe" not in found or {"study", "extends"} & set(found):
+        return []
+    message = f"`{shown(name)}` is a training recipe and not a study"
+    hint = "name it in a study: `train: {recipe: ./its_path.yaml}`"
+    return [Diagnostic("VD014", message, found["recipe"].key, "a recipe's first word", (hint,))]
 
 
 def _version(root: Node, source: SourceMap) -> list[Diagnostic]:

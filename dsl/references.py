@@ -40,20 +40,15 @@ class _Checker:
         for name, data in study.data.items():
             yield from self._data(data, ("data", name))
         for name, model in study.models.items():
+            if name == OWN:
+                yield self._reserved(("models", name), "`own` means each model's own preprocessing")
             yield from self._model(name, model)
         for name, layer in study.layers.items():
             yield from self._known(layer.of, "models", ("layers", name, "of"))
             yield from self._selectors(layer.at, ("layers", name, "at"))
         for name, ablation in study.ablations.items():
             if name == BASELINE:
-                yield self._source.problem(
-                    "VD202",
-                    ("ablations", name),
-                    "`baseline` is the intact model and cannot name an ablation",
-                    label="a reserved name",
-                    help=["choose another name"],
-                    key=True,
-                )
+                yield self._reserved(("ablations", name), "`baseline` means the intact model")
             yield from self._known(ablation.of, "models", ("ablations", name, "of"))
             yield from self._selectors(ablation.at, ("ablations", name, "at"))
             yield from sweep_problems("ablations", name, ablation, self._source)
@@ -61,6 +56,30 @@ class _Checker:
             yield from self._metric(name, metric)
         for name, claim in study.claims.items():
             yield from self._claim(claim, ("claims", name))
+
+    def _reserved(self, path: Where, meaning: str) -> Diagnostic:
+        return self._source.problem(
+            "VD202",
+            path,
+            f"{meaning}, and cannot name one of the {path[0]}",
+            label="a reserved name",
+            help=["choose another name"],
+            key=True,
+        )
+
+    def _twice(self, names: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
+        """Names that stand twice in a list."""
+        seen: set[str] = set()
+        for index, name in enumerate(names or ()):
+            if name in seen:
+                yield self._source.problem(
+                    "VD209",
+                    (*path, index),
+                    f"`{shown(name)}` stands twice in `{dotted(path)}`",
+                    label="again here",
+                    help=["keep one of the two"],
+                )
+            seen.add(name)
 
     def _data(self, data: Data, path: Where) -> Iterator[Diagnostic]:
         if data.preprocess != OWN:
@@ -107,6 +126,7 @@ class _Checker:
             )
         else:
             yield from self._data(data, (*path, "data"))
+        yield from self._twice(without, (*path, "without"))
         for index, ablation in enumerate(without or ()):
             place = self._item((*path, "without"), index)
             yield from self._known(ablation, "ablations", place)
@@ -116,6 +136,8 @@ class _Checker:
 
     def _metric(self, name: str, metric: Metric) -> Iterator[Diagnostic]:
         path: Where = ("metrics", name)
+        for field, names in (("of", metric.of), ("under", metric.under)):
+            yield from self._twice(names, (*path, field))
         for index, model in enumerate(metric.of or ()):
             yield from self._known(model, "models", self._item((*path, "of"), index))
         for field, layer in (("x", metric.x), ("y", metric.y)):

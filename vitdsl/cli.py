@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, and suggest one where there is none of that name."""
         name = args[0] if args else ""
-        if name and name not in COMMANDS and not name.startswith("-"):
+        if name and name not in COMMANDS and not name.startswith("-") and not context.resilient_parsing:
             from vitdsl.dsl.text import did_you_mean, shown
 
             hint = did_you_mean(name, list(COMMANDS))

@@ -43,8 +43,10 @@ class Output:
     def of(cls, output_format: str, color: str, *, everything: bool = False, debug: bool = False) -> "Output":
         """From the words of the command line."""
         wanted = {"always": True, "never": False}.get(color)
-        if wanted is None and os.environ.get("NO_COLOR"):
+        if wanted is None and (os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"):
             wanted = False
+        elif wanted is None and os.environ.get("FORCE_COLOR"):
+            wanted = True
         return cls(cast(Format, output_format), wanted, everything, debug)
 
     @classmethod

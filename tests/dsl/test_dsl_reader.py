@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from vitdsl.dsl.diagnostics import StudyError
@@ -161,3 +162,17 @@ def test_an_endless_device_is_refused():
     with pytest.raises(StudyError) as caught:
         read_text(Path("/dev/zero"), "/dev/zero")
     assert caught.value.diagnostics[0].code == "VD001"
+
+
+def test_without_the_c_library_the_same_errors(monkeypatch):
+    errors = Path(__file__).with_name("errors")
+    for path in sorted(errors.glob("VD0*.yaml")):
+        found = []
+        for loader in (yaml.CSafeLoader, yaml.SafeLoader):
+            monkeypatch.setattr("vitdsl.dsl.reader._Loader", loader)
+            try:
+                read(read_text(path, path.name), path.name)
+                found.append([])
+            except StudyError as error:
+                found.append([(one.code, one.span.line) for one in error.diagnostics])
+        assert found[0] == found[1], path.name
