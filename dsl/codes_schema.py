@@ -47,7 +47,7 @@ SCHEMA_CODES = (
         "not a name",
         """Names of a study, its models, layers, metrics and so on are lower case letters, digits and
         underscores, with a letter first and at most 64 characters. They name files, coordinates and
-        columns, and none of them can be read as a number or a truth value.""",
+        columns.""",
         "models:\n  ViT-S: {arch: vit_small_patch16_224, weights: random}",
         "models:\n  vit_s: {arch: vit_small_patch16_224, weights: random}",
     ),

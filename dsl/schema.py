@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.expected import found_words, hints, wanted_words
-from vitdsl.dsl.shape import HOMES, NOUNS, description, entry_at, fields_of, shape_at
+from vitdsl.dsl.shape import EXAMPLES, HOMES, NOUNS, OTHER_WORDS, description, entry_at, fields_of, shape_at
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.study import LANGUAGE_VERSION
 from vitdsl.dsl.text import Hints, close_names, shown, ticked
@@ -156,7 +156,9 @@ class _Translator:
             known += ["extends"]
         noun = NOUNS.get(entry, "this entry")
         where = f" in {self._name(parent)}" if parent else "" if entry is fields_root() else f" in {noun}"
-        hint = self._hints(name, known) or _belongs(name, entry)
+        ours = OTHER_WORDS.get(name)
+        hint = f"here it is called `{ours}`" if ours in known else self._hints(name, known)
+        hint = hint or _belongs(name, entry)
         return self._problem(
             "VD103",
             path,
@@ -173,7 +175,10 @@ class _Translator:
         hint = self._hints(value, allowed) if isinstance(value, str) else ""
         found = self._written(path, value)
         message = f"{self._name(path)} cannot be {found}"
-        return self._problem("VD104", path, message, "not one of the values", [hint, f"it takes {listed}"])
+        if isinstance(value, str) and value in allowed:
+            hint, listed = f"write `{value}` without quotes", ""
+        lines = [hint, f"it takes {listed}" if listed else ""]
+        return self._problem("VD104", path, message, "not one of the values", lines)
 
     def _forms(self, path: Where) -> str:
         """The mapping forms that a place takes beside its words."""
@@ -205,15 +210,26 @@ class _Translator:
             path,
             f"{self._name(path)} takes {wanted}, not {found}",
             f"{wanted} goes here",
-            hints(value, self._source.text(self._at + path), set(kinds)),
+            [*hints(value, self._source.text(self._at + path), set(kinds)), self._example(path)],
         )
+
+    def _example(self, path: Where) -> str:
+        """A small entry, where one is expected and something else stands."""
+        shape = shape_at(path, self._model)
+        name = path[-1] if path else ""
+        if shape is not None and shape.entries and shape.entries[0] in EXAMPLES:
+            return f"such as `{name}: {EXAMPLES[shape.entries[0]]}`" if isinstance(name, str) else ""
+        inner = shape.values.entries if shape is not None and shape.values is not None else ()
+        if inner and inner[0] in EXAMPLES:
+            return f"give each entry a name, such as `{name}: {{some_name: {EXAMPLES[inner[0]]}}}`"
+        return ""
 
     def _written(self, path: Where, value: object) -> str:
         return found_words(value, self._source.text(self._at + path))
 
     def _name(self, path: Where) -> str:
         full = self._at + path
-        return f"`{shown(dotted(full))}`" if full else _capital(NOUNS.get(self._model, "the document"))
+        return f"`{shown(dotted(full))}`" if full else _the(NOUNS.get(self._model, "an entry"))
 
     def _problem(
         self,
@@ -228,8 +244,10 @@ class _Translator:
         return self._source.problem(code, self._at + path, message, label=label, help=help_, key=key)
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _the(noun: str) -> str:
+    """`a study` as `the study`."""
+    article, _, word = noun.partition(" ")
+    return f"the {word}" if article in ("a", "an") else noun
 
 
 _NOTHING = object()

@@ -63,6 +63,38 @@ HOMES: dict[type[BaseModel], str] = {
 """The entries that authors meet, in words."""
 
 
+EXAMPLES: dict[type[BaseModel], str] = {
+    Data: "{source: folder, path: ./images}",
+    Model: "{arch: resnet50, weights: pretrained}",
+    Train: "{recipe: digits_vit}",
+    Layer: '{of: some_model, at: "blocks.*"}',
+    Ablation: '{kind: remove_skip, of: some_model, at: "blocks.*.attn"}',
+    Metric: "{kind: accuracy, of: some_model}",
+    Claim: "{say: ..., left: {metric: ..., value: ...}, is: greater, right: 0.5}",
+    Quantity: "{metric: accuracy, value: top1}",
+}
+"""A small entry of each type, for help."""
+
+OTHER_WORDS = {
+    "name": "study",
+    "description": "question",
+    "type": "kind",
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "batch_size": "batch",
+    "n": "images",
+    "dataset": "data",
+    "backbone": "arch",
+    "architecture": "arch",
+    "checkpoint": "weights",
+    "kwargs": "options",
+    "experiments": "ablations",
+    "inherit": "extends",
+    "include": "extends",
+}
+"""What other programs call our fields."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What may stand at a place.

@@ -122,14 +122,18 @@ def explain(subject: str) -> None:
         return
     from vitdsl.dsl.text import did_you_mean, shown
 
-    if re.fullmatch(r"VD\d+", code):
-        hint = did_you_mean(code, list(CATALOGUE))
-        raise click.UsageError(f"there is no error code `{shown(subject)}`{'; ' + hint if hint else ''}")
+    if re.fullmatch(r"VD\d*", code):
+        alike = [one for one in CATALOGUE if one.startswith(code[:4])]
+        hint = f"; there are {', '.join(alike)}" if alike else ""
+        raise click.UsageError(f"there is no error code `{shown(subject)}`{hint}")
     from vitdsl.runtime.kinds import explain as explain_kind
 
     words: str | None = explain_kind(subject)
     if words is None:
-        raise click.UsageError(f"`{shown(subject)}` is neither an error code nor a kind; see `vitdsl list`")
+        hint = did_you_mean(subject, [name for section in kinds().values() for name in section])
+        raise click.UsageError(
+            f"`{shown(subject)}` is neither an error code nor a kind; {hint or 'see `vitdsl list metrics`'}"
+        )
     click.echo(words)
 
 
