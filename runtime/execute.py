@@ -235,7 +235,9 @@ def memory_errors(runner: Runner) -> Iterator[None]:
     """Out of memory becomes an error that says what to do."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
         batches = sorted({runner.plan.data[group.data].batch for group in runner.groups})
         half = max(4, batches[0] // 2)
         raise EnvironmentProblem(
@@ -248,3 +250,8 @@ def memory_errors(runner: Runner) -> Iterator[None]:
                 ),
             )
         ) from error
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether an error is out of memory; the CPU's allocator raises a plain `RuntimeError`."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
