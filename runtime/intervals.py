@@ -16,21 +16,23 @@ Array = npt.NDArray[np.float64]
 def jackknife(estimate: Array, replicates: Array, sizes: Array) -> tuple[Array, Array]:
     """A 95 % interval about an estimate.
 
-    The jackknife for groups of unequal size (Busing, Meijer and van der Leeden 1999), with Student's t for as many
-    degrees of freedom as there are image blocks less one.
+    The jackknife for groups of unequal size (Busing, Meijer and van der Leeden 1999), with Student's t for as
+    many degrees of freedom as there are image blocks less one.
 
     Args:
         estimate: From all images, any shape.
         replicates: `[block, ...]`, each without one image block.
-        sizes: `[block]`, images in each block.
+        sizes: `[block]`, images in each block; one without images does not count.
 
     Returns:
         Lower and upper end, as `estimate`; NaN for fewer than two blocks.
     """
-    blocks = len(sizes)
+    seen = sizes > 0
+    blocks = int(seen.sum())
     if blocks < 2:
         nothing = np.full(np.shape(estimate), np.nan)
         return nothing, nothing.copy()
+    replicates, sizes = replicates[seen], sizes[seen]
     total = sizes.sum()
     h = (total / sizes).reshape(-1, *[1] * np.ndim(estimate))
     pseudo = h * estimate - (h - 1) * replicates

@@ -1,7 +1,7 @@
 """Sums over images, kept for each image block, and what is estimated from them.
 
-Statistics add: any split of the images into batches, shards or runs merges to the same sums. Keeping them for each
-image block gives an interval for every number by leaving one block out at a time. Sums are float64.
+Statistics add: any split of the images into batches, shards or runs merges to the same sums. Keeping them for
+each image block gives an interval for every number by leaving one block out at a time. Sums are float64.
 """
 
 import json
@@ -37,7 +37,9 @@ class Statistics:
             sums[name][block] += value
 
     def merge(self, other: "Statistics") -> None:
-        """Add the sums of other images of the same group."""
+        """Add the sums of other images of the same group, kept in the same image blocks."""
+        if self.blocks != other.blocks:
+            raise ValueError(f"sums of {self.blocks} and of {other.blocks} image blocks do not merge")
         for view, sums in other.sums.items():
             mine = self.sums.setdefault(view, {})
             for name, value in sums.items():
@@ -45,7 +47,13 @@ class Statistics:
         self.images = self.images + other.images
 
     def arrays(self) -> dict[str, Array]:
-        """By name, `[condition, block, ...]`, conditions in the order of the group's views."""
+        """By name, `[condition, block, ...]`, conditions in the order of the group's views.
+
+        Raises:
+            ValueError: No image was seen, so there is nothing to estimate from.
+        """
+        if not self.sums or not self.images.sum() > 0:
+            raise ValueError(f"`{self.group.path}` has seen no images")
         names = next(iter(self.sums.values()))
         return {
             name: np.stack([self.sums[view.id][name].cpu().numpy() for view in self.group.views])
@@ -59,17 +67,16 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     arrays = statistics.arrays()
     totals = {name: array.sum(1) for name, array in arrays.items()}
     several = statistics.blocks > 1
-    left_out = {name: totals[name][:, None] - array for name, array in arrays.items()} if several else {}
+    left_out = {name: _without_each(array) for name, array in arrays.items()} if several else {}
     values = kind.estimate(totals, group.x.sites)
     replicates = kind.estimate(left_out, group.x.sites) if several else {}
     result = frame.copy()
     for name in kind.values(paired=group.paired):
         variable = frame[name]
-        found = np.asarray(values[name], np.float64).reshape(variable.shape)
-        if several:
-            each = np.moveaxis(np.asarray(replicates[name], np.float64), 1, 0).reshape(-1, *variable.shape)
-        else:
-            each = np.empty((0, *variable.shape))
+        found = np.asarray(values[name], np.float64)
+        each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
+        if found.shape != variable.shape or each.shape[1:] != variable.shape:
+            raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
         low, high = jackknife(found, each, statistics.images if several else np.empty(0))
         units = {"units": variable.attrs["units"]}
         result[name] = variable.copy(data=found)
@@ -81,13 +88,30 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     return result
 
 
+def _without_each(array: Array) -> Array:
+    """Sums over the axis of image blocks without each of them, `[condition, block, ...]`.
+
+    Added up rather than taken from the total, which would lose the small blocks beside a large one.
+    """
+    nothing = np.zeros_like(array[:, :1])
+    before = np.concatenate([nothing, array.cumsum(1)[:, :-1]], 1)
+    after = np.concatenate([array[:, ::-1].cumsum(1)[:, -2::-1], nothing], 1)
+    return np.asarray(before + after)
+
+
 def _undefined(statistics: Statistics, totals: Mapping[str, Array]) -> list[str]:
+    """Each reason once, with the conditions that it holds under."""
     group = statistics.group
-    reasons: list[str] = []
+    under: dict[str, list[str]] = {}
     for position, view in enumerate(group.views):
         one = {name: array[position] for name, array in totals.items()}
         for reason in group.kind.undefined(one, group.x.sites, group.y.sites):
-            text = f"under `{view.id}`: {reason}"
-            if text not in reasons:
-                reasons.append(text)
-    return reasons
+            under.setdefault(reason, []).append(view.id)
+    return [f"under {_told(views, len(group.views))}: {reason}" for reason, views in under.items()]
+
+
+def _told(views: list[str], of: int) -> str:
+    if len(views) == of > 1:
+        return "every condition"
+    more = len(views) - 1
+    return f"`{views[0]}`" + (f" and {more} other condition{'s' if more > 1 else ''}" if more else "")

@@ -16,7 +16,7 @@ from vitdsl.runtime.units import Unit
 
 @dataclass(frozen=True)
 class Operation:
-    """`function(*tensors, **constants)`, pure, as one node of the graph; hashable, so that equal ones are shared."""
+    """`function(*tensors, **constants)`, pure, as one node of the graph; hashable, to share equal ones."""
 
     function: Callable[..., Tensor]
     constants: tuple[tuple[str, Hashable], ...] = ()

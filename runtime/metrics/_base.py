@@ -4,8 +4,9 @@
     observe  (reduced, per batch)     -> statistics       additive sums over images, float64
     estimate (statistics, summed)     -> labelled arrays  vectorised over leading axes
 
-Because statistics add, batches, shards and image blocks merge exactly, and leaving one image block out gives every
-metric an interval. Does not own: where tensors come from (`compile`), who sums (`statistics`), labels (`estimates`).
+Because statistics add, batches, shards and image blocks merge exactly, and leaving one image block out gives
+every metric an interval. Does not own: where tensors come from (`compile`), who sums (`statistics`), labels
+(`estimates`).
 """
 
 from abc import ABC, abstractmethod
@@ -32,8 +33,9 @@ class Site:
         name: Its path, such as `blocks.3.attn`.
         role: Which tensor of it is read.
         shape: Shape of one image's tensor, without the batch.
-        layout: What its axes are: tokens `[token, width]`, map `[width, row, col]`, map_last `[row, col, width]`,
-            vector `[width]`, attention `[head, query, key]`; windows: the first axis is not the image.
+        layout: What its axes are: tokens `[token, width]`, map `[width, row, col]`, map_last `[row, col,
+            width]`, vector `[width]`, attention `[head, query, key]`; windows: the first axis is not the
+            image.
         depth: Where it stands in the model, 0 (first) to 1 (last).
         prefix: Number of prefix tokens (class, registers) before the spatial ones; 0 where there are none.
         class_token: Whether token 0 is a class token.
@@ -92,7 +94,8 @@ class Metric(ABC):
         version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
         takes: `models` (fields `of`, `at`) or `layers` (fields `x`, `y`, `against`).
-        places: For a metric of models: what `at` selects: the model's `output`, its `units`, or its `attention`.
+        places: For a metric of models: what `at` selects: the model's `output`, its `units`, or its
+            `attention`.
         roles: For a metric of models: the tensors that reduce gets of each site, in order.
         labels: Whether it needs the images' labels.
         VALUES: Its values by name.
@@ -115,7 +118,7 @@ class Metric(ABC):
         self.params = params
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
-        """Its values by name; `paired` where each condition is compared with the intact model site by site."""
+        """Its values by name; `paired` where conditions are compared with the intact model site by site."""
         return self.VALUES
 
     def refuse(self, site: Site) -> str | None:
@@ -135,15 +138,13 @@ class Metric(ABC):
         """What runs inside the graph, at each site."""
 
     @abstractmethod
-    def observe(
-        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
-    ) -> dict[str, Tensor]:
+    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
         """Additive statistics of one batch, float64, sums over its images.
 
         Args:
             x: Reduced tensors of the sites, under the condition.
-            y: For a metric of models, the same sites of the intact model. For a metric of layers, those of `y`;
-                the same object as `x` within one set of layers; the intact model's where `paired`.
+            y: For a metric of models, the same sites of the intact model. For a metric of layers, those of
+                `y`; the same object as `x` within one set of layers; the intact model's where `paired`.
             labels: `[batch]`, where the metric needs them.
             paired: Compare site by site rather than every x with every y.
         """
@@ -161,5 +162,5 @@ class Metric(ABC):
         """
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
-        """Reasons, with the site's name, why parts of the estimate are NaN (statistics without leading axes)."""
+        """Why parts of the estimate are NaN, with the site's name (statistics without leading axes)."""
         return []

@@ -1,7 +1,9 @@
 """Gram matrices and unbiased HSIC: the arithmetic of minibatch CKA.
 
-Columns are centred before the product, which changes no U-centred Gram matrix and keeps float32 exact to about 1e-7
-where features are far from zero (mean 100, std 1 loses all digits otherwise). Sums are float64.
+Columns are centred before the product, which changes no U-centred Gram matrix and keeps float32 exact to
+about 1e-7 where features are far from zero (mean 100, std 1 loses all digits otherwise). Products are taken
+at a power of two of the features' scale that is undone exactly, so that no scale that float32 holds over- or
+underflows. Sums are float64.
 """
 
 import torch
@@ -14,22 +16,29 @@ SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""
 CHUNK = 1 << 20
 """Features times images centred at a time, so that the copy stays in a cache."""
+LARGEST_POWER = 120
+"""Powers of two in this range, and their inverses, are normal float32 numbers."""
 CONSTANT = 1e-13
 """Share of a layer's energy about its mean below which float32 cannot tell it from a constant."""
 
 
-def u_gram(tensor: Tensor, *, site: Site) -> Tensor:
-    """The U-centred Gram matrix of a batch at a site, `[batch, batch]`, float32; zero for fewer than 4 images.
+def u_gram(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor]:
+    """The U-centred Gram matrix of a batch at a site; zero for fewer than 4 images.
 
-    `K = X X'`, zero diagonal, minus row and column means so that every row sums to zero (Szekely and Rizzo 2014);
-    `<U_K, U_L> / (n (n - 3))` is then the unbiased HSIC of Song et al. 2012. Zero throughout where the layer is
-    constant over the batch.
+    `K = X X'`, zero diagonal, minus row and column means so that every row sums to zero (Szekely and Rizzo
+    2014); `<U_K, U_L> / (n (n - 3))` is then the unbiased HSIC of Song et al. 2012. Zero throughout where the
+    layer is constant over the batch, NaN where a feature is not finite.
+
+    Returns:
+        The matrix `[batch, batch]`, float32, over two to the power of an integer `[]`, and that integer.
     """
-    return u_center(gram(select(tensor, site)))
+    matrix = gram(select(tensor, site))
+    power = _power_of_two(matrix.diagonal().sum())
+    return u_center(matrix * two_to(-power, matrix.dtype)), power
 
 
 def gram(features: Tensor) -> Tensor:
-    """`X X'` of the column-centred features `[batch, feature]`, as `[batch, batch]` float64 (float32 on mps)."""
+    """`X X'` of the column-centred `[batch, feature]`, as `[batch, batch]` float64 (float32 on mps)."""
     images, width = features.shape
     exact = accumulator(features.device)
     total = torch.zeros(images, images, dtype=exact, device=features.device)
@@ -38,11 +47,24 @@ def gram(features: Tensor) -> Tensor:
     for start in range(0, width, step):
         part = features[:, start : start + step].float()
         mean = part.mean(0)
-        shift += mean.square().sum(dtype=exact)
+        shift += mean.to(exact).square().sum()
         part = part - mean
-        total += (part @ part.mT).to(exact)
+        low, high = part.aminmax()
+        power = _power_of_two(torch.maximum(-low, high))
+        part *= two_to(-power, part.dtype)
+        total += (part @ part.mT).to(exact) * two_to(2 * power, exact)
     energy = total.diagonal().sum()
     return torch.where(energy <= CONSTANT * (energy + images * shift), torch.zeros_like(total), total)
+
+
+def _power_of_two(size: Tensor) -> Tensor:
+    """An integer near the binary logarithm of a size `[]`, one that float32 can undo; 0 for 0."""
+    return torch.frexp(size).exponent.clamp(-LARGEST_POWER, LARGEST_POWER)
+
+
+def two_to(powers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Two to the power of integers, exactly."""
+    return torch.exp2(powers.to(dtype))
 
 
 def u_center(matrix: Tensor) -> Tensor:

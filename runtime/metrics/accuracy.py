@@ -1,24 +1,25 @@
 """Accuracy of a model's predictions, and how far a condition moves them from the intact model's.
 
 What it measures:
-    The share of images whose label has the largest logit (top1) or is among the five largest (top5), the cross
-    entropy (loss); what a condition costs against the intact model on the same images (drop); how often both predict
-    the same class (agreement) and how far their probabilities are apart (kl).
+    The share of images whose label has the largest logit (top1) or is among the five largest (top5), the
+    cross entropy (loss); what a condition costs against the intact model on the same images (drop); how often
+    both predict the same class (agreement) and how far their probabilities are apart (kl).
 Formula:
-    drop = top1(intact) - top1(condition); kl = mean over images of sum_c p(c) log(p(c) / q(c)), p the intact model's
-    probabilities, q the condition's, in nats.
+    drop = top1(intact) - top1(condition); kl = mean over images of sum_c p(c) log(p(c) / q(c)), p the intact
+    model's probabilities, q the condition's, in nats.
 Shapes:
     Logits `[batch, class]`, labels `[batch]`.
 Range:
-    top1, top5 and agreement 0 to 1; drop -1 to 1; loss and kl from 0. Chance for top1 is 1 / classes when classes are
-    balanced. top5 is undefined for five classes or fewer.
+    top1, top5 and agreement 0 to 1; drop -1 to 1; loss and kl from 0. Chance for top1 is 1 / classes when
+    classes are balanced. Of equal logits the first class is predicted. top5 is undefined for five classes or
+    fewer; everything is undefined where a logit is not finite.
 Cost:
     Nothing beside the forward pass.
 Reference:
     Definitions. For skips: Raghu et al. 2021 (arXiv 2108.08810), Section 5.
 Limits:
-    A condition applied to a trained model moves it off the distribution that it was trained for; training without
-    the part is another experiment.
+    A condition applied to a trained model moves it off the distribution that it was trained for; training
+    without the part is another experiment.
 Example:
     metrics:
       accuracy: {kind: accuracy, of: [vit, resnet]}
@@ -27,6 +28,7 @@ Example:
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -60,33 +62,53 @@ class Accuracy(Metric):
         """The logits."""
         return OUTPUT
 
-    def observe(
-        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
-    ) -> dict[str, Tensor]:
+    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
         """Counts and sums over the batch."""
         assert y is not None and labels is not None
         here, intact = x[0][0], y[0][0]
         exact = accumulator(here.device)
         here, intact = here.to(exact), intact.to(exact)
-        top = here.topk(min(5, here.shape[1])).indices
+        rank = _rank(here, labels)
+        predicted, predicted_intact = here.argmax(1), intact.argmax(1)
         log_q, log_p = F.log_softmax(here, 1), F.log_softmax(intact, 1)
+        divergence = (log_p.exp() * (log_p - log_q)).sum(1).clamp_min(0)
         return {
             "images": labels.new_tensor(len(labels)).to(exact),
-            "top1": (top[:, 0] == labels).sum().to(exact),
-            "top5": ((top == labels[:, None]).any(1)).sum().to(exact) * (1.0 if here.shape[1] > 5 else float("nan")),
-            "intact": (intact.argmax(1) == labels).sum().to(exact),
+            "broken": (~here.isfinite()).any(1).sum().to(exact),
+            "broken_intact": (~intact.isfinite()).any(1).sum().to(exact),
+            "top1": (predicted == labels).sum().to(exact),
+            "top5": (rank < 5).sum().to(exact) * (1.0 if here.shape[1] > 5 else float("nan")),
+            "intact": (predicted_intact == labels).sum().to(exact),
             "loss": F.nll_loss(log_q, labels, reduction="sum"),
-            "agreement": (top[:, 0] == intact.argmax(1)).sum().to(exact),
-            "kl": F.kl_div(log_q, log_p, reduction="sum", log_target=True),
+            "agreement": (predicted == predicted_intact).sum().to(exact),
+            "kl": divergence.sum(),
         }
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
-        """Means over images."""
+        """Means over images; NaN where a logit was not finite, since such an image has no prediction."""
         n = statistics["images"]
-        means = {name: statistics[name] / n for name in ("top1", "top5", "loss", "agreement", "kl")}
-        return {**means, "drop": (statistics["intact"] - statistics["top1"]) / n}
+        fine = np.where(statistics["broken"] > 0, np.nan, 1.0)
+        both = np.where(statistics["broken_intact"] > 0, np.nan, fine)
+        return {
+            **{name: fine * statistics[name] / n for name in ("top1", "top5", "loss")},
+            **{name: both * statistics[name] / n for name in ("agreement", "kl")},
+            "drop": both * (statistics["intact"] - statistics["top1"]) / n,
+        }
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
-        """Top-5 of five classes or fewer says nothing."""
-        return ["top5 is undefined for five classes or fewer"] if np.isnan(statistics["top5"]).any() else []
+        """Logits that are not finite, and top-5 of five classes or fewer."""
+        reasons = []
+        for name, whose in (("broken", "the model's"), ("broken_intact", "the intact model's")):
+            if statistics[name] > 0:
+                count = f"{statistics[name]:.0f} of {statistics['images']:.0f} images"
+                reasons.append(f"{whose} logits are not finite for {count}, which have no prediction")
+        if np.isnan(statistics["top5"]):
+            reasons.append("top5 is undefined for five classes or fewer")
+        return reasons
 
+
+def _rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes come before the label, `[batch]`; of equal logits, the first class, as in `argmax`."""
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    return ((logits > own) | ((logits == own) & before)).sum(1)

@@ -1,25 +1,26 @@
 """Mean distance in pixels between a query patch and the patches that it attends to, for each head.
 
 What it measures:
-    How local a head is: small where queries attend to their neighbours, and near the dashed line (uniform attention)
-    where they attend everywhere.
+    How local a head is: small where queries attend to their neighbours, and near the dashed line (uniform
+    attention) where they attend everywhere.
 Formula:
-    D_ij = Euclidean distance of patches i and j in pixels of the model's input (D_ii = 0). Prefix tokens (class token,
-    registers) are dropped from queries and keys. distance_h = mean over queries i of sum_j A_hij D_ij, then the mean
-    over images. With `renormalize: true` each query's weights over patches are first scaled to sum to one.
+    D_ij = Euclidean distance of patches i and j in pixels of the model's input (D_ii = 0). Prefix tokens
+    (class token, registers) are dropped from queries and keys. distance_h = mean over queries i of sum_j
+    A_hij D_ij, then the mean over images. With `renormalize: true` each query's weights over patches are
+    first scaled to sum to one; a query that gives all of its weight to prefix tokens then counts as 0.
 Shapes:
     Softmax weights `[batch, head, query, key]`.
 Range:
-    0 to the grid's diagonal, in pixels. Without renormalisation the weight that goes to prefix tokens shortens the
-    distance; `prefix_mass` says how much weight that is.
+    0 to the grid's diagonal, in pixels. Without renormalisation the weight that goes to prefix tokens
+    shortens the distance; `prefix_mass` says how much weight that is.
 Cost:
     One product over the weights. The attention that is read is computed un-fused; other blocks stay fused.
 Reference:
-    Raghu et al. 2021 (arXiv 2108.08810), Figures 3 and 4 (renormalize false); Dosovitskiy et al. 2020, Figure 11;
-    Walmer et al. 2023 (arXiv 2212.03862) renormalises.
+    Raghu et al. 2021 (arXiv 2108.08810), Figures 3 and 4 (renormalize false); Dosovitskiy et al. 2020, Figure
+    11; Walmer et al. 2023 (arXiv 2212.03862) renormalises.
 Limits:
-    For global attention over one patch grid. Windowed attention (Swin) and pooled keys (PVT, MViT) need coordinates
-    that their weights do not have, and are refused.
+    For global attention over one patch grid. Windowed attention (Swin) and pooled keys (PVT, MViT) need
+    coordinates that their weights do not have, and are refused.
 Example:
     metrics:
       distance: {kind: attention_distance, of: vit, under: baseline}
@@ -35,14 +36,15 @@ from torch import Tensor
 
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
-from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
 
 class Params(Entry):
     """Fields of its own."""
 
     renormalize: bool = Field(
-        False, description="true: scale each query's weights over patches to sum to one; false: as in the paper."
+        False,
+        description="true: scale each query's weights over patches to sum to one; false: as in the paper.",
     )
 
 
@@ -76,8 +78,8 @@ class AttentionDistance(Metric):
         return {"head": list(range(max(site.shape[0] for site in sites)))}
 
     def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
-        """The distance of uniform attention."""
-        if value != "distance":
+        """The distance of uniform attention, where all sites have one grid."""
+        if value != "distance" or len({(site.grid, site.patch, site.prefix) for site in sites}) != 1:
             return None
         assert isinstance(self.params, Params)
         site = sites[0]
@@ -91,46 +93,59 @@ class AttentionDistance(Metric):
         assert isinstance(self.params, Params)
         return Reducer(distance_and_prefix_mass, (("renormalize", self.params.renormalize),))
 
-    def observe(
-        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
-    ) -> dict[str, Tensor]:
+    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
         """Sums over images; sites with fewer heads are padded with NaN."""
         heads = max(read[0].shape[1] for read in x)
         rows = []
         for (read,) in x:
             total = read.to(accumulator(read.device)).sum(0)
             rows.append(torch.nn.functional.pad(total, (0, 0, 0, heads - total.shape[0]), value=float("nan")))
-        images = torch.full((len(x), heads), float(x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device)
+        images = torch.full(
+            (len(x), heads), float(x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device
+        )
         return {"sums": torch.stack(rows), "images": images}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """Means over images."""
-        means = statistics["sums"] / statistics["images"][..., None]
+        with np.errstate(invalid="ignore"):
+            means = statistics["sums"] / statistics["images"][..., None]
         return {"distance": means[..., 0], "prefix_mass": means[..., 1]}
+
+    def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
+        """Name the places whose weights are not finite."""
+        return [
+            f"attention weights of `{site.name}` are not finite"
+            for site, sums in zip(x, statistics["sums"], strict=True)
+            if not np.isfinite(sums[: site.shape[0]]).all()
+        ]
 
 
 def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool) -> Tensor:
-    """Distance (pixels) and prefix mass of each head, `[batch, head, 2]`, float32.
+    """Distance (pixels) and prefix mass of each head, `[batch, head, 2]`, float64 (float32 on mps).
+
+    Each query's weights are summed by themselves: one float32 sum over all pairs of a large grid would be off
+    by as much as 5e-4 of it. A few images at a time, so that products stay in a cache.
 
     Args:
         attention: `[batch, head, query, key]`, softmax over keys, prefix tokens first.
         site: Its grid, patch size in pixels and number of prefix tokens.
-        renormalize: Scale each query's weights over patches to sum to one (0 where all goes to prefix tokens).
+        renormalize: Scale each query's weights over patches to sum to one (0 where all goes to prefix
+            tokens).
     """
-    prefix = site.prefix
     distances = torch.as_tensor(patch_distances(site), dtype=torch.float32, device=attention.device)
-    patches = distances.shape[0]
-    if not renormalize:
-        weights = torch.zeros(attention.shape[-1], attention.shape[-1], 2, device=attention.device)
-        weights[prefix:, prefix:, 0] = distances / patches
-        weights[prefix:, :prefix, 1] = 1 / patches
-        return attention.float().flatten(2) @ weights.flatten(0, 1)
-    spatial = attention[:, :, prefix:, prefix:].float()
-    mass = spatial.sum(-1)
-    reach = torch.einsum("bhij,ij->bhi", spatial, distances)
-    return torch.stack(
-        [torch.where(mass > 0, reach / mass, torch.zeros_like(reach)).mean(-1), 1 - mass.mean(-1)], -1
-    )
+    step = max(1, (CHUNK << 6 if attention.is_cuda else CHUNK >> 2) // max(1, attention[0].numel()))
+    return torch.cat([_reach(part, distances, site.prefix, renormalize) for part in attention.split(step)])
+
+
+def _reach(attention: Tensor, distances: Tensor, prefix: int, renormalize: bool) -> Tensor:
+    exact = accumulator(attention.device)
+    queries = attention[:, :, prefix:].float()
+    prefix_mass = queries[..., :prefix].sum(-1)
+    reach = (queries[..., prefix:] * distances).sum(-1)
+    if renormalize:
+        mass = queries[..., prefix:].sum(-1)
+        reach = torch.where(mass == 0, torch.zeros_like(reach), reach / mass)
+    return torch.stack([reach.mean(-1, dtype=exact), prefix_mass.mean(-1, dtype=exact)], -1)
 
 
 def patch_distances(site: Site) -> Array:

@@ -1,27 +1,29 @@
 """Centred kernel alignment: how alike two layers arrange the same images.
 
 What it measures:
-    Whether two layers put the same pairs of images close together, whatever their widths. Invariant to rotation
-    and to one common scale of the features; not to scaling single features. Within one set of layers (`x` alone),
-    across two sets (`x` and `y`), or each condition against the intact model at the same sites
+    Whether two layers put the same pairs of images close together, whatever their widths. Invariant to
+    rotation and to one common scale of the features; not to scaling single features. Within one set of layers
+    (`x` alone), across two sets (`x` and `y`), or each condition against the intact model at the same sites
     (`against: baseline`).
 Formula:
-    K = X X', L = Y Y' over the n images of a batch, U(.) = zero diagonal and zero row sums.
-    CKA = sum_b <U_K, U_L> / sqrt(sum_b <U_K, U_K> * sum_b <U_L, U_L>), sums over batches b: unbiased HSIC, a ratio
-    of sums, never a mean of batches. A short batch counts with its own weight; fewer than 4 images carry none.
+    K = X X', L = Y Y' over the n images of a batch, U(.) = zero diagonal and zero row sums. CKA = sum_b <U_K,
+    U_L> / sqrt(sum_b <U_K, U_K> * sum_b <U_L, U_L>), sums over batches b: unbiased HSIC, a ratio of sums,
+    never a mean of batches. A short batch counts with its own weight; fewer than 4 images carry none.
 Shapes:
-    Any tensor with the image axis first; the selected tokens and all channels of an image are one feature vector.
+    Any tensor with the image axis first; the selected tokens and all channels of an image are one feature
+    vector.
 Range:
-    About 0 (unrelated) to 1 (equal up to rotation and scale). It is an unbiased estimate of the numerator, so values
-    slightly below 0 are legitimate and are not clipped. A layer that is constant over the images has no CKA: NaN.
+    About 0 (unrelated) to 1 (equal up to rotation and scale). It is an unbiased estimate of the numerator, so
+    values slightly below 0 are legitimate and are not clipped. A layer that is constant over the images has
+    no CKA: NaN.
 Cost:
     One n x n product for each site and batch: n x features x n multiplications.
 Reference:
-    Kornblith et al. 2019 (arXiv 1905.00414); minibatch form: Nguyen et al. 2020 (arXiv 2010.15327); unbiased HSIC:
-    Song et al. 2012; used so in Raghu et al. 2021 (arXiv 2108.08810).
+    Kornblith et al. 2019 (arXiv 1905.00414); minibatch form: Nguyen et al. 2020 (arXiv 2010.15327); unbiased
+    HSIC: Song et al. 2012; used so in Raghu et al. 2021 (arXiv 2108.08810).
 Limits:
-    A few images with large norms can dominate it (Davari et al. 2022, arXiv 2210.16156). High CKA is not equal
-    function. Batches of fewer than about 32 images make single cells noisy; the interval shows it.
+    A few images with large norms can dominate it (Davari et al. 2022, arXiv 2210.16156). High CKA is not
+    equal function. Batches of fewer than about 32 images make single cells noisy; the interval shows it.
 Example:
     metrics:
       within: {kind: cka, x: vit_blocks, under: baseline}
@@ -36,7 +38,7 @@ import torch
 from torch import Tensor
 
 from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
-from vitdsl.runtime.metrics._gram import inner_products, u_gram
+from vitdsl.runtime.metrics._gram import SMALLEST_BATCH, accumulator, inner_products, two_to, u_gram
 from vitdsl.runtime.metrics._tokens import refuse_tokens
 
 NAME = "CKA (minibatch, unbiased)"
@@ -54,9 +56,11 @@ class CKA(Metric):
     reference = "Kornblith et al. 2019; Nguyen et al. 2020; Song et al. 2012"
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
-        """One matrix over sites, or one number for each site where conditions are compared with the baseline."""
+        """One matrix over sites, or one number for each site where `paired`."""
         value = self.VALUES["cka"]
-        return {"cka": Value(("site",), value.long_name, "1", "higher", value.range)} if paired else self.VALUES
+        return (
+            {"cka": Value(("site",), value.long_name, "1", "higher", value.range)} if paired else self.VALUES
+        )
 
     def refuse(self, site: Site) -> str | None:
         """Any site whose first axis is the image, with the tokens that the layer selects."""
@@ -66,43 +70,65 @@ class CKA(Metric):
         """The U-centred Gram matrix of the batch."""
         return Reducer(u_gram)
 
-    def observe(
-        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
-    ) -> dict[str, Tensor]:
+    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
         """Inner products of U-centred Gram matrices: between x and y, and of each with itself."""
         assert y is not None
-        left = _rows(x)
-        if paired:
-            right = _rows(y)
-            pairs = [inner_products(one[None], other[None])[0, 0] for one, other in zip(left, right, strict=True)]
-            return {"xy": torch.stack(pairs), "xx": _norms(left), "yy": _norms(right)}
+        left = _Matrices(x)
+        size = x[0][0].shape[0]
+        images = left.scale.new_tensor(float(size if size >= SMALLEST_BATCH else 0))
         if y is x:
-            products = inner_products(left, left)
-            return {"xy": products, "xx": products.diagonal().clone(), "yy": products.diagonal().clone()}
-        right = _rows(y)
-        return {"xy": inner_products(left, right), "xx": _norms(left), "yy": _norms(right)}
+            products = left.products(left)
+            own = products.diagonal()
+            return {"xy": products, "xx": own.clone(), "yy": own.clone(), "images": images}
+        right = _Matrices(y)
+        between = left.products_in_pairs(right) if paired else left.products(right)
+        return {"xy": between, "xx": left.norms(), "yy": right.norms(), "images": images}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """The ratio of sums; NaN where a layer is constant."""
         cross, xx, yy = statistics["xy"], statistics["xx"], statistics["yy"]
-        scale = xx * yy if cross.ndim == xx.ndim else xx[..., :, None] * yy[..., None, :]
+        if cross.ndim > xx.ndim:
+            xx, yy = xx[..., :, None], yy[..., None, :]
+        # Powers of two come out first: xx * yy may overflow, and the product of two roots is not exactly xx.
+        half_x, half_y = np.frexp(xx)[1] // 2, np.frexp(yy)[1] // 2
+        square = np.ldexp(xx, -2 * half_x) * np.ldexp(yy, -2 * half_y)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return {"cka": np.where(scale > 0, cross / np.sqrt(scale), np.nan)}
+            ratio = np.ldexp(cross, -(half_x + half_y)) / np.sqrt(square)
+        return {"cka": np.where((xx > 0) & (yy > 0), ratio, np.nan)}
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
-        """Name the layers that are constant over the images."""
-        names = {
-            f"{site.name} ({site.role}, tokens {site.tokens})"
-            for sums, sites in ((statistics["xx"], x), (statistics["yy"], y))
-            for site, total in zip(sites, sums, strict=True)
-            if not total > 0
-        }
-        return [f"`{name}` is constant over the images, so its CKA is undefined" for name in sorted(names)]
+        """Name the layers that are constant over the images or not finite."""
+        if not statistics["images"] > 0:
+            return [f"no batch has {SMALLEST_BATCH} images, and fewer carry no unbiased CKA: raise `batch:`"]
+        reasons = {}
+        for sums, sites in ((statistics["xx"], x), (statistics["yy"], y)):
+            for site, total in zip(sites, sums, strict=True):
+                name = f"`{site.name} ({site.role}, tokens {site.tokens})`"
+                if not np.isfinite(total):
+                    reasons[f"{name} has values that are not finite, so its CKA is undefined"] = None
+                elif total <= 0:
+                    reasons[f"{name} is constant over the images, so its CKA is undefined"] = None
+        return sorted(reasons)
 
 
-def _rows(reads: Reads) -> Tensor:
-    return torch.stack([read[0].flatten() for read in reads])
+class _Matrices:
+    """The U-centred Gram matrices of some sites, as `u_gram` gave them."""
 
+    def __init__(self, reads: Reads) -> None:
+        exact = accumulator(reads[0][0].device)
+        self.rows = torch.stack([matrix.flatten() for matrix, _ in reads])
+        self.scale = two_to(torch.stack([power for _, power in reads]), exact)
 
-def _norms(rows: Tensor) -> Tensor:
-    return torch.stack([inner_products(row[None], row[None])[0, 0] for row in rows])
+    def products(self, other: "_Matrices") -> Tensor:
+        """Inner product of every matrix with every other, `[site, other site]`."""
+        return inner_products(self.rows, other.rows) * (self.scale[:, None] * other.scale)
+
+    def products_in_pairs(self, other: "_Matrices") -> Tensor:
+        """Inner product of each matrix with the other at the same place, `[site]`."""
+        pairs = zip(self.rows, other.rows, strict=True)
+        products = [inner_products(one[None], another[None])[0, 0] for one, another in pairs]
+        return torch.stack(products) * (self.scale * other.scale)
+
+    def norms(self) -> Tensor:
+        """Inner product of each matrix with itself, `[site]`."""
+        return self.products_in_pairs(self)

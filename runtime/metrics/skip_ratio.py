@@ -1,25 +1,26 @@
 """Norm of what a skip carries over the norm of what its branch adds, token by token.
 
 What it measures:
-    Whether a token's representation passes a residual unit mostly unchanged (large ratio) or is rewritten by the
-    branch (small ratio); and three cosines that tell how far the unit turns it.
+    Whether a token's representation passes a residual unit mostly unchanged (large ratio) or is rewritten by
+    the branch (small ratio); and three cosines that tell how far the unit turns it.
 Formula:
-    ratio = |z| / |f(z)|, z what the skip carries into the add (after a projection where there is one), f(z) what the
-    branch adds (LayerScale included), norms over channels, for each token or position; then the mean over images and
-    over the tokens of a group. A mean of ratios, not a ratio of means.
-    cos_skip_stream = cos(z, z + f(z)), cos_skip_branch = cos(z, f(z)), cos_branch_stream = cos(f(z), z + f(z)).
+    ratio = |z| / |f(z)|, z what the skip carries into the add (after a projection where there is one), f(z)
+    what the branch adds (LayerScale included), norms over channels, for each token or position; then the mean
+    over images and over the tokens of a group. A mean of ratios, not a ratio of means. cos_skip_stream =
+    cos(z, z + f(z)), cos_skip_branch = cos(z, f(z)), cos_branch_stream = cos(f(z), z + f(z)).
 Shapes:
     Tokens `[batch, token, width]` or maps `[batch, width, row, col]`.
 Range:
-    ratio from 0; cosines -1 to 1. A token whose branch adds exactly nothing has no ratio: it is left out of the mean,
-    and `undefined_share` says how many were.
+    ratio from 0; cosines -1 to 1. A token whose branch adds exactly nothing has no ratio: it is left out of
+    the mean, and `undefined_share` says how many were. So is one from a cosine where a vector of the pair is
+    zero.
 Cost:
     Three norms and two products over each unit's tensors.
 Reference:
     Raghu et al. 2021 (arXiv 2108.08810), Figure 7 and Appendix E.
 Limits:
-    The paper does not say whether it averages ratios or norms, nor which pair its cosine compares; here both choices
-    are named. In a ResNet the add is read before the ReLU that follows it.
+    The paper does not say whether it averages ratios or norms, nor which pair its cosine compares; here both
+    choices are named. In a ResNet the add is read before the ReLU that follows it.
 Example:
     metrics:
       ratio: {kind: skip_ratio, of: vit, under: baseline}
@@ -32,10 +33,11 @@ import torch
 from torch import Tensor
 
 from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
-from vitdsl.runtime.metrics._gram import accumulator
-from vitdsl.runtime.metrics._tokens import as_tokens
+from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
 GROUPS = ("cls", "registers", "spatial")
+TERMS = 4
+"""The ratio and the three cosines."""
 COSINES = ("cos_skip_stream", "cos_skip_branch", "cos_branch_stream")
 
 
@@ -49,7 +51,9 @@ class SkipRatio(Metric):
         "ratio": Value(("site", "token"), "skip norm over branch norm", "1", "none", (0.0, None)),
         "cos_skip_stream": Value(("site", "token"), "cosine of skip and stream", "1", "none", (-1.0, 1.0)),
         "cos_skip_branch": Value(("site", "token"), "cosine of skip and branch", "1", "none", (-1.0, 1.0)),
-        "cos_branch_stream": Value(("site", "token"), "cosine of branch and stream", "1", "none", (-1.0, 1.0)),
+        "cos_branch_stream": Value(
+            ("site", "token"), "cosine of branch and stream", "1", "none", (-1.0, 1.0)
+        ),
         "undefined_share": Value(
             ("site", "token"), "share of tokens whose branch adds nothing", "1", "none", (0.0, 1.0)
         ),
@@ -70,9 +74,7 @@ class SkipRatio(Metric):
         """Sums over the tokens of each group, for each image."""
         return Reducer(norms_and_cosines)
 
-    def observe(
-        self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool
-    ) -> dict[str, Tensor]:
+    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
         """Sums over images."""
         sums = torch.stack([read[0].to(accumulator(read[0].device)).sum(0) for read in x])
         return {"sums": sums}
@@ -81,48 +83,76 @@ class SkipRatio(Metric):
         """Means over images and tokens of a group; NaN for a group that a site does not have."""
         chosen = [GROUPS.index(group) for group in _groups(sites)]
         sums = statistics["sums"][..., chosen, :]
-        tokens, valid = sums[..., 0], sums[..., 1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            means = sums[..., 2:] / valid[..., None]
-            undefined = 1.0 - valid / tokens
+            means = sums[..., TERMS : 2 * TERMS] / sums[..., :TERMS]
+            undefined = 1.0 - sums[..., 0] / sums[..., -1]
         return {
             "ratio": means[..., 0],
             **{name: means[..., 1 + i] for i, name in enumerate(COSINES)},
             "undefined_share": undefined,
         }
 
+    def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
+        """Name the units whose branch adds nothing to a group of tokens, or which are not finite."""
+        reasons = []
+        for site, sums in zip(x, statistics["sums"], strict=True):
+            for group, row in zip(GROUPS, sums, strict=True):
+                if row[-1] > 0 and not np.isfinite(row).all():
+                    reasons.append(f"`{site.name}` has {group} tokens that are not finite: no ratio")
+                elif row[-1] > 0 and row[0] == 0:
+                    reasons.append(
+                        f"the branch of `{site.name}` adds nothing to its {group} tokens: no ratio"
+                    )
+        return reasons
+
 
 def norms_and_cosines(skip: Tensor, branch: Tensor, *, site: Site) -> Tensor:
-    """Sums over tokens, `[batch, group, (tokens, valid, ratio, three cosines)]`, float32.
+    """Sums over tokens, `[batch, group, (4 counts, 4 sums, tokens)]`, float64 (float32 on mps).
+
+    Counts and sums are those of the ratio and of the three cosines; a token counts where they are defined. In
+    float64 neither the norms of small tokens vanish nor does a stream lose its digits where the branch undoes
+    the skip.
 
     Args:
         skip: `[batch, token, width]` or a map.
         branch: The same shape.
         site: Where they were read.
     """
-    z, f = as_tokens(skip, site).float(), as_tokens(branch, site).float()
-    zz, ff, zf = z.square().sum(-1), f.square().sum(-1), (z * f).sum(-1)
-    size_z, size_f = zz.sqrt(), ff.sqrt()
-    size_s = (zz + 2 * zf + ff).clamp_min(0).sqrt()
-    valid = (size_f > 0) & (size_z > 0) & (size_s > 0)
+    step = max(1, (CHUNK << 6 if skip.is_cuda else CHUNK >> 3) // max(1, skip[0].numel()))
+    parts = zip(skip.split(step), branch.split(step), strict=True)
+    return torch.cat([_sums(one, other, site) for one, other in parts])
 
-    def kept(value: Tensor) -> Tensor:
-        return torch.where(valid, value, torch.zeros_like(value))
 
-    rows = torch.stack(
-        [
-            torch.ones_like(zz),
-            valid.to(zz.dtype),
-            kept(size_z / size_f),
-            kept((zz + zf) / (size_z * size_s)),
-            kept(zf / (size_z * size_f)),
-            kept((ff + zf) / (size_f * size_s)),
-        ],
-        -1,
+def _sums(skip: Tensor, branch: Tensor, site: Site) -> Tensor:
+    exact = accumulator(skip.device)
+    z, f = skip.to(exact), branch.to(exact)
+    channels = 1 if site.layout == "map" else -1
+
+    def over_tokens(values: Tensor) -> Tensor:
+        return values if site.layout == "tokens" else values.flatten(1)
+
+    size_z, size_f, size_s = (over_tokens(_norm(one, channels)) for one in (z, f, z + f))
+    both = over_tokens((z * f).sum(channels))
+    terms = (
+        (size_z, size_f),
+        (size_z.square() + both, size_z * size_s),
+        (both, size_z * size_f),
+        (size_f.square() + both, size_f * size_s),
     )
+    defined = [below != 0 for _, below in terms]
+    values = [
+        torch.where(kept, above / below, 0.0) for (above, below), kept in zip(terms, defined, strict=True)
+    ]
+    rows = torch.stack([*(kept.to(exact) for kept in defined), *values, torch.ones_like(size_z)], -1)
     first = 1 if site.class_token else 0
-    parts = (rows[:, :first], rows[:, first : site.prefix], rows[:, site.prefix :])
-    return torch.stack([part.sum(1) for part in parts], 1)
+    groups = (rows[:, :first], rows[:, first : site.prefix], rows[:, site.prefix :])
+    return torch.stack([group.sum(1) for group in groups], 1)
+
+
+def _norm(vectors: Tensor, axis: int) -> Tensor:
+    """Norms over an axis; NaN where not finite, so that what is built of them is."""
+    size = vectors.square().sum(axis).sqrt()
+    return torch.where(size.isfinite(), size, torch.nan)
 
 
 def _groups(sites: Sequence[Site]) -> list[str]:
