@@ -163,7 +163,10 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
         "condition": ("condition", _text([view.id for view in group.views])),
         "ablation": ("condition", _text([c.ablation for c in conditions])),
         "ablated_model": ("condition", _text([c.model if c.ablation else "" for c in conditions])),
-        "ablated_site": ("condition", _text([",".join(c.sites) if len(c.sites) == 1 else "" for c in conditions])),
+        "ablated_site": (
+            "condition",
+            _text([",".join(c.sites) if len(c.sites) == 1 else "" for c in conditions]),
+        ),
         "ablated_depth": ("condition", [plan.models[c.model].depth_of(c) for c in conditions]),
     }
     for name in dict.fromkeys(key for c in conditions for key in c.coordinates):
@@ -186,7 +189,10 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
         attrs["model"] = group.x.model
     else:
         attrs |= {"model_x": group.x.model, "model_y": group.y.model}
-    for coordinates in (*(plan.models[name].coordinates for name in group.models), plan.swept.get(group.data, {})):
+    for coordinates in (
+        *(plan.models[name].coordinates for name in group.models),
+        plan.swept.get(group.data, {}),
+    ):
         attrs |= {key: value for key, value in coordinates.items() if _is_scalar(value)}
     dataset = xr.Dataset(coords=coords, attrs=attrs)
     for name, value in group.kind.values(paired=group.paired).items():
@@ -204,7 +210,9 @@ def _value_attrs(group: Group, name: str, value: Value) -> dict[str, Any]:
         "relative": int(value.relative or group.paired),
         "reference": group.kind.reference,
     }
-    attrs |= {key: end for key, end in zip(("valid_min", "valid_max"), value.range, strict=True) if end is not None}
+    attrs |= {
+        key: end for key, end in zip(("valid_min", "valid_max"), value.range, strict=True) if end is not None
+    }
     line = group.kind.line(name, group.x.sites)
     return attrs | ({"baseline_line": line[0], "baseline_label": line[1]} if line else {})
 
@@ -237,7 +245,9 @@ def _site_coords(plan: Plan, dim: str, reading: Reading) -> dict[str, Any]:
 def _labels(values: Sequence[Any]) -> Any:
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         return list(values)
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) or value is None for value in values):
+    if all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) or value is None for value in values
+    ):
         return [float("nan") if value is None else float(value) for value in values]
     return _text(["" if value is None else str(value) for value in values])
 

@@ -20,7 +20,12 @@ def training_form(planned: PlannedModel) -> dict[str, Any]:
     if not planned.always:
         return {}
     entries = [
-        {"kind": edit.kind.name, "version": edit.kind.version, "params": edit.kind.params.model_dump(), "at": edit.units}
+        {
+            "kind": edit.kind.name,
+            "version": edit.kind.version,
+            "params": edit.kind.params.model_dump(),
+            "at": edit.units,
+        }
         for edit in planned.always
     ]
     return {"wrap": lambda module: without_parts(module, planned), "without": entries}

@@ -84,7 +84,10 @@ def test_the_resolved_study_reruns_alone_to_the_same_numbers(default_run: Path, 
     (folder,) = (tmp_path / "runs" / "skip_ablation").iterdir()
     again, before = open_run(folder), open_run(default_run)
     assert again.manifest["spec"]["hash"] == before.manifest["spec"]["hash"]
-    assert again.manifest["data"]["probe"]["content_sha256"] == before.manifest["data"]["probe"]["content_sha256"]
+    assert (
+        again.manifest["data"]["probe"]["content_sha256"]
+        == before.manifest["data"]["probe"]["content_sha256"]
+    )
     for path, group in before.groups.items():
         for name in group.data_vars:
             np.testing.assert_allclose(again.groups[path][name], group[name], rtol=1e-5, atol=1e-5)
@@ -110,9 +113,7 @@ def test_check_flag_exits_with_one(tmp_path: Path) -> None:
     assert run([*arguments, "--set", "claims.same.right=2.0"]) == 1
 
 
-def fails(
-    capsys: pytest.CaptureFixture[str], path: Path, code: str, exit_code: int, *more: str
-) -> str:
+def fails(capsys: pytest.CaptureFixture[str], path: Path, code: str, exit_code: int, *more: str) -> str:
     capsys.readouterr()
     found = run(["run", str(path), "--out", str(path.parent / "runs"), "-q", *more])
     text = capsys.readouterr().err
@@ -137,7 +138,9 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0.png" in fails(capsys, study(tmp_path), "VD402", 3)
 
 
-def test_a_failed_run_is_not_taken_for_a_whole_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_is_not_taken_for_a_whole_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images(tmp_path / "images")
     (tmp_path / "images" / "class_0" / "0.png").write_bytes(b"\x89PNG no")
     fails(capsys, study(tmp_path), "VD402", 3)

@@ -9,7 +9,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "dsl": ("torch", "timm", "numpy", "xarray", "jinja2", "matplotlib", "vitdsl.runtime", "vitdsl.reports"),
-    "runtime": ("jinja2", "matplotlib", "click", "rich", "vitdsl.reports", "vitdsl.cli", "vitdsl.commands_run"),
+    "runtime": (
+        "jinja2",
+        "matplotlib",
+        "click",
+        "rich",
+        "vitdsl.reports",
+        "vitdsl.cli",
+        "vitdsl.commands_run",
+    ),
     "reports": ("torch", "timm", "vitdsl.runtime", "vitdsl.cli"),
 }
 TORCH_FREE = ("results", "intervals", "quantities", "claims")
@@ -48,7 +56,9 @@ def test_results_side_is_torch_free(name: str) -> None:
 def test_one_spelling_for_each_module(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         for name in imported(path):
-            assert name.partition(".")[0] not in ("dsl", "runtime", "reports", "specs"), f"{path} imports {name}"
+            assert name.partition(".")[0] not in ("dsl", "runtime", "reports", "specs"), (
+                f"{path} imports {name}"
+            )
 
 
 def test_a_wrong_import_is_caught(tmp_path: Path) -> None:

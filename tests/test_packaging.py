@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {"dsl": "vitdsl.dsl", "runtime": "vitdsl.runtime", "reports": "vitdsl.reports", "specs": "vitdsl.specs"}
+FOLDERS = {
+    "dsl": "vitdsl.dsl",
+    "runtime": "vitdsl.runtime",
+    "reports": "vitdsl.reports",
+    "specs": "vitdsl.specs",
+}
 
 
 def configured() -> dict[str, object]:
@@ -36,7 +41,10 @@ def test_every_module_is_in_a_package() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=False
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     names = listed.stdout.splitlines() if listed.returncode == 0 else []
     if not names:
@@ -78,5 +86,7 @@ def test_the_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> No
         "study = importlib.resources.files('vitdsl.specs') / 'skip_ablation.yaml'\n"
         "assert run(['check', str(study)]) == 0\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

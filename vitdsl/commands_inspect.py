@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from vitdsl.runtime.cost import Cost
     from vitdsl.runtime.plan import Plan
 
-TEMPLATES = {"skip": "Two small trained models, digits, one removed skip after another.", "images": "Your images."}
+TEMPLATES = {
+    "skip": "Two small trained models, digits, one removed skip after another.",
+    "images": "Two pretrained models and a folder of your images.",
+}
+PROBE_STUDY = """\
+vitdsl: 1
+study: sites
+data: {{images: {{source: noise}}}}
+models: {{it: {{arch: {arch}, weights: random}}}}
+metrics: {{a: {{kind: accuracy, of: it}}}}
+"""
 
 
 @click.command(epilog="\b\nExample:\n  vitdsl plan specs/skip_ablation.yaml\n")
@@ -40,7 +50,9 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     bound = bind(loaded)
     price = cost(bound)
     if as_json:
-        click.echo(json.dumps({"schema": "vitdsl.plan/1", **price.as_dict(bound)}, indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps({"schema": "vitdsl.plan/1", **price.as_dict(bound)}, indent=2, ensure_ascii=False)
+        )
     else:
         _print_plan(bound, price)
 
@@ -49,7 +61,9 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
     console = _console()
     study = bound.loaded.study
     console.print(f"[bold]{study.study}[/bold]: {bound.conditions} conditions, {len(price.passes)} pass(es)")
-    models = _table("model", "architecture", "conditions", "units", "GFLOP per image", "run alone", "saved", "memory")
+    models = _table(
+        "model", "architecture", "conditions", "units", "GFLOP per image", "run alone", "saved", "memory"
+    )
     for row in price.models:
         models.add_row(
             escape(row.name),
@@ -118,7 +132,9 @@ def _bytes(number: float) -> str:
     help="Which tensor of a site.",
 )
 @click.option("--study", type=click.Path(path_type=Path), help="A study in which MODEL is a model's name.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture."
+)
 @click.option("--input-size", type=int, help="Pixels of the input, for models that take any size.")
 @JSON
 def sites(
@@ -139,16 +155,15 @@ def sites(
     if study is not None:
         loaded = load_source(study)
         if model not in loaded.study.models:
-            raise click.UsageError(f"`{study}` has no model `{model}`; it has {', '.join(loaded.study.models)}")
+            raise click.UsageError(
+                f"`{study}` has no model `{model}`; it has {', '.join(loaded.study.models)}"
+            )
         entry = loaded.study.models[model]
     else:
-        lines = [
-            f"vitdsl: 1\nstudy: sites\ndata: {{images: {{source: noise}}}}\nmodels: {{it: {{arch: {json.dumps(model)},"
-            f" weights: random}}}}\nmetrics: {{a: {{kind: accuracy, of: it}}}}\n"
-        ]
+        text = PROBE_STUDY.format(arch=json.dumps(model))
         settings = [f"models.it.options.{option}" for option in options]
         settings += [f"models.it.input_size={input_size}"] if input_size else []
-        entry = load_text("".join(lines), "<command line>", overrides=settings).study.models["it"]
+        entry = load_text(text, "<command line>", overrides=settings).study.models["it"]
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
     from vitdsl.runtime.matching import chosen
@@ -175,9 +190,7 @@ def sites(
     _console().print(table)
 
 
-@click.command(
-    "list", epilog="\b\nExamples:\n  vitdsl list metrics\n  vitdsl list models 'vit_*dinov2*'\n"
-)
+@click.command("list", epilog="\b\nExamples:\n  vitdsl list metrics\n  vitdsl list models 'vit_*dinov2*'\n")
 @click.argument("what", type=click.Choice(["metrics", "ablations", "sources", "models"]))
 @click.argument("glob", default="*")
 @JSON
@@ -237,7 +250,17 @@ def init(file: Path, template: str) -> None:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    numeric = {"conditions", "units", "GFLOP per image", "run alone", "saved", "memory", "images", "batch", "batches"}
+    numeric = {
+        "conditions",
+        "units",
+        "GFLOP per image",
+        "run alone",
+        "saved",
+        "memory",
+        "images",
+        "batch",
+        "batches",
+    }
     for column in columns:
         table.add_column(column, justify="right" if column in (*numeric, "image blocks", "depth") else "left")
     return table

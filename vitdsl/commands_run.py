@@ -85,7 +85,9 @@ def run(
 
 @click.command(epilog="\b\nExample:\n  vitdsl report runs/skip_ablation/20261122T110000Z-1a2b3c4d\n")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Where the page goes; the run folder if not given.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where the page goes; the run folder if not given."
+)
 @JSON
 def report(folder: Path, out: Path | None, as_json: bool) -> None:
     """Draw the report of a run again, from its folder alone."""
@@ -100,7 +102,9 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
 @click.argument("models", nargs=-1)
 @SET
 @click.option("--force", is_flag=True, help="Train even where the weights are stored.")
-@click.option("--store", type=click.Path(path_type=Path), help="The folder of weights to look in and write to.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The folder of weights to look in and write to."
+)
 @DEVICE
 @JSON
 @QUIET
@@ -122,7 +126,9 @@ def train(
     loaded = load_source(study, overrides=overrides)
     unknown = [name for name in models if name.partition("[")[0] not in loaded.study.models]
     if unknown:
-        raise click.UsageError(f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}")
+        raise click.UsageError(
+            f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
+        )
     with Told(color=output.color, quiet=quiet) as told:
         from vitdsl.runtime.bind import bind
         from vitdsl.runtime.environment import device as find_device
@@ -143,7 +149,8 @@ def train(
         )
     if as_json:
         rows = [
-            {"model": s.name, "key": s.key, "file": str(s.path), "trained": s.trained, **s.stats} for s in stored
+            {"model": s.name, "key": s.key, "file": str(s.path), "trained": s.trained, **s.stats}
+            for s in stored
         ]
         click.echo(json.dumps({"schema": "vitdsl.train/1", "models": rows}, indent=2))
         return
