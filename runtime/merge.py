@@ -144,7 +144,7 @@ class _Builder:
         taps_of: Mapping[str, Sequence[Tap]],
     ) -> None:
         """Lay a lane, and at the first edit of another, that one whole."""
-        last = {}
+        last: dict[fx.Node, list[Tap]] = {}
         for tap in taps:
             last.setdefault(max(tap.nodes, key=lambda node: position[node]), []).append(tap)
         needed = set(_needed(self.base, taps))

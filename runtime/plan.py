@@ -196,9 +196,9 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
         attrs |= {key: value for key, value in coordinates.items() if _is_scalar(value)}
     dataset = xr.Dataset(coords=coords, attrs=attrs)
     for name, value in group.kind.values(paired=group.paired).items():
-        dims = ("condition", *value.dims)
-        shape = [dataset.sizes[dim] for dim in dims]
-        dataset[name] = xr.Variable(dims, np.full(shape, np.nan), _value_attrs(group, name, value))
+        axes = ("condition", *value.dims)
+        shape = [dataset.sizes[dim] for dim in axes]
+        dataset[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value))
     return dataset
 
 

@@ -39,8 +39,8 @@ LINEAR_NAMES = {
     "AvgPool2dSame", "MaxPool2dSame", "Conv2dSame", "StdConv2d", "StdConv2dSame", "ScaledStdConv2d",
     "ScaledStdConv2dSame", "Affine", "BlurPool2d",
 }  # fmt: skip
-SOFTMAX = {"softmax", torch.softmax, F.softmax}
-ATTENTION = {F.scaled_dot_product_attention}
+SOFTMAX: set[object] = {"softmax", torch.softmax, F.softmax}
+ATTENTION: set[object] = {F.scaled_dot_product_attention}
 PRODUCTS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
 BILINEAR = PRODUCTS | {operator.mul, torch.mul, "mul"}
 WEIGHTED = {"conv1d", "conv2d", "linear", "matmul", "mul"}
