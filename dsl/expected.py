@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel
+
 from vitdsl.dsl.nodes import Scalar
 from vitdsl.dsl.scalars import BOOLEAN_WORDS, NumberError, resolve
 from vitdsl.dsl.shape import NOUNS

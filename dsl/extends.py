@@ -4,7 +4,7 @@ Owns finding the parent and refusing cycles, long chains and paths that leave th
 two documents merge (`nodes.merge`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +24,7 @@ class Bases:
     texts: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     paths: list[Path] = field(default_factory=list)
+    via: dict[str, str] = field(default_factory=dict)
 
 
 def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
@@ -61,7 +62,12 @@ def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
     text = read_text(target, base_name)
     bases.texts[base_name] = text
     bases.labels[base_name] = target.name
-    base = read(text, base_name)
+    bases.via[base_name] = f"extended by `{name}:{place.line}`"
+    try:
+        base = read(text, base_name)
+    except StudyError as error:
+        note = bases.via[base_name]
+        raise StudyError(replace(one, notes=(*one.notes, note)) for one in error.diagnostics) from None
     if not isinstance(base, Fields):
         raise _refused(f"`{shown(written)}` is not a mapping", place, "extend a study file")
     grand = extended(base, target, base_name, bases)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
 from vitdsl.dsl.recipes import Recipe
 from vitdsl.dsl.study import Ablation, Data, Metric, Study
 

@@ -147,7 +147,7 @@ def _load(text: str, name: str, path: Path | None, overrides: Overrides) -> Load
     root = overridden(root, arguments, bases.texts, bases.labels)
     root = expanded(root, path.parent if path else None, bases.texts, bases.labels)
     root = _without_free_space(root)
-    source = SourceMap(root, bases.texts, bases.labels)
+    source = SourceMap(root, bases.texts, bases.labels, bases.via)
     _raise(_version(root, source))
     found = validated(Study, plain(root), source)
     if not isinstance(found, Study):

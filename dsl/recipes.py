@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field as Described
+
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge, replaced
 from vitdsl.dsl.reader import read, read_text

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.expected import found_words, hints, wanted_words
 from vitdsl.dsl.shape import EXAMPLES, HOMES, NOUNS, OTHER_WORDS, description, entry_at, fields_of, shape_at

@@ -16,11 +16,13 @@ class SourceMap:
         root: The merged tree; None for a study that was never text.
         texts: The text of each file that took part, by the name that spans use.
         labels: What to call each of these files in an origin.
+        via: How a file came in, where it is not the study's own: `extended by study.yaml:1`.
     """
 
     root: Node | None = None
     texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    via: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def span(self, path: Sequence[str | int], *, key: bool = False) -> Span | None:
         """The place of a value, or of its key; of the nearest ancestor that was written where it was not.
@@ -98,6 +100,8 @@ class SourceMap:
         found = [line for line in notes if line]
         if span is None and path:
             found.append(f"at `{dotted(path)}`")
+        if span is not None and span.file in self.via:
+            found.append(self.via[span.file])
         return Diagnostic(
             code, message, span, label, tuple(line for line in help if line), tuple(found), tuple(secondary)
         )

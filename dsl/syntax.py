@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 import yaml
+
 from vitdsl.dsl.diagnostics import Diagnostic, Span
 from vitdsl.dsl.text import shown
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.codes import CATALOGUE, RANGES, page, reference
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_source

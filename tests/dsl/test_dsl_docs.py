@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.load import load, load_recipe, load_text
 from vitdsl.dsl.selectors import parse
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_source

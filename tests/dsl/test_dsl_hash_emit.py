@@ -8,10 +8,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitdsl.dsl.emit import flow, key_text, resolved_yaml
 from vitdsl.dsl.load import Loaded, load_source, load_text
 from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read
+from vitdsl.dsl.shape import HOMES, entry_at, fields_of
 from vitdsl.dsl.study import Data, Metric, Model, Study, Train
 
 HERE = Path(__file__)
@@ -86,6 +88,23 @@ def test_the_hash_changes_with_every_scientific_field(path):
         Study.model_validate(with_value(path, replacement)) if path[0] != "x-note" else load_text(FULL).study
     )
     assert (study.hash == base) is exempt
+
+
+def test_the_full_study_uses_every_field():
+    used = {}
+
+    def visit(value, path):
+        entry = entry_at(path)
+        if isinstance(value, dict):
+            if entry:
+                used.setdefault(entry.__name__, set()).update(value)
+            for key, inner in value.items():
+                visit(inner, (*path, key))
+
+    visit(TREE, ())
+    for entry in HOMES:
+        left_out = set(fields_of(entry)) - used[entry.__name__] - {"recipe"}
+        assert not left_out, f"add {left_out} of {entry.__name__} to full.yaml"
 
 
 def shuffled(value, rng):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import FORMATS, render

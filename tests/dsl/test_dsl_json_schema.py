@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+
 from vitdsl.dsl.json_schema import COMMITTED, as_text, json_schema
 from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read

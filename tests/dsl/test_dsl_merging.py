@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import is_recipe, load, load_recipe, load_source, load_text
 
@@ -69,6 +70,11 @@ def test_an_error_in_the_base_points_into_the_base(base, tmp_path):
         load(base("study: child"))
     span = error.value.diagnostics[0].span
     assert Path(span.file).name == "base.yaml" and (span.line, span.column) == (3, 7)
+    assert "extended by" in error.value.diagnostics[0].notes[0]
+    (tmp_path / "base.yaml").write_text("a: [")
+    with pytest.raises(StudyError) as error:
+        load(tmp_path / "study.yaml")
+    assert error.value.diagnostics[0].notes[0].endswith("study.yaml:1`")
 
 
 def test_origins(base):

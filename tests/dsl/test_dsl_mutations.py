@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.emit import block
 from vitdsl.dsl.load import load_source, load_text

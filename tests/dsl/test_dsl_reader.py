@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.nodes import at, plain, walk
 from vitdsl.dsl.reader import MAX_BYTES, read, read_text

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from vitdsl.dsl.diagnostics import Diagnostic, Span
 from vitdsl.dsl.render import render
 

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitdsl.dsl.selectors import SelectorError, check, match, nearest, parse
 
 VIT = [

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Ablation, Data, Model, Train
 from vitdsl.dsl.sweeps import variants
