@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.runtime.trace import POSITION, Traced
@@ -33,6 +34,7 @@ VIEWS = {
 }  # fmt: skip
 VIEW_MODULES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 WITHOUT_TWIN = {"copy_", "random_", "normal_", "set_", "resize_", "resize_as_", "data_"}
+SIZES = {"size", "shape", "ndim", "dim", "numel", "dtype", "device", "item"}
 OUT_OF_PLACE = "out_of_place"
 BECAME = "became"
 """In `node.meta` of an overwritten tensor: the node of what it holds from then on."""
@@ -56,11 +58,12 @@ def functionalise(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
         StudyError: A tensor is written through a view while the other is read again (VD301).
     """
     order = {node: position for position, node in enumerate(graph.nodes)}
+    scalars = _scalars(graph)
     for node in list(graph.nodes):
         if isinstance(node.kwargs.get("out"), fx.Node):
             raise _refusal(node, "it writes to the tensor given as `out`")
         written = _written(node, modules)
-        if written is None:
+        if written is None or written in scalars:
             continue
         _refuse_aliases(node, written, order, modules)
         _make_pure(node)
@@ -108,7 +111,7 @@ def _written(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
             target in OPERATORS
             or target is operator.setitem
             or node.kwargs.get("inplace") is True
-            or (name.endswith("_") and not name.startswith("_") and hasattr(torch.Tensor, name))
+            or (name.endswith("_") and not name.startswith("_") and _lookup(name) is not None)
         )
     else:
         inplace = False
@@ -128,11 +131,29 @@ def _make_pure(node: fx.Node) -> None:
     else:
         name = target if isinstance(target, str) else target.__name__
         pure = {"zero_": "zeros_like", "fill_": "full_like"}.get(name, name.removesuffix("_"))
-        method = callable(getattr(torch.Tensor, pure, None))
-        if name in WITHOUT_TWIN or not (method or callable(getattr(torch, pure, None))):
+        twin = _lookup(pure)
+        if name in WITHOUT_TWIN or twin is None:
             raise _refusal(node, f"`{name}` has no twin that leaves its operand alone")
+        method = callable(getattr(torch.Tensor, pure, None))
         node.op = "call_method" if method else "call_function"
-        node.target = pure if method else getattr(torch, pure)
+        node.target = pure if method else twin
+
+
+def _lookup(name: str) -> Callable[..., Any] | None:
+    """What PyTorch calls a method or function, wherever it keeps it."""
+    found = (getattr(place, name, None) for place in (torch.Tensor, torch, F))
+    return next((one for one in found if callable(one)), None)
+
+
+def _scalars(graph: fx.Graph) -> set[fx.Node]:
+    """Sizes and what is computed from sizes alone: adding to these in place makes new numbers."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        asked = node.args[1] if node.target is getattr else node.target
+        plain = node.op == "call_function" and not str(getattr(node.target, "__module__", "")).startswith("torch")
+        if asked in SIZES or (plain and node.all_input_nodes and found.issuperset(node.all_input_nodes)):
+            found.add(node)
+    return found
 
 
 def _refuse_aliases(

@@ -7,6 +7,7 @@ weights become a node; the model itself is left as it was. Does not own: in-plac
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,18 @@ class Traced:
         return value
 
 
+class Augmented(fx.Proxy):
+    """A traced value whose `+=` stays one, so that other names of the tensor see the sum, as in the program."""
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+
+    def _inplace(self: fx.Proxy, other: Any, target: Any = getattr(operator, f"i{_name}")) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    setattr(Augmented, f"__i{_name}__", _inplace)
+
+
 class PathTracer(fx.Tracer):
     """A tracer that keeps timm's leaves whole and records what each module took and returned."""
 
@@ -58,6 +71,10 @@ class PathTracer(fx.Tracer):
         self.outputs: dict[str, fx.Node] = {}
         self.inputs: dict[str, fx.Node] = {}
         self.when: dict[tuple[str, str], int] = {}
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A value of the program that is being traced."""
+        return Augmented(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""

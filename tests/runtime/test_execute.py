@@ -118,7 +118,9 @@ def test_every_module_output_equals_a_cloning_hook_bit_for_bit(name: str) -> Non
     assert compared >= (len(theirs) - 2) * 0.7  # a batch norm with its activation is one node
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "dinov2", "swin", "resnet50", "efficientnet", "convnext", "mixer"])
+@pytest.mark.parametrize(
+    "name", ["vit", "deit", "dinov2", "swin", "resnet50", "efficientnet", "convnext", "mixer"]
+)
 def test_unfused_is_the_same_to_rounding_and_each_stream_is_skip_plus_branch(name: str) -> None:
     module, size = built(name)
     batch = images(size)
@@ -138,7 +140,9 @@ def test_a_tap_before_an_inplace_add_reads_what_the_module_gave() -> None:
     kept: list[Tensor] = []
     with torch.inference_mode():
         ours = read(module, "resnet18", None, batch)
-        handle = module.get_submodule("layer1.0.bn2").register_forward_hook(lambda _, __, out: kept.append(out))
+        handle = module.get_submodule("layer1.0.bn2").register_forward_hook(
+            lambda _, __, out: kept.append(out)
+        )
         module(batch)
         handle.remove()
         right = hooked(module, batch)["layer1.0.bn2"][0]
@@ -152,7 +156,10 @@ def test_nothing_of_the_model_changes() -> None:
     module, size = built("vit")
     before = copy.deepcopy(module.state_dict())
     flags = {path: dict(vars(part)) for path, part in module.named_modules()}
-    flags = {path: {k: v for k, v in one.items() if isinstance(v, (bool, int, float, str))} for path, one in flags.items()}
+    flags = {
+        path: {k: v for k, v in one.items() if isinstance(v, (bool, int, float, str))}
+        for path, one in flags.items()
+    }
     with torch.inference_mode():
         read(module, "vit", None, images(size))
     for path, part in module.named_modules():
@@ -202,7 +209,17 @@ def test_three_batches_with_a_short_tail_give_what_one_batch_gives() -> None:
     """Statistics of single images do not depend on the batch; 22 images in batches of 9 leave a tail of 4."""
     split, one = results(9), results(22)
     for path in ("accuracy/vit", "ratio/vit", "distance/vit"):
-        for name in ("top1", "drop", "loss", "kl", "agreement", "ratio", "cos_skip_stream", "distance", "prefix_mass"):
+        for name in (
+            "top1",
+            "drop",
+            "loss",
+            "kl",
+            "agreement",
+            "ratio",
+            "cos_skip_stream",
+            "distance",
+            "prefix_mass",
+        ):
             if name in one[path]:
                 # the forward passes of different batch sizes differ by float32 rounding
                 np.testing.assert_allclose(split[path][name], one[path][name], rtol=2e-5, atol=2e-6)
@@ -255,7 +272,9 @@ def test_autocast_reaches_the_model() -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory"
+        ),
     ],
 )
 def test_out_of_memory_says_what_to_do(error: Exception) -> None:
