@@ -79,7 +79,7 @@ def _target(written: str, path: Path, place: Span) -> Path:
     if "://" in written or written.startswith(("/", "~")) or "\\" in written or ":" in written[:2]:
         raise _refused(f"`{shown(written)}` is not a relative path", place, "write it as `./base.yaml`")
     target = path.parent / written
-    root = project_root(path)
+    root = project_root(path.parent)
     try:
         inside = target.resolve().is_relative_to(root)
         there = target.is_file()
@@ -92,9 +92,9 @@ def _target(written: str, path: Path, place: Span) -> Path:
     return target
 
 
-def project_root(path: Path) -> Path:
-    """The folder that a study cannot reach out of: the shipped studies', a repository's, or its own."""
-    folder = path.resolve().parent
+def project_root(folder: Path) -> Path:
+    """What a study in a folder cannot reach out of: the shipped studies, a repository, or that folder."""
+    folder = folder.resolve()
     ours = Path(str(files("vitdsl.specs"))).resolve()
     if folder.is_relative_to(ours):
         return ours

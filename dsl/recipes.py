@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import Field as Described
 
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
-from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge, replaced
+from vitdsl.dsl.extends import project_root
+from vitdsl.dsl.nodes import Fields, Node, Scalar, at, merge, replaced
 from vitdsl.dsl.reader import read, read_text
 from vitdsl.dsl.shape import removable, whole
 from vitdsl.dsl.study import Entry, Slug, Train
@@ -53,6 +54,7 @@ def expanded(
         StudyError: A recipe does not exist or is not one.
     """
     models = at(root, ("models",))
+    read_before: dict[str, Fields] = {}
     problems: list[Diagnostic] = []
     for model in models.fields if isinstance(models, Fields) else ():
         path = ("models", model, "train")
@@ -60,7 +62,10 @@ def expanded(
         if not isinstance(train, Fields) or not isinstance(name, Scalar) or not isinstance(name.value, str):
             continue
         try:
-            base = _train_of(name.value, name.span, folder, texts, labels)
+            base = read_before.get(name.value)
+            if base is None:
+                base = _train_of(name.value, name.span, folder, texts, labels)
+                read_before[name.value] = base
         except StudyError as error:
             problems += error.diagnostics
             continue
@@ -92,7 +97,7 @@ def _train_of(
     inner = found.fields.get("recipe")
     if inner is not None:
         message = f"recipe `{shown(name)}` names a recipe itself"
-        raise StudyError(Diagnostic("VD017", message, _key(inner), "recipes do not nest", ("remove it",)))
+        raise StudyError(Diagnostic("VD017", message, inner.key, "recipes do not nest", ("remove it",)))
     return found
 
 
@@ -107,14 +112,16 @@ def _find(name: str, place: Span, folder: Path | None) -> Path:
         raise StudyError(
             Diagnostic("VD017", message, place, "no such recipe", tuple(filter(None, (hint, own))))
         )
-    path = (folder or Path()) / name
-    if not path.is_file():
-        message = f"there is no recipe file `{shown(name)}`"
-        raise StudyError(
-            Diagnostic("VD017", message, place, "no such file", ("the path starts at the study's folder",))
-        )
-    return path
-
-
-def _key(field: Field) -> Span:
-    return field.key
+    start = folder or Path()
+    path = start / name
+    try:
+        inside, there = path.resolve().is_relative_to(project_root(start)), path.is_file()
+    except (OSError, ValueError):
+        inside, there = True, False
+    if not inside:
+        message, hint = f"`{shown(name)}` leaves the project", "copy the recipe into the project"
+    elif not there:
+        message, hint = f"there is no recipe file `{shown(name)}`", "the path starts at the study's folder"
+    else:
+        return path
+    raise StudyError(Diagnostic("VD017", message, place, "no such file", (hint,)))

@@ -130,3 +130,12 @@ def test_extends_cannot_leave_the_project(target, tmp_path):
     with pytest.raises(StudyError, match="VD015"):
         load_source(study)
     assert Path(outside).exists()
+
+
+def test_recipes_cannot_leave_the_project(tmp_path):
+    (tmp_path / "secret.yaml").write_text("vitdsl: 1\nrecipe: secret\ntrain: {epochs: 1}\n")
+    (tmp_path / "project").mkdir()
+    study = tmp_path / "project" / "study.yaml"
+    study.write_text("vitdsl: 1\nmodels: {vit: {arch: a, train: {recipe: ./../secret.yaml}}}\n")
+    with pytest.raises(StudyError, match="VD017.*leaves the project"):
+        load_source(study)
