@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.schema import validated
-from vitdsl.dsl.study import BASELINE
+from vitdsl.dsl.study import BASELINE, OWN
 from vitdsl.dsl.study import Ablation as AblationEntry
 from vitdsl.dsl.sweeps import Variant, variants
 from vitdsl.dsl.text import did_you_mean
@@ -72,7 +72,7 @@ def bind(loaded: Loaded) -> Plan:
         tuple(notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
-    _stop(claim_problems(loaded, {group.path: frame(plan, group) for group in groups}))
+    _stop([*_shared_sizes(plan), *claim_problems(loaded, {group.path: frame(plan, group) for group in groups})])
     return plan
 
 
@@ -256,6 +256,29 @@ def _labels(loaded: Loaded, metrics: dict[str, Metric], problems: list[Diagnosti
                     secondary_paths=((("data", data), "these images"),),
                 )
             )
+
+
+def _shared_sizes(plan: Plan) -> list[Diagnostic]:
+    """Streams with one preprocessing for all, whose models take images of another size."""
+    problems = []
+    for group in plan.groups:
+        entry = plan.data[group.data]
+        if entry.preprocess == OWN:
+            continue
+        height, width = plan.preprocessing(entry).input_size[1:]
+        for name in group.models:
+            size = plan.models[name].config.input_size[1:]
+            if size != (height, width):
+                problems.append(
+                    plan.loaded.problem(
+                        "VD234",
+                        ("data", group.data.partition("[")[0], "preprocess"),
+                        f"`preprocess: {entry.preprocess}` gives images of {height} x {width} pixels, "
+                        f"and model `{name}` takes {size[0]} x {size[1]}",
+                        help=("build both for one size (`options: {img_size: N}` or `input_size: N`)",),
+                    )
+                )
+    return list(dict.fromkeys(problems))
 
 
 def _stop(problems: Sequence[Diagnostic]) -> None:

@@ -151,6 +151,10 @@ class Plan:
         """Number of conditions over all models, baselines included."""
         return sum(len(model.conditions) for model in self.models.values())
 
+    def preprocessing(self, entry: Data) -> Preprocessing:
+        """The preprocessing of the model that a data entry names for all."""
+        return next(model.config for model in self.models.values() if model.base == entry.preprocess)
+
     def condition(self, model: str, id: str) -> Condition:
         """A condition of a model by its id."""
         return next(c for c in self.models[model].conditions if c.id == id)

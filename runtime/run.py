@@ -20,6 +20,7 @@ from vitdsl import __version__
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
+from vitdsl.dsl.study import OWN
 from vitdsl.runtime import claims, models, results, stream
 from vitdsl.runtime.environment import describe_environment
 from vitdsl.runtime.execute import Compiled, Pass, Runner, compile_model, run_pass
@@ -182,12 +183,16 @@ class _Run:
         return found
 
     def _stream(self, name: str) -> Stream:
-        used = {model for group in self._groups(name) for model in group.models}
-        configs = {model: self.plan.models[model].config for model in self.plan.models if model in used}
-        study = self.plan.loaded.study
-        return open_stream(
-            self.plan.data[name], seed=study.seed, folder=self.plan.loaded.folder, transforms=configs
-        )
+        plan, entry = self.plan, self.plan.data[name]
+        configs = {model: plan.models[model].config for model in self._models_on(name)}
+        if entry.preprocess != OWN:
+            configs[entry.preprocess] = plan.preprocessing(entry)
+        study = plan.loaded.study
+        return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
+
+    def _models_on(self, data: str) -> list[str]:
+        used = {model for group in self._groups(data) for model in group.models}
+        return [model for model in self.plan.models if model in used]
 
     def _check_labels(self, streams: dict[str, Stream]) -> None:
         for group in self.plan.groups:
@@ -200,7 +205,7 @@ class _Run:
         groups = self._groups(name)
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
-        for model in images.transforms:
+        for model in self._models_on(name):
             self.progress.say(f"compile {model}: {len(self.plan.models[model].conditions)} conditions")
             module = loaded[model].module.to(self.device)
             compiled[model] = compile_model(self.plan.models[model], module, groups)
