@@ -120,7 +120,7 @@ class _Run:
         """Write what is known before anything is computed."""
         results.write_json(self.folder / results.MANIFEST, self.manifest)
         results.write_text(self.folder / results.SOURCE, self.source)
-        results.write_text(self.folder / results.RESOLVED, resolved_yaml(self.plan.loaded))
+        results.write_text(self.folder / results.RESOLVED, resolved_yaml(self.plan.loaded, into=self.folder))
 
     def close(self, status: str, reason: str = "") -> None:
         """Write how it ended."""
