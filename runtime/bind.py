@@ -4,6 +4,7 @@ Works on the meta device: no weights, no GPU, no network. All errors of a step a
 the file. Does not own what a study may say (`vitdsl.dsl`), nor what runs (`run`).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -45,10 +46,9 @@ def bind(loaded: Loaded) -> Plan:
     models = _models(loaded)
     problems: list[Diagnostic] = []
     conditioned = _conditions(loaded, kinds, models, problems)
-    _stop(problems)
     total = sum(len(model.conditions) for model in conditioned.values())
     if total > study.max_conditions:
-        raise StudyError(
+        problems.append(
             loaded.problem(
                 "VD260",
                 ("max_conditions",) if loaded.source.exists(("max_conditions",)) else ("ablations",),
@@ -119,7 +119,8 @@ class _Kinds:
         """The kind's parameters, or None where they are wrong (noted)."""
         found = validated(kind.Params, entry.params, self.loaded.source, where)
         if isinstance(found, list):
-            self.problems += [p for p in found if p not in self.problems]
+            own = [replace(p, code="VD221") for p in found]
+            self.problems += [p for p in own if p not in self.problems]
             return None
         return found
 
@@ -282,8 +283,12 @@ def _shared_sizes(plan: Plan) -> list[Diagnostic]:
 
 
 def _stop(problems: Sequence[Diagnostic]) -> None:
-    if problems:
-        raise StudyError(sorted(problems, key=_position))
+    """Raise what is wrong in the order of the file; what is wrong alike with variants of one model, once."""
+    once: dict[object, Diagnostic] = {}
+    for problem in problems:
+        once.setdefault((problem.code, problem.span, re.sub(r"\[[^\]]*\]`", "`", problem.message)), problem)
+    if once:
+        raise StudyError(sorted(once.values(), key=_position))
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:

@@ -71,7 +71,6 @@ class _Binder:
     def groups(self) -> list[Group]:
         if not self._inputs_fit():
             return []
-        before = len(self.problems)
         found = self._of_models() if self.kind.takes == "models" else self._of_layers()
         seen = [group for group in found if group.views]
         self.notes.extend(
@@ -79,7 +78,7 @@ class _Binder:
             for group in found
             if seen and not group.views
         )
-        if found and not seen and len(self.problems) == before:
+        if found and not seen and not self.problems:
             self._problem(
                 ("under",),
                 "nothing is left to compute: a model that is trained `without` an ablation never has it as a condition",

@@ -4,6 +4,7 @@ Leaves in `node.meta`: `value` (a meta tensor or whatever the node gives for a b
 (floating point operations for one image).
 """
 
+import re
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
             _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter).run(probe)
     except (RuntimeError, AssertionError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = re.sub(r" ?\(Proxy\([^)]*\)\)", "", first)  # a name of ours in the model's own message
         raise StudyError(
             Diagnostic(
                 "VD233",
