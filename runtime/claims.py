@@ -1,11 +1,12 @@
 """Claims: typed comparisons of two quantities, and the verdict that the interval gives. Free of torch.
 
-The verdict comes from the 95 % interval of the difference, estimated on the same images where both sides come from
-one stream: supported where the whole interval agrees with the claim, refuted where none of it does, undecided
-otherwise.
+The verdict comes from the 95 % interval of the difference, estimated on the same images where both sides come
+from one stream: supported where the whole interval agrees with the claim, refuted where none of it does,
+undecided otherwise. `by: 0.1` asks of `greater` and `less` a difference of at least 0.1, without `by` one
+that is not 0, and of `close` one of at most 0.1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from vitdsl.runtime.quantities import QuantityProblem, Reading, read, select
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 TRENDS = ("increasing", "decreasing")
+TREND_TAKES = ("slope", "spearman")
+ROUNDING = 1e-12
+"""Share of the larger side below which a difference is float rounding."""
 
 
 def claim_problems(loaded: Loaded, frames: Mapping[str, xr.Dataset]) -> list[Diagnostic]:
@@ -27,6 +31,12 @@ def claim_problems(loaded: Loaded, frames: Mapping[str, xr.Dataset]) -> list[Dia
     for name, claim in loaded.study.claims.items():
         for side, quantity in _sides(claim).items():
             try:
+                if claim.is_ in TRENDS and quantity.take not in TREND_TAKES:
+                    raise QuantityProblem(
+                        ("take",),
+                        f"`is: {claim.is_}` asks for a trend, which `take: {quantity.take}` is not",
+                        (f"take one of: {', '.join(TREND_TAKES)}",),
+                    )
                 select(quantity, frames)
             except QuantityProblem as problem:
                 problems.append(
@@ -49,8 +59,9 @@ def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     fixed = float(claim.right) if isinstance(claim.right, (int, float)) else 0.0
     other = right.value if right else fixed
     difference = left.value - other
-    low, high = _difference_interval(left, right, difference)
-    verdict, reason = _verdict(claim, difference, low, high)
+    low, high = _interval(difference, [(1, left), *([(-1, right)] if right else [])])
+    noise = ROUNDING * max(abs(left.value), abs(other), claim.by)
+    verdict, reason = verdict_of(claim.is_, claim.by, difference, low, high, noise)
     for side, reading in (("left", left), ("right", right)):
         if reading is not None and reading.undefined:
             verdict = UNDECIDED
@@ -75,7 +86,9 @@ def describe(quantity: Quantity) -> str:
     """A quantity in words: `mean of accuracy.drop where model = vit`."""
     where = ", ".join(f"{key} {_told(value)}" for key, value in quantity.where.items())
     along = f" along {quantity.along}" if quantity.along else ""
-    return f"{quantity.take} of {quantity.metric}.{quantity.value}{along}" + (f" where {where}" if where else "")
+    return f"{quantity.take} of {quantity.metric}.{quantity.value}{along}" + (
+        f" where {where}" if where else ""
+    )
 
 
 def _sides(claim: Claim) -> dict[str, Quantity]:
@@ -88,35 +101,62 @@ def _sides(claim: Claim) -> dict[str, Quantity]:
     return sides
 
 
-def _difference_interval(left: Reading, right: Reading | None, difference: float) -> tuple[float, float]:
-    if right is None or left.data == right.data:
-        replicates = left.replicates - (right.replicates if right else 0.0)
-        fixed = 0.0 if right else difference - left.value
-        return interval(difference, replicates + fixed, left.sizes)
-    spans = [interval(side.value, side.replicates, side.sizes) for side in (left, right)]
-    reach = float(np.hypot(*((high - low) / 2 for low, high in spans)))
-    return difference - reach, difference + reach
+def _interval(value: float, terms: Sequence[tuple[int, Reading]]) -> tuple[float, float]:
+    """The interval of a signed sum of readings.
+
+    Without an image block of a stream, all readings of that stream change together: what they have in common
+    cancels. Different streams are independent, so that their variances add.
+    """
+    squares = 0.0
+    for stream in dict.fromkeys(name for _, reading in terms for name in reading.streams):
+        changes, sizes = np.zeros(()), np.empty(0)
+        for sign, reading in terms:
+            if stream in reading.streams:
+                part = reading.streams[stream]
+                if len(part.replicates) != len(part.sizes):
+                    return float("nan"), float("nan")
+                changes, sizes = changes + sign * (part.replicates - reading.value), part.sizes
+        low, high = interval(0.0, changes, sizes)
+        squares += ((high - low) / 2) ** 2
+    reach = float(np.sqrt(squares))
+    return value - reach, value + reach
 
 
-def _verdict(claim: Claim, difference: float, low: float, high: float) -> tuple[str, str]:
-    if np.isnan(difference):
-        return UNDECIDED, "a quantity is undefined"
+def verdict_of(
+    relation: str, by: float, difference: float, low: float, high: float, noise: float = 0.0
+) -> tuple[str, str]:
+    """The verdict on a difference with its interval, and the reason where it is undecided.
+
+    Args:
+        relation: `greater`, `less`, `close`, `increasing` or `decreasing`.
+        by: The margin.
+        difference: Left minus right.
+        low: Its interval's lower end.
+        high: Its interval's upper end.
+        noise: Differences up to this are rounding: on the margin, and nothing at all without one.
+    """
+    if not np.isfinite(difference):
+        return UNDECIDED, "a quantity is undefined" if np.isnan(difference) else "a quantity is infinite"
     if np.isnan(low) or np.isnan(high):
-        return UNDECIDED, "there are too few image blocks for an interval; take more images or smaller batches"
-    by = claim.by
-    if claim.is_ == "close":
-        inside, outside = -by <= low and high <= by, high < -by or low > by
-    elif claim.is_ in ("greater", "increasing"):
-        inside, outside = low > by, high < by
+        return UNDECIDED, (
+            "there is no interval: there are fewer than two image blocks (take more images or smaller batches), or "
+            "the quantity is undefined without one of them"
+        )
+    if relation == "close":
+        inside = -by - noise <= low and high <= by + noise
+        outside = high < -by - noise or low > by + noise
     else:
-        inside, outside = high < -by, low > -by
+        if relation in ("less", "decreasing"):
+            low, high = -high, -low
+        inside = low > noise and low >= by - noise
+        outside = high <= noise or high < by - noise
     if inside:
         return SUPPORTED, ""
     return (REFUTED, "") if outside else (UNDECIDED, "the 95 % interval holds both answers")
 
 
 def _side(reading: Reading, text: str) -> dict[str, Any]:
-    low, high = interval(reading.value, reading.replicates, reading.sizes)
+    low, high = _interval(reading.value, [(1, reading)])
     return {"value": reading.value, "low": low, "high": high, "text": text, "units": reading.units}
 
 

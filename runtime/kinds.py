@@ -1,9 +1,10 @@
 """The registries of kinds: metrics, ablations and sources, found by folder scan.
 
-A kind is one file in its folder, named as the kind, holding one class that derives from the folder's base. Its
-module docstring is its documentation: `vitdsl explain`, `vitdsl list`, the JSON Schema and the report's footnotes
-all read it. Packages outside bring kinds through the entry-point group `vitdsl.plugins`: each entry point names a
-module with such classes. A file that fails to import, a wrong name or a second kind of one name is an error.
+A kind is one file in its folder, named as the kind, holding one class that derives from the folder's base.
+Its module docstring is its documentation: `vitdsl explain`, `vitdsl list`, the JSON Schema and the report's
+footnotes all read it. Packages outside bring kinds through the entry-point group `vitdsl.plugins`: each entry
+point names a module with such classes. A file that fails to import, a wrong name or a second kind of one name
+is an error.
 
 Does not own: what a metric, ablation or source is (`metrics/_base`, `ablations/_base`, `sources/_base`).
 """
@@ -33,8 +34,9 @@ class Registry(Generic[T]):
 
     all: ClassVar[dict[str, "Registry[Any]"]] = {}
 
-    def __init__(self, section: str, package: str, base: type[T]) -> None:
-        self.section, self.package, self.base = section, package, base
+    def __init__(self, section: str, package: str, base: Any) -> None:
+        self.section, self.package = section, package
+        self.base: type[T] = base
         Registry.all[section] = self
 
     @cache  # noqa: B019  (a registry lives as long as the program)
@@ -48,8 +50,13 @@ class Registry(Generic[T]):
                     raise RuntimeError(
                         f"two {self.section} are named {name!r}: {found[name].__module__}, {kind.__module__}"
                     )
-                if module.__name__.startswith(self.package) and module.__name__.rpartition(".")[2] != name:
-                    raise RuntimeError(f"{module.__name__} defines {name!r}: the file's name is the kind's name")
+                if (
+                    module.__name__.startswith(f"{self.package}.")
+                    and module.__name__.rpartition(".")[2] != name
+                ):
+                    raise RuntimeError(
+                        f"{module.__name__} defines {name!r}: the file's name is the kind's name"
+                    )
                 found[name] = kind
         return dict(sorted(found.items()))
 
@@ -59,8 +66,12 @@ class Registry(Generic[T]):
             if not info.name.startswith("_"):
                 yield importlib.import_module(f"{self.package}.{info.name}")
         for point in entry_points(group=PLUGINS):
-            module = point.load()
-            yield module if isinstance(module, ModuleType) else importlib.import_module(point.module)
+            try:
+                yield importlib.import_module(point.module)
+            except Exception as error:
+                raise RuntimeError(
+                    f"plugin {point.name!r} ({point.value}) does not import: {error}"
+                ) from error
 
     def _defined(self, module: ModuleType) -> list[type[T]]:
         return [
@@ -79,7 +90,7 @@ SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.sources", Source
 
 def documentation(kind: type[Any]) -> str:
     """The kind's page: the docstring of its module."""
-    return inspect.cleandoc(inspect.getmodule(kind).__doc__ or "")  # type: ignore[union-attr]
+    return inspect.cleandoc(inspect.getmodule(kind).__doc__ or "")
 
 
 def summary(kind: type[Any]) -> str:
@@ -94,19 +105,26 @@ def parameters(kind: type[Any]) -> dict[str, FieldInfo]:
 
 
 def explain(name: str) -> str | None:
-    """The page of a kind of any sort with its parameters and values, or None where there is no such kind."""
+    """The page of a kind of any sort with its parameters and values, or None where there is no such kind.
+
+    Kinds of different sorts may share a name, such as a source and an ablation: then the pages of both.
+    """
+    pages = []
     for registry in (METRICS, ABLATIONS, SOURCES):
         kind = registry.kinds().get(name)
         if kind is not None:
-            return "\n\n".join(filter(None, (documentation(kind), _fields(kind), _values(kind))))
-    return None
+            pages.append("\n\n".join(filter(None, (documentation(kind), _fields(kind), _values(kind)))))
+    return "\n\n\n".join(pages) or None
+
+
+def _default(info: FieldInfo) -> str:
+    return "" if info.is_required() else f" = {info.get_default(call_default_factory=True)!r}"
 
 
 def _fields(kind: type[Any]) -> str:
+    found = parameters(kind).items()
     rows = [
-        f"  {name}: {_type(info)}{'' if info.is_required() else f' = {info.default!r}'}\n"
-        f"      {info.description or ''}"
-        for name, info in parameters(kind).items()
+        f"  {name}: {_type(info)}{_default(info)}\n      {info.description or ''}" for name, info in found
     ]
     return "Parameters:\n" + "\n".join(rows) if rows else ""
 

@@ -1,8 +1,13 @@
 """Quantities: one number out of a metric's results, the way a claim names it. Free of torch.
 
-`where` keeps coordinates: a value, a list, a range `{from:, to:}`, or, for names, selectors. Where it says nothing of
-conditions, values that compare with the intact model (`drop`, drift) are taken over all ablations, and all others at
-the baseline. `take` then makes one number of what is left.
+`where` keeps coordinates: a value, a list, a range `{from:, to:}`, or, for names, selectors. Where it says
+nothing of conditions, values that compare with the intact model (`drop`, drift) are taken over all ablations,
+and all others at the baseline. `take` then makes one number of what is left, over a coordinate, or over a
+swept field (`along: train.fraction`), of which every model's results have one value.
+
+Limits: `argmin`, `argmax`, `spearman`, `min`, `max` and `median` do not move smoothly with the images. Where
+    no image
+block changes which place is the extreme, the interval has no width, which says less than it seems to.
 """
 
 from collections.abc import Mapping
@@ -13,11 +18,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from vitdsl.dsl.selectors import match
+from vitdsl.dsl.selectors import SelectorError, match
 from vitdsl.dsl.study import BASELINE, Quantity, Range
 from vitdsl.dsl.text import did_you_mean
 
 ALONG = ("slope", "spearman", "argmin", "argmax")
+ENDS = ("first", "last")
+UNITLESS = ("spearman", "argmin", "argmax")
 MODEL_KEYS = ("model", "model_x", "model_y")
 
 
@@ -36,23 +43,32 @@ class QuantityProblem(Exception):
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What a quantity is without each image block of one stream.
+
+    Attributes:
+        replicates: `[block]`; empty where there are too few.
+        sizes: `[block]`, images in each block.
+    """
+
+    replicates: np.ndarray
+    sizes: np.ndarray
+
+
+@dataclass(frozen=True)
 class Reading:
-    """A quantity's value with its leave-one-image-block-out replicates.
+    """A quantity's value, and what it is without each image block.
 
     Attributes:
         value: The number; NaN where part of what it is taken of is undefined.
-        replicates: `[block]`.
-        sizes: `[block]`, images in each block.
-        data: The image stream that it comes from.
+        streams: For each image stream that it comes from, the quantity without each of that stream's blocks.
         units: Its unit.
         cells: How many numbers it is taken of.
         undefined: How many of them are NaN.
     """
 
     value: float
-    replicates: np.ndarray
-    sizes: np.ndarray
-    data: str
+    streams: Mapping[str, LeftOut]
     units: str
     cells: int
     undefined: int
@@ -102,7 +118,7 @@ def select(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> list[xr.Data
                 f"`{quantity.value}` compares conditions with the intact model, and there is no ablation here",
                 ("add an ablation of this model, or take another value",),
             )
-    if quantity.take in ALONG:
+    if _goes_along(quantity):
         for data in left:
             along_of(quantity, data)
     return left
@@ -111,20 +127,42 @@ def select(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> list[xr.Data
 def read(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> Reading:
     """Evaluate a quantity on results."""
     left = select(quantity, groups)
-    name = quantity.value
-    cells = np.concatenate([data[name].values.ravel() for data in left])
-    estimate = _take(quantity, left, name)
-    replicates = _take(quantity, left, f"{name}_replicates") if f"{name}_replicates" in left[0] else np.empty(0)
-    sizes = np.atleast_1d(np.asarray(left[0].attrs.get("block_images", []), float))
+    arrays = [data[quantity.value] for data in left]
+    cells = np.concatenate([array.values.ravel() for array in arrays])
     return Reading(
-        float(estimate),
-        np.atleast_1d(replicates),
-        sizes,
-        str(left[0].attrs.get("data", "")),
-        str(left[0][name].attrs.get("units", "1")),
+        float(_take(quantity, left, arrays)),
+        {stream: _left_out(quantity, left, stream) for stream in dict.fromkeys(map(_stream, left))},
+        _units(quantity, arrays[0]),
         cells.size,
         int(np.isnan(cells).sum()),
     )
+
+
+def _left_out(quantity: Quantity, left: list[xr.Dataset], stream: str) -> LeftOut:
+    """The quantity without each image block of a stream; what comes from other streams stays as it is."""
+    name = f"{quantity.value}_replicates"
+    first = next(data for data in left if _stream(data) == stream)
+    sizes = np.atleast_1d(np.asarray(first.attrs.get("block_images", []), float))
+    blocks = first[name].sizes["replicate"] if name in first else 0
+    if not blocks:
+        return LeftOut(np.empty(0), sizes)
+    arrays = [
+        data[name] if _stream(data) == stream else data[quantity.value].expand_dims(replicate=blocks)
+        for data in left
+    ]
+    return LeftOut(np.atleast_1d(_take(quantity, left, arrays)), sizes)
+
+
+def _stream(data: xr.Dataset) -> str:
+    return str(data.attrs.get("data", ""))
+
+
+def _units(quantity: Quantity, array: xr.DataArray) -> str:
+    return "1" if quantity.take in UNITLESS else str(array.attrs.get("units", "1"))
+
+
+def _goes_along(quantity: Quantity) -> bool:
+    return quantity.take in ALONG or (quantity.take in ENDS and quantity.along is not None)
 
 
 def along_of(quantity: Quantity, data: xr.Dataset) -> str:
@@ -135,9 +173,15 @@ def along_of(quantity: Quantity, data: xr.Dataset) -> str:
         swept = data.sizes.get("condition", 1) > 1
         names = (["ablated_depth"] if swept else []) + ["depth", "depth_x", "ablated_depth"]
     for name in names:
-        if name in data.coords and data[name].ndim == 1 and np.issubdtype(data[name].dtype, np.number):
+        if quantity.along is not None and _is_number(data.attrs.get(name)) and name not in data.coords:
             return name
+        if name in data.coords and data[name].ndim == 1 and np.issubdtype(data[name].dtype, np.number):
+            if quantity.along is not None or np.isfinite(data[name].values).any():
+                return name
     numeric = [str(n) for n, c in data.coords.items() if c.ndim == 1 and np.issubdtype(c.dtype, np.number)]
+    numeric += [
+        str(name) for name, value in data.attrs.items() if _is_number(value) and _has(data, str(name))
+    ]
     raise QuantityProblem(
         ("along",),
         f"`{names[0]}` is not a numeric coordinate of metric `{quantity.metric}`",
@@ -145,41 +189,46 @@ def along_of(quantity: Quantity, data: xr.Dataset) -> str:
     )
 
 
-def _take(quantity: Quantity, left: list[xr.Dataset], name: str) -> np.ndarray:
-    """One number, or one for each replicate (the first axis)."""
-    if quantity.take not in ALONG:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _take(quantity: Quantity, left: list[xr.Dataset], arrays: list[xr.DataArray]) -> np.ndarray:
+    """One number, or one for each replicate (the first axis), of the arrays of some groups."""
+    lead = [dim for dim in ("replicate",) if dim in arrays[0].dims]
+    if not _goes_along(quantity):
         flat = []
-        for data in left:
-            array = data[name]
-            dims = [dim for dim in array.dims if dim != "replicate"]
-            lead = ["replicate"] if "replicate" in array.dims else []
-            values = array.transpose(*lead, *dims).values
+        for array in arrays:
+            values = array.transpose(*lead, *(dim for dim in array.dims if dim not in lead)).values
             flat.append(values.reshape(*values.shape[: len(lead)], -1))
         return _reduce(quantity.take, np.concatenate(flat, -1))
     xs, ys = [], []
-    for data in left:
-        coord = along_of(quantity, data)
-        (dim,) = data[coord].dims
-        array = data[name]
-        others = [d for d in array.dims if d not in (dim, "replicate")]
-        mean = array.mean(others, skipna=False)
-        ys.append(mean.transpose(*(["replicate"] if "replicate" in mean.dims else []), dim).values)
-        xs.append(np.asarray(data[coord].values, float))
+    for data, array in zip(left, arrays, strict=True):
+        name = along_of(quantity, data)
+        dims = list(data[name].dims) if name in data.coords else []
+        mean = array.mean([dim for dim in array.dims if dim not in (*dims, *lead)], skipna=False)
+        values = mean.transpose(*lead, *dims).values
+        ys.append(values if dims else values[..., None])
+        xs.append(np.asarray(data[name].values if dims else [data.attrs[name]], float))
     return _along(quantity.take, np.concatenate(xs), np.concatenate(ys, -1))
 
 
 def _reduce(take: str, values: np.ndarray) -> np.ndarray:
     if take == "spread":
         return np.asarray(values.max(-1) - values.min(-1))
-    if take in ("first", "last"):
+    if take in ENDS:
         return np.asarray(values[..., 0 if take == "first" else -1])
     return np.asarray(getattr(np, take)(values, -1))
 
 
 def _along(take: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Slope, rank correlation or place of the extreme of `y [..., n]` over `x [n]`."""
+    """Slope, rank correlation, place of the extreme, or end of `y [..., n]` over `x [n]`."""
     keep = ~np.isnan(x)
     x, y = x[keep], y[..., keep]
+    if not x.size:
+        return np.full(y.shape[:-1], np.nan)
+    if take in ENDS:
+        return np.asarray(y[..., x == (x.min() if take == "first" else x.max())].mean(-1))
     if take in ("argmin", "argmax"):
         if np.isnan(y).any():
             return np.full(y.shape[:-1], np.nan)
@@ -222,11 +271,26 @@ def _is_wanted(label: Any, wanted: Any, labels: list[Any]) -> bool:
     if isinstance(wanted, str):
         if str(label) == wanted or str(label).partition("[")[0] == wanted:
             return True
-        names = [str(one) for one in labels]
-        return any(mark in wanted for mark in "*?[{") and str(label) in match([wanted], names)
+        return any(mark in wanted for mark in "*?[{") and _selects(wanted, str(label), labels)
     if isinstance(label, str):
         return label == str(wanted)
     return bool(np.isclose(float(label), float(wanted), rtol=1e-9, atol=1e-9))
+
+
+def _selects(wanted: str, label: str, labels: list[Any]) -> bool:
+    """Whether a selector picks a label; of a condition `name@site`, its site among those of the name."""
+    head, at, wanted_site = wanted.partition("@")
+    names = [str(one) for one in labels]
+    if at:
+        prefix, _, label = label.partition("@")
+        if prefix != head:
+            return False
+        names = [name.partition("@")[2] for name in names if name.startswith(f"{head}@")]
+        wanted = wanted_site
+    try:
+        return label in match([wanted], names)
+    except SelectorError:
+        return False
 
 
 def _default_conditions(data: xr.Dataset, value: str) -> xr.Dataset | None:
@@ -248,7 +312,7 @@ def _labels(data: xr.Dataset, key: str) -> list[Any]:
 
 
 def _has(data: xr.Dataset, key: str) -> bool:
-    fixed = ("metric", "kind", "kind_version", "paired", "title", "data", "block_images", "undefined")
+    fixed = ("metric", "kind", "kind_version", "paired", "title", "block_images", "undefined")
     return key != "replicate" and key not in fixed and bool(_labels(data, key))
 
 

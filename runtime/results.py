@@ -62,25 +62,43 @@ def open_run(path: Path | str) -> Run:
     """
     folder = Path(path)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if manifest.get("schema") != SCHEMA:
-            raise ValueError(f"its manifest has schema {manifest.get('schema')!r}, not {SCHEMA!r}")
-        if manifest["status"] != "success":
-            raise ValueError(f"its run has status `{manifest['status']}`, not `success`")
-        with xr.open_datatree(folder / RESULTS, engine="h5netcdf") as tree:
-            groups = {
-                node.path.lstrip("/"): node.to_dataset().load() for node in tree.leaves if node.has_data
-            }
+        manifest = _manifest(folder / MANIFEST)
+        groups = _groups(folder / RESULTS)
         source, resolved = ((folder / name).read_text("utf-8") for name in (SOURCE, RESOLVED))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise EnvironmentProblem(
             Diagnostic(
                 "VD601",
                 f"`{folder}` is not a complete run folder: {error}",
-                help=("give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`",),
+                help=(
+                    "give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`",
+                ),
             )
         ) from error
     return Run(folder, manifest, groups, source, resolved)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run that ended well."""
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"its `{MANIFEST}` is not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"its `{MANIFEST}` is not a JSON object")
+    if manifest.get("schema") != SCHEMA:
+        raise ValueError(f"its manifest has schema {manifest.get('schema')!r}, not {SCHEMA!r}")
+    if manifest.get("status") != "success":
+        raise ValueError(f"its run has status `{manifest.get('status')}`, not `success`")
+    return manifest
+
+
+def _groups(path: Path) -> dict[str, xr.Dataset]:
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            return {node.path.lstrip("/"): node.to_dataset().load() for node in tree.leaves if node.has_data}
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"its `{RESULTS}` cannot be read: {error}") from error
 
 
 def values_of(dataset: xr.Dataset) -> list[str]:
@@ -89,7 +107,7 @@ def values_of(dataset: xr.Dataset) -> list[str]:
 
 
 def summary_rows(groups: Mapping[str, xr.Dataset]) -> Iterator[dict[str, Any]]:
-    """One row for each number of each group, in the columns of `summary.csv`."""
+    """One row for each number of each group: the columns of `summary.csv`, and one for each further dimension."""
     for path, dataset in groups.items():
         metric, _, group = path.partition("/")
         for name in values_of(dataset):
@@ -127,9 +145,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(Path(name))
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as error:
+    except BaseException as error:
         if handle is not None:
             Path(name).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise EnvironmentProblem(
             Diagnostic(
                 "VD407",
@@ -153,13 +173,19 @@ def write_groups(folder: Path, groups: Mapping[str, xr.Dataset]) -> None:
         }
         for path, dataset in groups.items()
     }
-    write_atomically(
-        folder / RESULTS, lambda path: tree.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    # In memory first: where the disk is full, HDF5 does not raise but crashes.
+    content = tree.to_netcdf(engine="h5netcdf", encoding=encoding)
+    write_atomically(folder / RESULTS, lambda path: path.write_bytes(content))
+
+    dims = dict.fromkeys(
+        str(dim) for data in groups.values() for name in values_of(data) for dim in data[name].dims
     )
+    more = [dim for dim in dims if dim not in SUMMARY_COLUMNS]
+    place = SUMMARY_COLUMNS.index("estimate")
 
     def table(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, SUMMARY_COLUMNS)
+            writer = csv.DictWriter(file, [*SUMMARY_COLUMNS[:place], *more, *SUMMARY_COLUMNS[place:]])
             writer.writeheader()
             writer.writerows(summary_rows(groups))
 

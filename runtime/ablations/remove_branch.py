@@ -11,6 +11,7 @@ What it does not show:
     can cost more than the sum.
 Reference:
     Veit et al. 2016 (arXiv 1605.06431); Bhojanapalli et al. 2021 (arXiv 2103.14586).
+
 Example:
     ablations:
       no_branch: {kind: remove_branch, of: vit, at: "blocks.*.mlp", each: true}

@@ -12,6 +12,7 @@ What it does not show:
     that, train with `without:`.
 Reference:
     Raghu et al. 2021 (arXiv 2108.08810), Section 5 and Figure 8.
+
 Example:
     ablations:
       no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}

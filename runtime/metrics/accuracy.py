@@ -20,12 +20,14 @@ Reference:
 Limits:
     A condition applied to a trained model moves it off the distribution that it was trained for; training
     without the part is another experiment.
+
 Example:
     metrics:
       accuracy: {kind: accuracy, of: [vit, resnet]}
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,7 +44,7 @@ class Accuracy(Metric):
 
     name = "accuracy"
     labels = True
-    VALUES: Mapping[str, Value] = {
+    VALUES: ClassVar[Mapping[str, Value]] = {
         "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0)),
         "drop": Value((), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True),
         "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0)),

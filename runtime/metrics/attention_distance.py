@@ -21,6 +21,7 @@ Reference:
 Limits:
     For global attention over one patch grid. Windowed attention (Swin) and pooled keys (PVT, MViT) need
     coordinates that their weights do not have, and are refused.
+
 Example:
     metrics:
       distance: {kind: attention_distance, of: vit, under: baseline}
@@ -28,6 +29,7 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -55,7 +57,7 @@ class AttentionDistance(Metric):
     Params = Params
     places = "attention"
     roles = ("attention",)
-    VALUES: Mapping[str, Value] = {
+    VALUES: ClassVar[Mapping[str, Value]] = {
         "distance": Value(("site", "head"), "mean attention distance", "px", "none", (0.0, None)),
         "prefix_mass": Value(
             ("site", "head"), "attention that spatial queries give to prefix tokens", "1", "none", (0.0, 1.0)
@@ -134,7 +136,9 @@ def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool
     """
     distances = torch.as_tensor(patch_distances(site), dtype=torch.float32, device=attention.device)
     step = max(1, (CHUNK << 6 if attention.is_cuda else CHUNK >> 2) // max(1, attention[0].numel()))
-    return torch.cat([_reach(part, distances, site.prefix, renormalize) for part in attention.split(step)])
+    return torch.cat(
+        [_reach(part, distances, site.prefix, renormalize) for part in torch.split(attention, step)]
+    )
 
 
 def _reach(attention: Tensor, distances: Tensor, prefix: int, renormalize: bool) -> Tensor:

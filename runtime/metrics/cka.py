@@ -24,6 +24,7 @@ Reference:
 Limits:
     A few images with large norms can dominate it (Davari et al. 2022, arXiv 2210.16156). High CKA is not
     equal function. Batches of fewer than about 32 images make single cells noisy; the interval shows it.
+
 Example:
     metrics:
       within: {kind: cka, x: vit_blocks, under: baseline}
@@ -32,6 +33,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ class CKA(Metric):
     name = "cka"
     takes = "layers"
     identity = 1.0
-    VALUES: Mapping[str, Value] = {
+    VALUES: ClassVar[Mapping[str, Value]] = {
         "cka": Value(("site_x", "site_y"), NAME, direction="higher", range=(None, 1.0))
     }
     reference = "Kornblith et al. 2019; Nguyen et al. 2020; Song et al. 2012"
@@ -100,14 +102,14 @@ class CKA(Metric):
         """Name the layers that are constant over the images or not finite."""
         if not statistics["images"] > 0:
             return [f"no batch has {SMALLEST_BATCH} images, and fewer carry no unbiased CKA: raise `batch:`"]
-        reasons = {}
+        reasons: set[str] = set()
         for sums, sites in ((statistics["xx"], x), (statistics["yy"], y)):
             for site, total in zip(sites, sums, strict=True):
                 name = f"`{site.name} ({site.role}, tokens {site.tokens})`"
                 if not np.isfinite(total):
-                    reasons[f"{name} has values that are not finite, so its CKA is undefined"] = None
+                    reasons.add(f"{name} has values that are not finite, so its CKA is undefined")
                 elif total <= 0:
-                    reasons[f"{name} is constant over the images, so its CKA is undefined"] = None
+                    reasons.add(f"{name} is constant over the images, so its CKA is undefined")
         return sorted(reasons)
 
 

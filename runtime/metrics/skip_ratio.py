@@ -21,12 +21,14 @@ Reference:
 Limits:
     The paper does not say whether it averages ratios or norms, nor which pair its cosine compares; here both
     choices are named. In a ResNet the add is read before the ReLU that follows it.
+
 Example:
     metrics:
       ratio: {kind: skip_ratio, of: vit, under: baseline}
 """
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -47,7 +49,7 @@ class SkipRatio(Metric):
     name = "skip_ratio"
     places = "units"
     roles = ("skip", "branch")
-    VALUES: Mapping[str, Value] = {
+    VALUES: ClassVar[Mapping[str, Value]] = {
         "ratio": Value(("site", "token"), "skip norm over branch norm", "1", "none", (0.0, None)),
         "cos_skip_stream": Value(("site", "token"), "cosine of skip and stream", "1", "none", (-1.0, 1.0)),
         "cos_skip_branch": Value(("site", "token"), "cosine of skip and branch", "1", "none", (-1.0, 1.0)),
@@ -119,7 +121,7 @@ def norms_and_cosines(skip: Tensor, branch: Tensor, *, site: Site) -> Tensor:
         site: Where they were read.
     """
     step = max(1, (CHUNK << 6 if skip.is_cuda else CHUNK >> 3) // max(1, skip[0].numel()))
-    parts = zip(skip.split(step), branch.split(step), strict=True)
+    parts = zip(torch.split(skip, step), torch.split(branch, step), strict=True)
     return torch.cat([_sums(one, other, site) for one, other in parts])
 
 
