@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.runtime.environment import available, describe_environment, device
 

@@ -9,6 +9,7 @@ import safetensors.torch
 import timm
 import torch
 from PIL import Image
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime import models

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import safetensors
 import torch
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.study import Model

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.models import Preprocessing

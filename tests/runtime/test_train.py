@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime import train
@@ -136,6 +137,7 @@ def test_without_a_random_crop_the_crop_is_evaluations() -> None:
     flip = model(augment={"hflip": 1.0}).train
     assert flip is not None
     from PIL import Image
+
     from vitdsl.runtime.models import Preprocessing, transform
 
     config = Preprocessing((3, 32, 32), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9, "center")

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.sources._base import Source

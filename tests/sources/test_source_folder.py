@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.sources._base import Source

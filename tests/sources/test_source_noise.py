@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.sources._base import Source
 from vitdsl.runtime.stream import open_source
