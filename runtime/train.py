@@ -260,7 +260,7 @@ def _augmented(augment: Augment, config: Preprocessing) -> Callable[[Image], Ten
         ratio=augment.ratio,
         hflip=augment.hflip,
         vflip=augment.vflip,
-        color_jitter=augment.color_jitter or None,  # type: ignore[arg-type]
+        color_jitter=augment.color_jitter or None,
         auto_augment=augment.auto_augment,
         interpolation=config.interpolation,
         mean=config.mean,
