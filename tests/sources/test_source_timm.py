@@ -57,8 +57,8 @@ def test_one_of_torchvision(tmp_path: Path) -> None:
     try:
         (folder / "test_batch").write_bytes(pickle.dumps(data))
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-        CIFAR10.train_list, CIFAR10.test_list = [], [["test_batch", None]]  # type: ignore[list-item]
-        CIFAR10.meta = {"filename": "batches.meta", "key": "label_names", "md5": None}  # type: ignore[dict-item]
+        CIFAR10.train_list, CIFAR10.test_list = [], [["test_batch", None]]
+        CIFAR10.meta = {"filename": "batches.meta", "key": "label_names", "md5": None}
         source = opened(tmp_path, name="torch/cifar10", root=".")
     finally:
         CIFAR10.train_list, CIFAR10.test_list, CIFAR10.meta = kept
