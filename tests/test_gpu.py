@@ -1,0 +1,68 @@
+"""The same study on CUDA and on the CPU; skipped where there is no CUDA device."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitdsl.dsl.load import load_text
+from vitdsl.runtime.bind import bind
+from vitdsl.runtime.results import Run, open_run
+from vitdsl.runtime.run import run
+
+STUDY = """\
+vitdsl: 1
+study: devices
+data: {probe: {source: noise, total: 64, size: 48, classes: 10, batch: 16}}
+models:
+  vit: {arch: vit_tiny_patch16_224, options: {img_size: 48, depth: 3, num_classes: 10}, weights: random}
+  net: {arch: resnet18, options: {num_classes: 10}, input_size: 48, weights: random}
+layers:
+  x: {of: vit, at: "blocks.*"}
+  y: {of: net, at: "layer*.*"}
+ablations:
+  cut: {kind: remove_skip, of: vit, at: "blocks.*", each: true}
+metrics:
+  accuracy: {kind: accuracy, of: [vit, net]}
+  across: {kind: cka, x: x, y: y}
+  drift: {kind: cka, x: x, against: baseline}
+  ratio: {kind: skip_ratio, of: [vit, net]}
+  distance: {kind: attention_distance, of: vit}
+"""
+
+
+def results(out: Path, device: str, dtype: str = "float32") -> Run:
+    return open_run(run(bind(load_text(STUDY, "devices")), out=out, device=device, dtype=dtype).folder)
+
+
+def close(one: Run, other: Run, *, metrics: tuple[str, ...], tolerance: float) -> None:
+    for path, group in one.groups.items():
+        if path.partition("/")[0] in metrics:
+            for name in group.data_vars:
+                if not str(name).endswith(("_low", "_high")):
+                    np.testing.assert_allclose(
+                        group[name], other.groups[path][name], rtol=tolerance, atol=tolerance
+                    )
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_numbers_of_the_cpu(tmp_path: Path) -> None:
+    metrics = ("across", "drift", "ratio", "distance")
+    close(results(tmp_path, "cuda"), results(tmp_path, "cpu"), metrics=metrics, tolerance=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_autocast_on_cuda_keeps_its_trust_checks(tmp_path: Path, dtype: str) -> None:
+    found = results(tmp_path, "cuda", dtype)
+    assert all(check["ok"] for check in found.manifest["trust"])
+    close(found, results(tmp_path, "cuda"), metrics=("distance",), tolerance=0.05)
+
+
+def test_bf16_on_the_cpu_keeps_its_trust_checks(tmp_path: Path) -> None:
+    found = results(tmp_path, "cpu", "bf16")
+    assert found.manifest["dtype"] == "bf16"
+    assert all(check["ok"] for check in found.manifest["trust"])
+    close(found, results(tmp_path, "cpu"), metrics=("distance",), tolerance=0.05)
+    cka = found.groups["across/vit~net"]["cka"].values
+    assert np.isfinite(cka).all() and (cka <= 1).all()
