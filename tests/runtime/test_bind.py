@@ -102,7 +102,9 @@ CASES = {
         "VD242", "mean", "shape [3, 17, 8]",
     ),
     "windows in a layer": (
-        study(models=SWIN, layers='  l: {of: swin, at: "layers.0.blocks.0.attn"}\n', metrics="  c: {kind: cka, x: l}\n"),
+        study(
+            models=SWIN, layers='  l: {of: swin, at: "layers.0.blocks.0.attn"}\n', metrics="  c: {kind: cka, x: l}\n"
+        ),
         "VD242", '"layers.0.blocks.0.attn"', "windows of images",
     ),
     "windows in the distance": (
@@ -110,7 +112,8 @@ CASES = {
         "VD302", "swin", "its attention stays inside windows",
     ),
     "no attention": (
-        study(metrics="  d: {kind: attention_distance, of: [vit, res]}\n"), "VD302", "res", "it has no attention weights"
+        study(metrics="  d: {kind: attention_distance, of: [vit, res]}\n"),
+        "VD302", "res", "it has no attention weights",
     ),
     "input of the other sort": (
         study(layers=L, metrics="  a: {kind: accuracy, of: vit, x: l}\n"), "VD222", "x", "takes no `x`"

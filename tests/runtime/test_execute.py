@@ -34,7 +34,11 @@ MODELS: dict[str, Model] = {
         "resnet50": ("resnet50", {"num_classes": 7}, 48),
         "efficientnet": ("efficientnet_b0", {"num_classes": 7}, 48),
         "convnext": ("convnext_atto", {"num_classes": 7, "ls_init_value": 0.5}, 64),
-        "swin": ("swin_tiny_patch4_window7_224", {"img_size": 56, "depths": (2, 2), "embed_dim": 24, "num_heads": (2, 4)}, None),
+        "swin": (
+            "swin_tiny_patch4_window7_224",
+            {"img_size": 56, "depths": (2, 2), "embed_dim": 24, "num_heads": (2, 4)},
+            None,
+        ),
         "mixer": ("mixer_s32_224", {"img_size": 96, "num_classes": 7}, None),
         "nfnet": ("nf_regnet_b0", {"num_classes": 7}, 48),
     }.items()

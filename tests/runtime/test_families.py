@@ -4,6 +4,7 @@ Expected numbers are written as timm's own sources make them, not as the program
 """
 
 import pytest
+
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models import preprocessing, skeleton
 from vitdsl.runtime.sites import Sites, sites_of
