@@ -23,7 +23,7 @@ wheel:  ## test what ships; plain `pytest`, never `python -m pytest` (the checko
 	python3 -m venv .wheelenv && .wheelenv/bin/pip install -q '.[dev]' && .wheelenv/bin/pytest -q
 
 zoo:  ## train the shipped weights anew and write them into specs/zoo/weights
-	vitdsl train specs/zoo/digits.yaml --force --store specs/zoo/weights
+	OMP_NUM_THREADS=1 vitdsl train specs/zoo/digits.yaml --force --store specs/zoo/weights
 
 bench:  ## ratios against bare forwards; never part of the test suite
 	python tests/benchmarks/run.py
