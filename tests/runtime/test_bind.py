@@ -61,7 +61,7 @@ CASES = {
     "lacking parameter": (study(data="  probe: {source: digits}\n"), "VD221", "probe", "lacks `split`"),
     "selector": (
         study(layers='  l: {of: vit, at: "bloks.*"}\n', metrics="  c: {kind: cka, x: l}\n"),
-        "VD210", '"bloks.*"', "there are: `blocks.*`",
+        "VD210", '"bloks.*"', "`blocks.*`",
     ),
     "one selector of a list": (
         study(layers='  l: {of: vit, at: ["blocks.*", "blocks.9"]}\n', metrics="  c: {kind: cka, x: l}\n"),
@@ -88,7 +88,7 @@ CASES = {
     ),
     "class token": (
         study(layers='  l: {of: res, at: "layer1.*", tokens: cls}\n', metrics="  c: {kind: cka, x: l}\n"),
-        "VD242", "cls", "it has no class token; use `tokens: spatial`",
+        "VD242", "cls", "it has no class token",
     ),
     "token number": (
         study(layers='  l: {of: vit, at: "blocks.*", tokens: [0, 17]}\n', metrics="  c: {kind: cka, x: l}\n"),
@@ -124,10 +124,10 @@ CASES = {
     "two references": (
         study(layers=L, metrics="  c: {kind: cka, x: l, y: l, against: baseline}\n"), "VD222", "against", "no `y`"
     ),
-    "labels": (study(data="  p: {source: noise, total: 8, batch: 8}\n"), "VD241", "acc", "needs labels"),
+    "labels": (study(data="  p: {source: noise, total: 8, batch: 8}\n"), "VD241", "accuracy", "needs labels"),
     "conditions": (
         study(ablations='  a: {kind: remove_skip, of: vit, each: true}\n', top="max_conditions: 4\n"),
-        "VD260", "max_conditions", "write `max_conditions: 6`",
+        "VD260", "4", "write `max_conditions: 6`",
     ),
     "claim": (
         study(claims="  c: {say: So., left: {metric: acc, value: top_1}, is: greater, right: 0.5}\n"),
@@ -147,7 +147,7 @@ CASES = {
     ),
     "size that its code refuses": (
         study(models="  vit: {arch: maxvit_tiny_tf_224, weights: random, options: {img_size: 100}}\n"),
-        "VD233", "vit", "must be divisible by window (3)",
+        "VD233", "100", "must be divisible by window (3)",
     ),
     "never a condition": (
         study(

@@ -20,9 +20,9 @@ study: without
 data: {probe: {source: noise, total: 8, batch: 8}}
 models:
   vit: {arch: vit_tiny_patch16_224, options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 3, MORE},
-        train: {data: {source: digits}, without: no_skip}}
+        train: {data: {source: digits, split: train}, without: no_skip}}
   resnet: {arch: resnet18, options: {num_classes: 10, zero_init_last: false}, input_size: 32,
-           train: {data: {source: digits}, without: [no_shortcut]}}
+           train: {data: {source: digits, split: train}, without: [no_shortcut]}}
 ablations:
   no_skip: {kind: remove_skip, of: vit, at: "blocks.1.attn"}
   no_mlp: {kind: remove_branch, of: vit, at: "blocks.*.mlp", each: true}
