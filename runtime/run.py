@@ -1,10 +1,9 @@
 """A run, from a plan to a run folder: models, one pass over each stream, estimates, claims, files.
 
-Owns the order of these and the manifest. A run that fails or is interrupted says so in its manifest and is never
-taken for a whole one. Does not own the page (`vitdsl.reports`).
+Owns the order of these. A run that fails or is interrupted says so in its manifest and is never
+taken for a whole one. Does not own what the manifest says (`manifest`), or the page (`vitdsl.reports`).
 """
 
-import hashlib
 import sys
 import time
 from collections.abc import Sequence
@@ -16,15 +15,12 @@ from typing import Any
 import torch
 import xarray as xr
 
-from vitdsl import __version__
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.study import OWN
-from vitdsl.runtime import claims, models, results, stream
-from vitdsl.runtime.environment import describe_environment
+from vitdsl.runtime import claims, manifest, models, results, stream
 from vitdsl.runtime.execute import Compiled, Pass, Runner, compile_model, run_pass
-from vitdsl.runtime.kinds import documentation, summary
 from vitdsl.runtime.models import LoadedModel
 from vitdsl.runtime.plan import Plan, frame
 from vitdsl.runtime.progress import Logged, Progress, Silent
@@ -95,31 +91,19 @@ class _Run:
         self.folder = _fresh(out / study.study / f"{now:%Y%m%dT%H%M%SZ}-{self.hash[:8]}")
         self.source = loaded.path.read_text("utf-8") if loaded.path else to_yaml(study)
         self.manifest: dict[str, Any] = {
-            "schema": results.SCHEMA,
-            "vitdsl": __version__,
-            "study": study.study,
-            "title": study.title or study.study,
-            "question": study.question or "",
+            **manifest.opening(plan, source=self.source, argv=argv),
             "run_id": f"{study.study}/{self.folder.name}",
-            "status": "started",
-            "reason": "",
             "started_at": now.isoformat(timespec="seconds"),
-            "ended_at": None,
-            "seconds": None,
-            "argv": argv,
-            "overrides": list(loaded.overrides),
-            "spec": {"hash": self.hash, "source_sha256": hashlib.sha256(self.source.encode()).hexdigest()},
-            **_environment(loaded.folder),
             "device": str(device),
             "dtype": dtype,
-            "seed": study.seed,
-            "warnings": list(plan.notes),
         }
 
     def open_folder(self) -> None:
         """Write what is known before anything is computed."""
         results.write_json(self.folder / results.MANIFEST, self.manifest)
         results.write_text(self.folder / results.SOURCE, self.source)
+        for number, base in enumerate(self.plan.loaded.bases):
+            results.write_text(self.folder / "bases" / f"{number}-{base.name}", base.read_text("utf-8"))
         results.write_text(self.folder / results.RESOLVED, resolved_yaml(self.plan.loaded, into=self.folder))
 
     def close(self, status: str, reason: str = "") -> None:
@@ -155,7 +139,7 @@ class _Run:
         self.manifest["claims"] = {
             name: claims.judge(claim, ordered) for name, claim in self.plan.loaded.study.claims.items()
         }
-        self._describe(loaded_models)
+        self.manifest |= manifest.description(self.plan, loaded_models)
         results.write_groups(self.folder, ordered)
         results.write_images(self.folder, {name: images.records() for name, images in streams.items()})
 
@@ -209,7 +193,7 @@ class _Run:
             self.progress.say(f"compile {model}: {len(self.plan.models[model].conditions)} conditions")
             module = loaded[model].module.to(self.device)
             compiled[model] = compile_model(self.plan.models[model], module, groups)
-            self.manifest["work"][model] = work(compiled[model])
+            self.manifest["work"][model] = manifest.work(compiled[model])
         self.manifest["timings"][f"compile for {name}"] = round(time.perf_counter() - begun, 3)
         runner = Runner(self.plan, compiled, groups, self.device, self.dtype)
         self.progress.begin(f"images of {name}", images.n)
@@ -223,60 +207,6 @@ class _Run:
         )
         self.progress.end()
         return done
-
-    def _describe(self, loaded: dict[str, LoadedModel]) -> None:
-        plan = self.plan
-        study = plan.loaded.study
-        self.manifest["models"] = {
-            name: models.describe(loaded[name])
-            | {
-                "coordinates": planned.coordinates,
-                "prefix_tokens": int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
-                "sites": len(planned.sites.names("output")),
-                "units": len(planned.sites.units),
-                "without": [unit for edit in planned.always for unit in edit.units],
-            }
-            for name, planned in plan.models.items()
-        }
-        self.manifest["conditions"] = {
-            name: [
-                {
-                    "id": c.id,
-                    "ablation": c.ablation,
-                    "kind": c.edits[0].kind.name if c.edits else "",
-                    "sites": list(c.sites),
-                    "depth": planned.depth_of(c),
-                    "coordinates": c.coordinates,
-                }
-                for c in planned.conditions
-            ]
-            for name, planned in plan.models.items()
-        }
-        self.manifest["metrics"] = {
-            name: {
-                "kind": entry.kind,
-                "version": kind.version,
-                "title": entry.title or name,
-                "what": summary(type(kind)),
-                "page": documentation(type(kind)),
-                "params": kind.params.model_dump(),
-                "reference": kind.reference,
-                "groups": [group.path for group in plan.groups if group.metric == name],
-                "data": next(group.data for group in plan.groups if group.metric == name),
-            }
-            for name, entry in study.metrics.items()
-            for kind in [next(group.kind for group in plan.groups if group.metric == name)]
-        }
-        kinds = {
-            condition.ablation: edit.kind
-            for planned in plan.models.values()
-            for condition in planned.conditions
-            for edit in condition.edits
-        }
-        self.manifest["ablations"] = {
-            name: {"kind": kind.name, "what": summary(type(kind)), "page": documentation(type(kind))}
-            for name, kind in kinds.items()
-        }
 
 
 class Epochs:
@@ -292,22 +222,6 @@ class Epochs:
         self.progress.step(1, f"loss {loss:.3f}, accuracy {accuracy:.3f}")
         if epoch == epochs:
             self.progress.end()
-
-
-def work(compiled: Compiled) -> dict[str, Any]:
-    """What merging saves: operations for one image, merged and separate, and the share saved."""
-    merged, separate = compiled.merged.work["merged"], compiled.merged.work["separate"]
-    return {
-        "conditions": len(compiled.planned.conditions),
-        "flops_merged": merged,
-        "flops_separate": separate,
-        "saved": 1 - merged / separate if separate else 0.0,
-    }
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    found = describe_environment(folder)
-    return {"git": found.pop("git", None), "environment": found}
 
 
 def _fresh(folder: Path) -> Path:
