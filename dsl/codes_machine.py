@@ -75,6 +75,12 @@ MACHINE_CODES = (
         "timm or the library behind it refuses the data set. Check its name, root and split.",
     ),
     Code(
+        "VD412",
+        "stored weights damaged",
+        """A file of trained weights is cut short, or does not hold what its name says. Delete it, and the
+        model is trained again.""",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

@@ -35,7 +35,7 @@ class Diagnostic:
     """One thing that is wrong: where, what was found, what is allowed, what to write instead.
 
     `message` stands alone; `label` sits under the caret; `help` says what to do; `secondary` points at the
-    definition or the use that the message speaks of.
+    definition or the use that the message speaks of. Empty lines of `help` and `notes` are dropped.
     """
 
     code: str
@@ -45,6 +45,10 @@ class Diagnostic:
     help: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     secondary: tuple[tuple[Span, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("help", "notes"):
+            object.__setattr__(self, name, tuple(line for line in getattr(self, name) if line))
 
 
 def _concise(diagnostic: Diagnostic) -> str:

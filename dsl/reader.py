@@ -15,12 +15,13 @@ from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Items, Node, Scalar
 from vitdsl.dsl.scalars import NumberError, resolve
 from vitdsl.dsl.syntax import explained
-from vitdsl.dsl.text import UNPRINTABLE, shown
+from vitdsl.dsl.text import UNPRINTABLE, near_files, shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 10_000
 
+_ENDINGS = (".yaml", ".yml")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _ANCHOR = re.compile(r"&\S+\s*")
@@ -34,16 +35,21 @@ def read_text(path: Path, name: str) -> str:
     """
     try:
         if not path.exists():
-            raise _refused("VD001", f"there is no file `{shown(name)}`")
+            hint = near_files(path, name, _ENDINGS) or "`vitdsl init` writes a first study"
+            raise _refused("VD001", f"there is no file `{shown(name)}`", hint)
         if not path.is_file():
-            raise _refused("VD001", f"`{shown(name)}` is not a file")
+            inside = near_files(path / "study.yaml", f"{name.rstrip('/')}/study.yaml", _ENDINGS)
+            what = "is a folder, not a study file" if path.is_dir() else "is not a file"
+            hint = inside or "give the path of a study file"
+            raise _refused("VD001", f"`{shown(name)}` {what}", hint)
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(name, path.stat().st_size)
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise _refused("VD001", f"`{shown(name)}` cannot be read: {reason}") from None
+        hint = "give yourself the right to read it, or name another file"
+        raise _refused("VD001", f"`{shown(name)}` cannot be read: {reason}", hint) from None
     if len(data) > MAX_BYTES:
         raise _too_large(name, len(data))
     try:
@@ -292,8 +298,8 @@ class _Composer:
         raise _Stop
 
 
-def _refused(code: str, message: str) -> StudyError:
-    return StudyError(Diagnostic(code, message))
+def _refused(code: str, message: str, *help_: str) -> StudyError:
+    return StudyError(Diagnostic(code, message, help=tuple(line for line in help_ if line)))
 
 
 def _too_large(name: str, size: int) -> StudyError:

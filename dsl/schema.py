@@ -6,6 +6,7 @@ another (`references`).
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,7 +31,22 @@ _BOUNDS = {
 }
 
 
-def validated(model: type[M], data: Any, source: SourceMap, at: Where = ()) -> M | list[Diagnostic]:
+@dataclass(frozen=True)
+class Beside:
+    """What stands around the parameters of a kind, in the same mapping.
+
+    Attributes:
+        noun: What to call it: "metric `cka`".
+        fields: The fields that every entry of the section has.
+    """
+
+    noun: str
+    fields: tuple[str, ...] = ()
+
+
+def validated(
+    model: type[M], data: Any, source: SourceMap, at: Where = (), beside: Beside | None = None
+) -> M | list[Diagnostic]:
     """The typed form of plain data, or everything that is wrong with it.
 
     Args:
@@ -38,22 +54,31 @@ def validated(model: type[M], data: Any, source: SourceMap, at: Where = ()) -> M
         data: Plain dicts, lists and scalars.
         source: Where they were written.
         at: Where `data` stands in the document.
+        beside: For the parameters of a kind: what stands around them.
     """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        return translated(error, model, data, source, at)
+        return translated(error, model, data, source, at, beside)
 
 
 def translated(
-    error: ValidationError, model: type[BaseModel], data: Any, source: SourceMap, at: Where = ()
+    error: ValidationError,
+    model: type[BaseModel],
+    data: Any,
+    source: SourceMap,
+    at: Where = (),
+    beside: Beside | None = None,
 ) -> list[Diagnostic]:
     """A validation error as diagnostics, one for each mistake."""
-    return _Translator(model, data, source, at).all(error.errors(include_url=False))
+    return _Translator(model, data, source, at, beside).all(error.errors(include_url=False))
 
 
 class _Translator:
-    def __init__(self, model: type[BaseModel], data: Any, source: SourceMap, at: Where) -> None:
+    def __init__(
+        self, model: type[BaseModel], data: Any, source: SourceMap, at: Where, beside: Beside | None
+    ) -> None:
+        self._beside = beside
         self._model = model
         self._data = data
         self._source = source
@@ -156,7 +181,11 @@ class _Translator:
         if entry is fields_root():
             known += ["extends"]
         noun = NOUNS.get(entry, "this entry")
-        where = f" in {self._name(parent)}" if parent else "" if entry is fields_root() else f" in {noun}"
+        if not parent and self._beside is not None:
+            noun = self._beside.noun
+            known += self._beside.fields
+        named = parent or self._at
+        where = f" in {self._name(parent)}" if named else "" if entry is fields_root() else f" in {noun}"
         ours = OTHER_WORDS.get(name)
         hint = f"here it is called `{ours}`" if ours in known else self._hints(name, known)
         hint = hint or _belongs(name, entry)

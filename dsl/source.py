@@ -1,11 +1,11 @@
 """Where the values of a study come from: places in files, origins in words, diagnostics that point there."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from vitdsl.dsl.diagnostics import Diagnostic, Span
-from vitdsl.dsl.nodes import Fields, Node, Scalar, at
+from vitdsl.dsl.nodes import Fields, Node, Path, Scalar, at
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,30 @@ class SourceMap:
         texts: The text of each file that took part, by the name that spans use.
         labels: What to call each of these files in an origin.
         via: How a file came in, where it is not the study's own: `extended by study.yaml:1`.
+        elsewhere: Paths whose value was written at another path: a field that a sweep varies, at its axis.
     """
 
     root: Node | None = None
     texts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     via: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    elsewhere: Mapping[Path, Path] = field(default_factory=lambda: MappingProxyType({}))
+
+    def moved(self, elsewhere: Mapping[Path, Path]) -> "SourceMap":
+        """The same places, where the values of some paths were written at others."""
+        return replace(self, elsewhere=elsewhere) if elsewhere else self
+
+    def node(self, path: Sequence[str | int]) -> Node | None:
+        """The value at a path as it was written, if there is one."""
+        return at(self.root, self.written(path)) if self.root is not None else None
+
+    def written(self, path: Sequence[str | int]) -> Path:
+        """The path at which the value of a path was written."""
+        whole = tuple(path)
+        for end in range(len(whole), 0, -1):
+            if whole[:end] in self.elsewhere:
+                return (*self.elsewhere[whole[:end]], *whole[end:])
+        return whole
 
     def span(self, path: Sequence[str | int], *, key: bool = False) -> Span | None:
         """The place of a value, or of its key; of the nearest ancestor that was written where it was not.
@@ -33,6 +51,10 @@ class SourceMap:
         """
         if self.root is None:
             return None
+        real = self.written(path)
+        if key and real != tuple(path) and isinstance(real[-1], int):
+            real = real[:-1]
+        path = real
         node, place = self.root, _start(self.root)
         for index, part in enumerate(path):
             found = node.fields.get(part) if isinstance(node, Fields) and isinstance(part, str) else None
@@ -46,11 +68,11 @@ class SourceMap:
 
     def exists(self, path: Sequence[str | int]) -> bool:
         """Whether the value was written somewhere and is not a default."""
-        return self.root is not None and at(self.root, tuple(path)) is not None
+        return self.root is not None and at(self.root, self.written(path)) is not None
 
     def text(self, path: Sequence[str | int]) -> Scalar | None:
         """The scalar at a path as it was written, if there is one."""
-        node = at(self.root, tuple(path)) if self.root is not None else None
+        node = at(self.root, self.written(path)) if self.root is not None else None
         return node if isinstance(node, Scalar) else None
 
     def origin(self, path: Sequence[str | int]) -> str:

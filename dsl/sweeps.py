@@ -62,6 +62,16 @@ def variants(name: str, entry: E) -> list[Variant[E]]:
     return found
 
 
+def sweep_places(
+    where: tuple[str | int, ...], entry: Data | Model | Ablation, variant: "Variant[Any]"
+) -> dict[tuple[str | int, ...], tuple[str | int, ...]]:
+    """Where the swept fields of a variant were written: in the axes of its entry."""
+    return {
+        (*where, *axis.split(".")): (*where, "vary", axis, entry.vary[axis].index(value))
+        for axis, value in variant.coordinates.items()
+    }
+
+
 def value_name(value: Any) -> str:
     """A value in the name of a variant."""
     return value if isinstance(value, str) else canonical(value)

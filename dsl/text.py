@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 from itertools import islice
+from pathlib import Path
 
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML does not allow in a document: control characters, lone surrogates, a byte order mark inside."""
@@ -47,6 +48,29 @@ def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float =
     hits = [name for name in folded if name in swaps]
     hits += [hit for hit in difflib.get_close_matches(lower, list(folded), n=count, cutoff=cutoff)]
     return [folded[hit] for hit in dict.fromkeys(hits)][:count]
+
+
+def near_files(path: Path, written: str, endings: Collection[str] = (), *, folders: bool = False) -> str:
+    """What lies in a file's folder and may be meant: names close to its own, or a few of those there.
+
+    Args:
+        path: A file or folder that is not there.
+        written: The same as the user wrote it.
+        endings: The endings of the files that would do.
+        folders: Look for folders instead.
+    """
+    try:
+        found = sorted(one.name for one in path.parent.iterdir() if one.is_dir() == folders)
+    except OSError:
+        return "" if path.parent.exists() else f"there is no folder `{shown(path.parent)}`"
+    above, slash, _ = written.rpartition("/")
+    names = [
+        name for name in found if not name.startswith(".") and (folders or name.endswith(tuple(endings)))
+    ]
+    close = close_names(path.name, names, count=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(f'`{shown(above + slash + name)}`' for name in close)}?"
+    return f"in that folder there are {ticked(names[:5])}" if names else ""
 
 
 class Hints:

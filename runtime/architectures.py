@@ -16,6 +16,7 @@ from timm.models import get_pretrained_cfg, is_model, is_model_pretrained, model
 from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
+from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.checkpoints import Misfit
 from vitdsl.runtime.randomness import isolated
@@ -135,10 +136,17 @@ def _unknown(arch: str, name: str) -> Diagnostic:
         "VD230",
         f"timm {timm.__version__} has no architecture `{arch}`",
         help=(
-            f"did you mean {' or '.join(f'`{item}`' for item in near)}?" if near else "look at the list:",
-            "`vitdsl list models 'PATTERN'` shows what there is",
+            *((f"did you mean {' or '.join(f'`{item}`' for item in near)}?",) if near else ()),
+            f"`vitdsl list models '{_family(name)}*'` shows what there is",
         ),
     )
+
+
+def _family(name: str) -> str:
+    """The start of a name, as far as timm has some that start so."""
+    words = name.lower().split("_")
+    starts = ["_".join(words[:count]) for count in range(len(words), 0, -1)]
+    return next((start for start in starts if timm.list_models(f"{start}*")), "")
 
 
 def _unknown_tag(name: str, tag: str) -> Diagnostic:
@@ -161,7 +169,7 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
     if unknown is None:
         return Diagnostic(
             "VD231",
-            f"`{model.arch}` cannot be built with {dict(model.options)}: {text or type(error).__name__}",
+            f"`{model.arch}` cannot be built with `{flow(model.options)}`: {text or type(error).__name__}",
             help=("correct the options, or leave them out to take the architecture's own",),
         )
     if "multiple values" in text:
@@ -182,7 +190,7 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
                 else ()
             ),
             *((f"did you mean `{near[0]}`?",) if near and not size else ()),
-            *((f"it takes: {', '.join(taken)}",) if taken else ()),
+            *((f"it takes: {', '.join(taken)}",) if taken and not near and not size else ()),
         ),
     )
 
@@ -199,6 +207,6 @@ def _taken(arch: str, text: str) -> list[str]:
     return [
         name
         for name, parameter in inspect.signature(made).parameters.items()
-        if name not in ("self", "cfg", "in_chans")
+        if name not in ("self", "cfg", "in_chans", *OURS)
         and parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
     ]

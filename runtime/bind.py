@@ -5,30 +5,38 @@ the file. Does not own what a study may say (`vitdsl.dsl`), nor what runs (`run`
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, TypeVar
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.load import Loaded
-from vitdsl.dsl.schema import validated
-from vitdsl.dsl.study import BASELINE, OWN
+from vitdsl.dsl.schema import Beside, validated
+from vitdsl.dsl.shape import fields_of
+from vitdsl.dsl.source import SourceMap
+from vitdsl.dsl.study import BASELINE, Data, Model, WeightsFile
 from vitdsl.dsl.study import Ablation as AblationEntry
-from vitdsl.dsl.sweeps import Variant, variants
-from vitdsl.dsl.text import did_you_mean
+from vitdsl.dsl.sweeps import Variant, sweep_places, variants
+from vitdsl.dsl.text import did_you_mean, shown
+from vitdsl.runtime import checkpoints
 from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.bind_metrics import bind_metrics
+from vitdsl.runtime.bind_data import bind_data, shared_sizes
+from vitdsl.runtime.bind_metrics import bind_metrics, taken_by
 from vitdsl.runtime.claims import claim_problems
 from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
 from vitdsl.runtime.matching import matched
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import preprocessing, skeleton
+from vitdsl.runtime.places import placed
 from vitdsl.runtime.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of, frame
 from vitdsl.runtime.sites import sites_of
-from vitdsl.runtime.stream import open_source
+from vitdsl.runtime.train import check as check_training
 
 K = TypeVar("K")
 Where = tuple[str | int, ...]
+Places = Mapping[Where, Where]
 
 
 def bind(loaded: Loaded) -> Plan:
@@ -36,31 +44,28 @@ def bind(loaded: Loaded) -> Plan:
 
     Raises:
         StudyError: Everything that is wrong with it, in the first step that finds anything.
+        EnvironmentProblem: Nothing is wrong but what this machine lacks: a folder, a checkpoint.
     """
     study = loaded.study
+    _count(loaded)
     kinds = _Kinds(loaded)
-    for section, registry in (("data", SOURCES), ("ablations", ABLATIONS), ("metrics", METRICS)):
-        for name, entry in getattr(study, section).items():
-            kinds.check(registry, (section, name), entry)
+    kinds.check_all()
     _stop(kinds.problems)
     models = _models(loaded)
     problems: list[Diagnostic] = []
     conditioned = _conditions(loaded, kinds, models, problems)
     total = sum(len(model.conditions) for model in conditioned.values())
     if total > study.max_conditions:
-        problems.append(
-            loaded.problem(
-                "VD260",
-                ("max_conditions",) if loaded.source.exists(("max_conditions",)) else ("ablations",),
-                f"the study has {total} conditions, more than `max_conditions: {study.max_conditions}`",
-                help=(f"narrow `at:` or `vary:`, or write `max_conditions: {total}`",),
-                key=True,
-            )
-        )
+        problems.append(_too_many(loaded, total, conditioned))
     data = {name: variants(name, entry) for name, entry in study.data.items()}
     streams = {name: [variant.name for variant in found] for name, found in data.items()}
+    for name, layer in study.layers.items():
+        for model in conditioned.values():
+            if model.base == layer.of:
+                what = f"site of `{model.name}` with the role `{layer.role}`"
+                matched(loaded, ("layers", name, "at"), layer.at, model.sites, layer.role, what, problems)
     groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
-    _labels(loaded, kinds.metrics, problems)
+    bind_data(loaded, kinds.metrics, conditioned, groups, problems)
     _stop(problems)
     unfuse = {name: _unfused(model, groups) for name, model in conditioned.items()}
     planned = {name: replace(model, unfuse=unfuse[name]) for name, model in conditioned.items()}
@@ -72,8 +77,43 @@ def bind(loaded: Loaded) -> Plan:
         tuple(notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
-    _stop([*_shared_sizes(plan), *claim_problems(loaded, {group.path: frame(plan, group) for group in groups})])
+    frames = {group.path: frame(plan, group) for group in groups}
+    _stop([*shared_sizes(loaded, groups, planned), *claim_problems(loaded, frames)])
     return plan
+
+
+def _count(loaded: Loaded) -> None:
+    """Refuse a sweep of more models than conditions may be, before any of them is built."""
+    study = loaded.study
+    sizes = {name: prod(map(len, entry.vary.values())) for name, entry in study.models.items()}
+    if sum(sizes.values()) > study.max_conditions:
+        most = max(sizes, key=lambda name: sizes[name])
+        raise StudyError(_limit(loaded, sum(sizes.values()), ("models", most, "vary")))
+
+
+def _too_many(loaded: Loaded, total: int, models: Mapping[str, PlannedModel]) -> Diagnostic:
+    """More conditions than the study allows, at the entry that makes most of them."""
+    made = Counter(c.ablation for model in models.values() for c in model.conditions if c.ablation)
+    if not made:
+        return _limit(loaded, total, ("models",))
+    (name, _), *_ = made.most_common()
+    entry = loaded.study.ablations[name]
+    field = ("vary",) if entry.vary else ("each",) if entry.each else ()
+    return _limit(loaded, total, ("ablations", name, *field))
+
+
+def _limit(loaded: Loaded, total: int, most: Where) -> Diagnostic:
+    limit: Where = ("max_conditions",)
+    written = loaded.source.exists(limit)
+    return loaded.problem(
+        "VD260",
+        limit if written else most,
+        f"the study has {total:,} conditions, more than `max_conditions: {loaded.study.max_conditions}`",
+        label="the limit" if written else "makes most of them",
+        help=(f"narrow `at:` or `vary:`, or write `max_conditions: {total}`",),
+        key=not written,
+        secondary_paths=((most, "makes most of them"),) if written else (),
+    )
 
 
 def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
@@ -107,17 +147,43 @@ class _Kinds:
         self.ablations: dict[str, Ablation] = {}
         self.metrics: dict[str, Metric] = {}
 
-    def check(self, registry: Registry[Any], where: Where, entry: Any) -> None:
-        field = "source" if registry.section == "sources" else "kind"
-        kind = find_kind(self.loaded, registry, where, getattr(entry, field), field, self.problems)
-        if kind is None or self.params(kind, where, entry) is None:
-            return
-        if registry is METRICS:
-            self.metrics[str(where[1])] = kind(self.params(kind, where, entry))
+    def check_all(self) -> None:
+        """Every kind of the study with its parameters, in every variant of a sweep."""
+        study = self.loaded.study
+        for name, data in study.data.items():
+            self._check_variants(SOURCES, ("data", name), name, data)
+        for name, model in study.models.items():
+            if model.train is not None and model.train.data is not None:
+                for variant in variants(name, model):
+                    places = sweep_places(("models", name), model, variant)
+                    train = variant.entry.train
+                    if train is not None and train.data is not None:
+                        self.check(SOURCES, ("models", name, "train", "data"), train.data, places)
+        for name, ablation in study.ablations.items():
+            self._check_variants(ABLATIONS, ("ablations", name), name, ablation)
+        for name, metric in study.metrics.items():
+            found = self.check(METRICS, ("metrics", name), metric)
+            if found is not None:
+                self.metrics[name] = found
 
-    def params(self, kind: Any, where: Where, entry: Any) -> Any:
+    def _check_variants(self, registry: Registry[Any], where: Where, name: str, entry: Any) -> None:
+        for variant in variants(name, entry):
+            self.check(registry, where, variant.entry, sweep_places(where, entry, variant))
+
+    def check(self, registry: Registry[Any], where: Where, entry: Any, places: Places | None = None) -> Any:
+        """The kind of an entry with its parameters; None where one of them is wrong (noted)."""
+        source = self.loaded.source.moved(places or {})
+        field = "source" if registry is SOURCES else "kind"
+        kind = find_kind(source, registry, where, getattr(entry, field), field, self.problems)
+        params = None if kind is None else self.params(kind, where, entry, source)
+        if kind is None or params is None:
+            return None
+        return kind(params) if registry is not SOURCES else kind
+
+    def params(self, kind: Any, where: Where, entry: Any, source: SourceMap | None = None) -> Any:
         """The kind's parameters, or None where they are wrong (noted)."""
-        found = validated(kind.Params, entry.params, self.loaded.source, where)
+        beside = Beside(f"{_what(kind)} `{kind.name}`", _fields(kind))
+        found = validated(kind.Params, entry.params, source or self.loaded.source, where, beside)
         if isinstance(found, list):
             own = [replace(p, code="VD221") for p in found]
             self.problems += [p for p in own if p not in self.problems]
@@ -126,22 +192,33 @@ class _Kinds:
 
 
 def find_kind(
-    loaded: Loaded, registry: Registry[K], where: Where, name: str, field: str, problems: list[Diagnostic]
+    source: SourceMap, registry: Registry[K], where: Where, name: str, field: str, problems: list[Diagnostic]
 ) -> type[K] | None:
     """A kind by name, or None with a problem noted."""
     kinds = registry.kinds()
     if name not in kinds:
         what = registry.section.removesuffix("s")
-        problems.append(
-            loaded.problem(
-                "VD220",
-                (*where, field),
-                f"there is no {what} `{name}`",
-                label=f"not a {field}",
-                help=(did_you_mean(name, list(kinds)), f"{registry.section}: {', '.join(kinds)}"),
-            )
+        problem = source.problem(
+            "VD220",
+            (*where, field),
+            f"there is no {what} `{shown(name)}`",
+            label=f"no such {field}",
+            help=(did_you_mean(name, list(kinds)), f"{registry.section}: {', '.join(kinds)}"),
         )
+        if problem not in problems:
+            problems.append(problem)
     return kinds.get(name)
+
+
+def _what(kind: Any) -> str:
+    return "metric" if issubclass(kind, Metric) else "ablation" if issubclass(kind, Ablation) else "source"
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    """The fields that stand beside a kind's own."""
+    if issubclass(kind, Metric):
+        return ("kind", *taken_by(kind), "under", "data", "title")
+    return tuple(fields_of(AblationEntry if issubclass(kind, Ablation) else Data))
 
 
 def _models(loaded: Loaded) -> dict[str, PlannedModel]:
@@ -149,13 +226,18 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
     problems: list[Diagnostic] = []
     for name, entry in loaded.study.models.items():
         for variant in variants(name, entry):
+            where = ("models", name)
+            source = loaded.source.moved(sweep_places(where, entry, variant))
             try:
+                _weights_there(loaded, variant.entry)
+                if variant.entry.train is not None:
+                    check_training(variant.entry)
                 module = skeleton(variant.entry)
                 config = preprocessing(module, variant.entry)
                 sites = sites_of(module, config.input_size)
             except VitdslError as error:
-                problems += [_placed(loaded, ("models", name), d) for d in error.diagnostics]
-                break
+                problems += [placed(source, where, one) for one in error.diagnostics]
+                continue
             found[variant.name] = PlannedModel(
                 variant.name, name, variant.entry, variant.coordinates, sites, config
             )
@@ -163,17 +245,10 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
     return found
 
 
-def _placed(loaded: Loaded, where: Where, diagnostic: Diagnostic) -> Diagnostic:
-    """A diagnostic about a model at the field that it speaks of."""
-    if diagnostic.span is not None:
-        return diagnostic
-    field = {"VD230": "arch", "VD231": "options", "VD301": "arch", "VD302": "arch", "VD233": "input_size"}
-    path: Where = (*where, field.get(diagnostic.code, "arch"))
-    for option in loaded.study.models[str(where[1])].options:
-        if diagnostic.code == "VD231" and f"`{option}`" in diagnostic.message:
-            path = (*path, option)
-    span = loaded.source.span(path, key=len(path) > 3)
-    return replace(diagnostic, span=span)
+def _weights_there(loaded: Loaded, model: Model) -> None:
+    """A checkpoint that the study names is there; whether it fits is found when it is read."""
+    if isinstance(model.weights, WeightsFile):
+        checkpoints.find(model.weights.file, loaded.folder)
 
 
 def _conditions(
@@ -219,7 +294,9 @@ def _instances(
         suffix = variant.name.removeprefix(name)
         if entry.each:
             conditions += [
-                Condition(f"{name}@{unit}{suffix}", model.name, name, (Edit(bound, (unit,)),), variant.coordinates)
+                Condition(
+                    f"{name}@{unit}{suffix}", model.name, name, (Edit(bound, (unit,)),), variant.coordinates
+                )
                 for unit in units
             ]
         elif units:
@@ -232,63 +309,19 @@ def _variants(name: str, entry: AblationEntry) -> list[Variant[AblationEntry]]:
     return variants(name, entry)
 
 
-def _labels(loaded: Loaded, metrics: dict[str, Metric], problems: list[Diagnostic]) -> None:
-    """Metrics that need labels read streams that have them."""
-    study = loaded.study
-    for name, kind in metrics.items():
-        if not kind.labels:
-            continue
-        data = study.metrics[name].data or next(iter(study.data))
-        try:
-            source = open_source(
-                study.data[data], seed=study.seed, folder=loaded.folder
-            )
-        except VitdslError as error:
-            problems += [replace(d, span=loaded.source.span(("data", data))) for d in error.diagnostics]
-            continue
-        if source.classes is None:
-            problems.append(
-                loaded.problem(
-                    "VD241",
-                    ("metrics", name),
-                    f"`{kind.name}` needs labels, and the images of `{data}` have none",
-                    help=("use class folders or a source with labels, or leave this metric out",),
-                    key=True,
-                    secondary_paths=((("data", data), "these images"),),
-                )
-            )
-
-
-def _shared_sizes(plan: Plan) -> list[Diagnostic]:
-    """Streams with one preprocessing for all, whose models take images of another size."""
-    problems = []
-    for group in plan.groups:
-        entry = plan.data[group.data]
-        if entry.preprocess == OWN:
-            continue
-        height, width = plan.preprocessing(entry).input_size[1:]
-        for name in group.models:
-            size = plan.models[name].config.input_size[1:]
-            if size != (height, width):
-                problems.append(
-                    plan.loaded.problem(
-                        "VD234",
-                        ("data", group.data.partition("[")[0], "preprocess"),
-                        f"`preprocess: {entry.preprocess}` gives images of {height} x {width} pixels, "
-                        f"and model `{name}` takes {size[0]} x {size[1]}",
-                        help=("build both for one size (`options: {img_size: N}` or `input_size: N`)",),
-                    )
-                )
-    return list(dict.fromkeys(problems))
-
-
 def _stop(problems: Sequence[Diagnostic]) -> None:
     """Raise what is wrong in the order of the file; what is wrong alike with variants of one model, once."""
     once: dict[object, Diagnostic] = {}
     for problem in problems:
         once.setdefault((problem.code, problem.span, re.sub(r"\[[^\]]*\]`", "`", problem.message)), problem)
     if once:
-        raise StudyError(sorted(once.values(), key=_position))
+        found = sorted(once.values(), key=_position)
+        raise (EnvironmentProblem if all(map(_of_the_machine, found)) else StudyError)(found)
+
+
+def _of_the_machine(diagnostic: Diagnostic) -> bool:
+    """Whether a study may be right and only this machine lacks something."""
+    return diagnostic.code.startswith("VD4") and diagnostic.code not in ("VD404", "VD405")
 
 
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:

@@ -11,6 +11,7 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.study import BASELINE, Layer
 from vitdsl.dsl.study import Metric as MetricEntry
+from vitdsl.dsl.text import ticked
 from vitdsl.runtime.matching import matched
 from vitdsl.runtime.metrics._base import Metric, Site
 from vitdsl.runtime.metrics._tokens import refuse_tokens
@@ -18,6 +19,13 @@ from vitdsl.runtime.plan import Condition, Group, PlannedModel, Reading, View
 
 Models = Mapping[str, PlannedModel]
 TAKES = {"models": ("of", "at"), "layers": ("x", "y", "against")}
+"""What a metric of models and one of layers look at; the first is needed."""
+
+
+def taken_by(kind: Metric | type[Metric]) -> tuple[str, ...]:
+    """The fields of its input that a metric takes, the needed one first."""
+    fields = TAKES[kind.takes]
+    return fields[:1] if kind.takes == "models" and kind.places == "output" else fields
 
 
 def bind_metrics(
@@ -81,7 +89,8 @@ class _Binder:
         if found and not seen and not self.problems:
             self._problem(
                 ("under",),
-                "nothing is left to compute: a model that is trained `without` an ablation never has it as a condition",
+                "nothing is left to compute: a model trained `without` an ablation never has it as a condition",
+                label="never happens here",
                 help=("name other ablations, or `baseline`",),
                 code="VD205",
             )
@@ -89,25 +98,31 @@ class _Binder:
 
     def _inputs_fit(self) -> bool:
         before = len(self.problems)
-        taken = TAKES[self.kind.takes]
-        for field in (field for fields in TAKES.values() for field in fields):
-            if field not in taken and getattr(self.entry, field) is not None:
-                self._problem(
-                    (field,),
-                    f"`{self.kind.name}` is a metric of {self.kind.takes} and takes no `{field}`",
-                    help=(f"it takes `{'`, `'.join(taken)}`",),
-                    key=True,
-                )
-        needed = taken[0]
-        if getattr(self.entry, needed) is None:
-            self._problem((), f"`{self.kind.name}` needs `{needed}`", help=(f"add `{needed}:`",), key=True)
-        if self.entry.at is not None and self.kind.places == "output":
-            self._problem(("at",), f"`{self.kind.name}` reads the model's output and takes no `at`", key=True)
+        taken, needed = taken_by(self.kind), TAKES[self.kind.takes][0]
+        lacks = getattr(self.entry, needed) is None
+        names = list(self.loaded.study.models if needed == "of" else self.loaded.study.layers)
+        section = "models" if needed == "of" else "layers"
+        add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
+        wrong = [f for fields in TAKES.values() for f in fields if f not in taken]
+        wrong = [field for field in wrong if getattr(self.entry, field) is not None]
+        for field in wrong:
+            reads = "reads the model's output" if field == "at" else f"is a metric of {self.kind.takes}"
+            self._problem(
+                (field,),
+                f"`{self.kind.name}` {reads} and takes no `{field}`",
+                label="not taken",
+                help=(add if lacks else f"remove `{field}`; it takes {ticked(taken)}",),
+                key=True,
+            )
+        if lacks and not wrong:
+            label = f"`{needed}` is required here"
+            self._problem((), f"`{self.kind.name}` needs `{needed}`", label=label, help=(add,), key=True)
         if self.entry.y is not None and self.entry.against is not None:
             self._problem(
                 ("against",),
                 "`against` compares `x` with itself in the intact model, so there can be no `y`",
-                help=("leave one of them out",),
+                label="not beside `y`",
+                help=("leave one of the two out",),
                 key=True,
             )
         return len(self.problems) == before
@@ -149,7 +164,8 @@ class _Binder:
             self._refused(model, f"at `{name}`, {why}" if name else why)
             return []
         self.notes.extend(
-            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}" for name, why in refused.items()
+            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}"
+            for name, why in refused.items()
         )
         return kept
 
@@ -158,6 +174,7 @@ class _Binder:
         self._problem(
             ("of", of.index(model.base)) if len(of) > 1 else ("of",),
             f"`{self.kind.name}` is not defined for `{model.name}` ({model.entry.arch}): {why}",
+            label="not defined for it",
             help=("leave this model out of the metric, or narrow `at:`",),
             code="VD302",
         )
@@ -188,10 +205,13 @@ class _Binder:
             site = model.sites.site(site_name, role, input_size=model.config.input_size, tokens=tokens)
             why = refuse_tokens(site) or self.kind.refuse(site)
             if why is not None:
+                why, _, instead = why.partition("; ")
                 problem = self.loaded.problem(
                     "VD242",
                     (*where, "tokens" if entry.tokens != "all" else "at"),
                     f"layers `{name}` cannot read `{site_name}` of `{model.name}`: {why}",
+                    label="not there",
+                    help=(instead or "choose other `tokens:`, or other sites with `at:`",),
                     notes=(f"one image's tensor there has shape {list(site.shape)}",),
                 )
                 if problem not in self.problems:
@@ -233,8 +253,10 @@ class _Binder:
         path: tuple[str | int, ...],
         message: str,
         *,
+        label: str = "",
         help: Sequence[str] = (),
         key: bool = False,
         code: str = "VD222",
     ) -> None:
-        self.problems.append(self.loaded.problem(code, (*self.where, *path), message, help=help, key=key))
+        place = (*self.where, *path)
+        self.problems.append(self.loaded.problem(code, place, message, label=label, help=help, key=key))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.dsl.text import near_files
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -48,7 +49,10 @@ def find(file: str, folder: Path) -> Path:
                 "VD401",
                 f"the checkpoint `{file}` {what}",
                 notes=(f"looked for `{path}`; relative paths start at the study's folder",),
-                help=("write `weights: {file: path/of/model.safetensors}`",),
+                help=(
+                    near_files(path, file, SUFFIXES),
+                    "name a file of weights: `weights: {file: ./model.safetensors}`",
+                ),
             )
         )
     if path.suffix not in SUFFIXES:

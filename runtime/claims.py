@@ -16,11 +16,13 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.intervals import interval
-from vitdsl.runtime.quantities import QuantityProblem, Reading, read, select
+from vitdsl.runtime.quantities import QuantityProblem, Reading, only_intact, read, select
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 TRENDS = ("increasing", "decreasing")
 TREND_TAKES = ("slope", "spearman")
+LABELS = {"value": "no such value", "where": "not there", "along": "not along this", "take": "not a trend"}
+"""What stands under the caret, by the field of a quantity."""
 ROUNDING = 1e-12
 """Share of the larger side below which a difference is float rounding."""
 
@@ -37,14 +39,21 @@ def claim_problems(loaded: Loaded, frames: Mapping[str, xr.Dataset]) -> list[Dia
                         f"`is: {claim.is_}` asks for a trend, which `take: {quantity.take}` is not",
                         (f"take one of: {', '.join(TREND_TAKES)}",),
                     )
-                select(quantity, frames)
+                if all(only_intact(data, quantity.value) for data in select(quantity, frames)):
+                    raise QuantityProblem(
+                        ("value",),
+                        f"`{quantity.value}` compares conditions with the intact model, and only that is kept",
+                        ("keep ablations with `where`, or take another value",),
+                    )
             except QuantityProblem as problem:
                 problems.append(
                     loaded.problem(
                         "VD250",
                         ("claims", name, side, *problem.path),
                         problem.message,
+                        label=LABELS.get(str(problem.path[0]), ""),
                         help=problem.help,
+                        key=problem.key,
                         secondary_paths=((("metrics", quantity.metric), "the metric"),),
                     )
                 )

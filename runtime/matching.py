@@ -6,6 +6,7 @@ from typing import Any
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.selectors import match, nearest
+from vitdsl.dsl.text import ticked
 from vitdsl.runtime.sites import ROLES, Sites
 
 
@@ -20,11 +21,7 @@ def chosen(sites: Sites, role: str, selectors: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys([*names, *filter(None, holders.values())]))
     picked = set(match([one for one in selectors if not one.startswith("!")], known))
     dropped = set(match([one[1:] for one in selectors if one.startswith("!")], known))
-    return [
-        name
-        for name in names
-        if {name, holders[name]} & picked and not {name, holders[name]} & dropped
-    ]
+    return [name for name in names if {name, holders[name]} & picked and not {name, holders[name]} & dropped]
 
 
 def matched(
@@ -53,7 +50,12 @@ def matched(
     names = sites.names(role)
     if selectors is None:
         if not names:
-            problems.append(loaded.problem("VD210", where[:-1], f"there is no {what}", key=True))
+            hint = f"`vitdsl sites MODEL --role {role}` shows what a model has; leave this out for this one"
+            problems.append(
+                loaded.problem(
+                    "VD210", where[:-1], f"there is no {what}", label="none", help=(hint,), key=True
+                )
+            )
         return list(names)
     before = len(problems)
     for index, selector in enumerate(selectors):
@@ -75,18 +77,27 @@ def matched(
         )
     found = chosen(sites, role, selectors)
     if not found and len(problems) == before:
-        problems.append(loaded.problem("VD210", where, f"the selectors together match no {what}"))
+        problems.append(
+            loaded.problem(
+                "VD210",
+                where,
+                f"the selectors together match no {what}",
+                label="nothing is left",
+                help=("`!` leaves out, wherever it stands in the list: narrow what it leaves out",),
+            )
+        )
     return found
 
 
 def _instead(names: Sequence[str], selector: str) -> str:
     if not names:
-        return "see `vitdsl sites MODEL` for what the model has"
-    near = nearest(selector, names, n=3) if selector else list(names[:3])
-    more = f", ... ({len(names)} in all)" if len(names) > len(near) else ""
-    return f"there are: {', '.join(f'`{name}`' for name in near)}{more}"
+        return "`vitdsl sites MODEL` shows what the model has"
+    near = nearest(selector, names, n=3)
+    if near:
+        return f"nearest: {', '.join(f'`{one}` ({len(match([one], names))})' for one in near)}"
+    return f"there are {ticked(names)}"
 
 
 def _other_roles(sites: Sites, selector: str, wanted: str) -> str:
     roles = [role for role in ROLES if role != wanted and chosen(sites, role, [selector])]
-    return f"it matches sites with the role {' and '.join(f'`{role}`' for role in roles)}" if roles else ""
+    return f"it matches sites with the role {' or '.join(f'`{role}`' for role in roles)}" if roles else ""

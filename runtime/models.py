@@ -18,6 +18,7 @@ from timm.models import load_model_config_from_hf
 from torch import Tensor, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
+from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
 from vitdsl.runtime import architectures, checkpoints
 from vitdsl.runtime.randomness import isolated
@@ -218,7 +219,7 @@ def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, 
                 Diagnostic(
                     "VD405",
                     f"the checkpoint `{weights.file}` does not fit `{model.arch}`: {_first_line(error)}",
-                    notes=(f"options of the model: {dict(model.options) or 'none'}",),
+                    notes=(f"options of the model: {flow(model.options) if model.options else 'none'}",),
                     help=(
                         "give the `arch` and `options` that the checkpoint was trained with",
                         "a .pth file must hold tensors only (`torch.save(model.state_dict(), path)`), "
@@ -240,7 +241,7 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
             raise StudyError(
                 Diagnostic(
                     "VD405",
-                    f"{what} do not fit its options {dict(model.options)}: {error}",
+                    f"{what} do not fit its options `{flow(model.options)}`: {error}",
                     help=("leave out the options that change the architecture, or write `weights: random`",),
                 )
             ) from error
@@ -277,7 +278,7 @@ def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
             Diagnostic(
                 "VD232",
                 f"the repository `{weights.hub}` was made with options that the study does not name",
-                help=(f"write `options: {wanted}`",),
+                help=(f"write `options: {flow(wanted)}`",),
             )
         )
     return module, {**detail, "from": weights.hub}
@@ -298,7 +299,7 @@ def _unreachable(what: str, error: Exception) -> Diagnostic:
         f"{what} could not be fetched: {_first_line(error)[:200]}",
         help=(
             "check the network, and `HF_HUB_OFFLINE` and `HF_ENDPOINT` in the environment",
-            "or fetch them elsewhere and write `weights: {file: path/of/model.safetensors}`",
+            "or fetch them elsewhere, and write `weights: {file: path/of/model.safetensors}`",
             "or write `weights: random` for an untrained control",
         ),
     )

@@ -5,9 +5,8 @@ nothing of conditions, values that compare with the intact model (`drop`, drift)
 and all others at the baseline. `take` then makes one number of what is left, over a coordinate, or over a
 swept field (`along: train.fraction`), of which every model's results have one value.
 
-Limits: `argmin`, `argmax`, `spearman`, `min`, `max` and `median` do not move smoothly with the images. Where
-    no image
-block changes which place is the extreme, the interval has no width, which says less than it seems to.
+`argmin`, `argmax`, `spearman`, `min`, `max` and `median` do not move smoothly with the images: where no image block
+changes which place is the extreme, the interval has no width, which says less than it seems to.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from scipy import stats
 
 from vitdsl.dsl.selectors import SelectorError, match
 from vitdsl.dsl.study import BASELINE, Quantity, Range
-from vitdsl.dsl.text import did_you_mean
+from vitdsl.dsl.text import did_you_mean, ticked
 
 ALONG = ("slope", "spearman", "argmin", "argmax")
 ENDS = ("first", "last")
@@ -35,11 +34,14 @@ class QuantityProblem(Exception):
         path: The field of the quantity.
         message: What is wrong.
         help: What there is.
+        key: Whether it is the field's name that is wrong, and not its value.
     """
 
-    def __init__(self, path: tuple[str, ...], message: str, help: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, path: tuple[str | int, ...], message: str, help: tuple[str, ...] = (), *, key: bool = False
+    ) -> None:
         super().__init__(message)
-        self.path, self.message, self.help = path, message, help
+        self.path, self.message, self.help, self.key = path, message, help, key
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,20 @@ def select(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> list[xr.Data
                 ("where", key),
                 f"results of metric `{quantity.metric}` have no coordinate `{key}`",
                 (did_you_mean(key, [str(k) for k in keys]), f"they have: {', '.join(_told(keys))}"),
+                key=True,
             )
     left = candidates
     for key, wanted in quantity.where.items():
+        labels = list(dict.fromkeys(label for data in left for label in _labels(data, key)))
+        for index, one in enumerate(wanted) if isinstance(wanted, (list, tuple)) else [(None, wanted)]:
+            if all(_keep(data, key, one) is None for data in left):
+                place = ("where", key) if index is None else ("where", key, index)
+                also = "" if len(quantity.where) == 1 else " with what the other coordinates keep"
+                hint = did_you_mean(one, [str(label) for label in labels]) if isinstance(one, str) else ""
+                raise QuantityProblem(
+                    place, f"no result has `{key}: {_text(one)}`{also}", (hint, _there(labels, one))
+                )
         left = [kept for data in left if (kept := _keep(data, key, wanted)) is not None]
-        if not left:
-            labels = sorted({str(label) for data in candidates for label in _labels(data, key)})
-            near = did_you_mean(str(wanted), labels) if isinstance(wanted, str) else ""
-            shown = ", ".join(labels[:12]) + (", ..." if len(labels) > 12 else "")
-            raise QuantityProblem(
-                ("where", key), f"no result has `{key}: {_text(wanted)}`", (near, f"there are: {shown}")
-            )
     if not any(key.startswith(("condition", "ablat")) for key in quantity.where):
         left = [kept for data in left if (kept := _default_conditions(data, quantity.value)) is not None]
         if not left:
@@ -303,6 +308,12 @@ def _default_conditions(data: xr.Dataset, value: str) -> xr.Dataset | None:
     return data.isel(condition=np.flatnonzero(kept)) if kept.any() else None
 
 
+def only_intact(data: xr.Dataset, value: str) -> bool:
+    """Whether a value that compares with the intact model is left at the intact model alone."""
+    relative = data[value].attrs.get("relative") and "condition" in data.dims
+    return bool(relative) and bool((data["condition"].values == BASELINE).all())
+
+
 def _labels(data: xr.Dataset, key: str) -> list[Any]:
     if key in data.coords:
         return list(np.atleast_1d(data[key].values).tolist())
@@ -322,5 +333,18 @@ def _told(keys: Mapping[Any, Any]) -> list[str]:
 
 def _text(wanted: Any) -> str:
     if isinstance(wanted, Range):
-        return f"{{from: {wanted.from_}, to: {wanted.to}}}"
+        ends = {"from": wanted.from_, "to": wanted.to}
+        return "{" + ", ".join(f"{end}: {value:g}" for end, value in ends.items() if value is not None) + "}"
     return str(wanted)
+
+
+def _there(labels: list[Any], wanted: Any) -> str:
+    """The labels that there are, or their reach where they are numbers."""
+    numbers = [label for label in labels if _is_number(label) and not np.isnan(label)]
+    if isinstance(wanted, Range):
+        if not numbers:
+            return f"a range is for numbers; there are {ticked([one for one in labels if one != ''])}"
+        return f"they go from {min(numbers):g} to {max(numbers):g}"
+    if numbers:
+        return f"there are {ticked([f'{number:g}' for number in sorted(numbers)])}"
+    return f"there are {ticked([one for one in labels if one != ''])}"

@@ -156,7 +156,7 @@ def obtain(
 
     Raises:
         StudyError: As `models.load` and `train.train`.
-        EnvironmentProblem: As those; stored weights are damaged (VD409), or cannot be written (VD407).
+        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written (VD407).
     """
     if model.train is None:
         return models.load(model, seed=seed, folder=folder)
@@ -220,7 +220,7 @@ def read(path: Path, model: Model, key: str) -> LoadedModel:
     """A trained model from the file of its weights.
 
     Raises:
-        EnvironmentProblem: The file is damaged, or holds another recipe's weights (VD409).
+        EnvironmentProblem: The file is damaged, or holds another recipe's weights (VD412).
     """
     with isolated(0):
         module = architectures.create(model)
@@ -234,7 +234,7 @@ def read(path: Path, model: Model, key: str) -> LoadedModel:
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise EnvironmentProblem(
             Diagnostic(
-                "VD409",
+                "VD412",
                 f"the stored weights `{path}` are damaged: {str(error).splitlines()[0]}",
                 help=("delete that file; the model is then trained again",),
             )

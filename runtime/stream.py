@@ -11,7 +11,7 @@ the batch size nor on the number of processes.
 import difflib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -178,14 +178,7 @@ def open_stream(
     seed = data.seed if data.seed is not None else seed
     source = open_source(data, seed=seed, folder=folder)
     order = permutation(len(source), seed) if data.shuffle else list(range(len(source)))
-    if data.images is not None and data.images > len(order):
-        raise StudyError(
-            Diagnostic(
-                "VD243",
-                f"`images: {data.images}`, but source `{data.source}` has {len(order)}",
-                help=(f"write at most `images: {len(order)}`, or leave it out to take all",),
-            )
-        )
+    check_count(data, source)
     return Stream(data, source, order[: data.images], seed, _shared(data, transforms), workers)
 
 
@@ -214,6 +207,22 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     if isinstance(params, list):
         raise StudyError(params)
     return kind(params, folder=folder, seed=seed)
+
+
+def check_count(data: Data, source: Source) -> None:
+    """Make sure that a source has as many images as its entry takes.
+
+    Raises:
+        StudyError: It has fewer (VD243).
+    """
+    if data.images is not None and data.images > len(source):
+        raise StudyError(
+            Diagnostic(
+                "VD243",
+                f"`images: {data.images}`, but source `{data.source}` has {len(source)}",
+                help=(f"write at most `images: {len(source)}`, or leave it out to take all",),
+            )
+        )
 
 
 def describe(stream: Stream) -> dict[str, Any]:
@@ -254,17 +263,26 @@ def check_labels(stream: Stream, num_classes: int, model_name: str) -> None:
                 ),
             )
         )
-    if len(stream.classes) != num_classes:
-        imagenet = all(is_wordnet_id(name) for name in stream.classes)
+    check_classes(stream.data, stream.classes, num_classes, model_name)
+
+
+def check_classes(data: Data, classes: Sequence[str], num_classes: int, model_name: str) -> None:
+    """Make sure that the classes of some images are as many as a model predicts.
+
+    Raises:
+        StudyError: They are not (VD404).
+    """
+    if len(classes) != num_classes:
+        imagenet = all(is_wordnet_id(name) for name in classes)
         raise StudyError(
             Diagnostic(
                 "VD404",
-                f"source `{stream.data.source}` has {len(stream.classes)} classes, model `{model_name}` "
+                f"source `{data.source}` has {len(classes)} classes, model `{model_name}` "
                 f"predicts {num_classes}",
                 help=(
                     "write `labels: imagenet`: the folders are named by WordNet ids"
                     if imagenet and num_classes == 1000
-                    else f"write `options: {{num_classes: {len(stream.classes)}}}` for a model trained here",
+                    else f"write `options: {{num_classes: {len(classes)}}}` for a model trained here",
                 ),
             )
         )

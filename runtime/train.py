@@ -140,7 +140,7 @@ def check(model: Model) -> Train:
             Diagnostic(
                 "VD251",
                 f"timm has no optimizer `{recipe.optimizer}`",
-                help=(*((f"did you mean `{near[0]}`?",) if near else ()), f"optimizers: {', '.join(known)}"),
+                help=(f"did you mean `{near[0]}`?" if near else f"optimizers: {', '.join(known)}",),
             )
         )
     try:
@@ -151,11 +151,16 @@ def check(model: Model) -> Train:
         raise StudyError(
             Diagnostic(
                 "VD252",
-                f"timm does not take `augment` as it stands: {error or recipe.augment.auto_augment!r}",
+                f"timm does not take `augment` as it stands: {_why(recipe.augment, error)}",
                 help=("write `auto_augment` as timm does, such as `rand-m9-mstd0.5-inc1`",),
             )
         ) from error
     return recipe
+
+
+def _why(augment: Augment, error: Exception) -> str:
+    policy = augment.auto_augment
+    return f"there is no policy `{policy}`" if policy else str(error) or type(error).__name__
 
 
 def chosen_rows(labels: list[int], fraction: float, seed: int) -> list[int]:

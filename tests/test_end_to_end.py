@@ -124,9 +124,9 @@ def fails(capsys: pytest.CaptureFixture[str], path: Path, code: str, exit_code: 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "missing.yaml" in fails(capsys, tmp_path / "missing.yaml", "VD", 2)
-    fails(capsys, study(tmp_path), "VD401", 2)
+    fails(capsys, study(tmp_path), "VD401", 3)
     (tmp_path / "images").mkdir()
-    fails(capsys, study(tmp_path), "VD403", 2)
+    fails(capsys, study(tmp_path), "VD403", 3)
     images(tmp_path / "images")
     fails(capsys, study(tmp_path, classes=7), "VD404", 2)
     assert "layer1.0" in fails(capsys, study(tmp_path, at="block*.*"), "VD210", 2)

@@ -4,9 +4,10 @@ Does not own: order, batches, transforms (`stream`).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL.Image import Image
 
@@ -52,6 +53,11 @@ class Source(ABC):
         Raises:
             EnvironmentProblem: It is missing, empty or unreadable, with what to do.
         """
+
+    @classmethod
+    def is_local(cls, params: Mapping[str, Any]) -> bool:
+        """Whether opening it stays on this machine, given its fields in a study."""
+        return True
 
     @abstractmethod
     def __len__(self) -> int:

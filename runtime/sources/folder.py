@@ -34,6 +34,7 @@ from timm.data import ImageNetInfo
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
+from vitdsl.dsl.text import near_files
 from vitdsl.runtime.sources._base import Item, Source
 
 IMAGENET_FIX = (
@@ -116,7 +117,10 @@ def _listed(root: Path, written: str) -> list[str]:
                 "VD401",
                 f"the image folder `{written}` {what}",
                 notes=(f"looked for `{root}`; relative paths start at the study's folder",),
-                help=("write `path:` of a folder that holds images, or one folder of images per class",),
+                help=(
+                    near_files(root, written, folders=True) if not root.exists() else "",
+                    "write `path:` of a folder that holds images, or one folder of images per class",
+                ),
             )
         )
     Image.init()

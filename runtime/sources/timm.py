@@ -23,7 +23,7 @@ Example:
 import hashlib
 import importlib.util
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,6 +84,12 @@ class Timm(Source):
             )
         self.labels = self._read_labels()
         self.classes = _names(self.dataset, self.labels)
+
+    @classmethod
+    def is_local(cls, params: Mapping[str, Any]) -> bool:
+        """Folders, tars and torchvision's data sets are; the other kinds may fetch."""
+        kind, slash, _ = str(params.get("name")).partition("/")
+        return not slash or kind.lower() not in NEEDS
 
     def __len__(self) -> int:
         return self.size

@@ -192,6 +192,16 @@ def test_the_coordinate_that_a_trend_goes_along() -> None:
     assert value("across", "cka", "slope", "depth_y") == pytest.approx(columns, rel=1e-12)
 
 
+def test_conditions_of_many_places_have_no_depth_so_a_trend_goes_along_the_layers() -> None:
+    """Without `each`, an ablation's condition has no one place, and all `ablated_depth` are NaN."""
+    data = GROUPS["drift/vit"].assign_coords(ablated_depth=("condition", np.full(5, np.nan)))
+    wanted = stats.linregress(X, DRIFT[1:].mean(0)).slope
+    assert read(quantity("drift", "cka", "slope"), {"drift/vit": data}).value == pytest.approx(
+        wanted, rel=1e-12
+    )
+    assert np.isnan(read(quantity("drift", "cka", "slope", "ablated_depth"), {"drift/vit": data}).value)
+
+
 @pytest.mark.parametrize("take", ["slope", "spearman", "argmax", "first", "last"])
 def test_along_a_swept_field_of_the_models(take: str) -> None:
     x, y = np.asarray([0.1, 0.3, 1.0]), np.asarray([0.5, 0.61, 0.74])
@@ -291,7 +301,7 @@ def test_conditions_that_nobody_named() -> None:
         (quantity("accuracy", "drop", model="vti"), ("where", "model"), "`model: vti`"),
         (quantity("accuracy", "drop", condition="no_skip@[["), ("where", "condition"), "no result has"),
         (quantity("accuracy", "drop", condition="other@blocks.*"), ("where", "condition"), "no result has"),
-        (quantity("ratio", "ratio", depth={"from": 2.0}), ("where", "depth"), "{from: 2.0, to: None}"),
+        (quantity("ratio", "ratio", depth={"from": 2.0}), ("where", "depth"), "{from: 2}"),
         (quantity("ratio", "ratio", "slope", "site"), ("along",), "`site` is not a numeric coordinate"),
         (quantity("ratio", "ratio", "last", "token"), ("along",), "`token` is not a numeric coordinate"),
         (quantity("accuracy", "top1", "slope"), ("along",), "not a numeric coordinate"),

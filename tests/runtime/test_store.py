@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named(cache: Path, damage: Any, trainings: list[str])
     (path,) = cache.iterdir()
     damage(path)
     before = len(trainings)
-    with pytest.raises(EnvironmentProblem, match="VD409") as caught:
+    with pytest.raises(EnvironmentProblem, match="VD412") as caught:
         store.obtain(model(), seed=0, folder=Path())
     assert str(path) in str(caught.value) and "delete that file" in caught.value.diagnostics[0].help[0]
     assert len(trainings) == before
