@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from vitdsl.dsl.study import Claim, Quantity
-from vitdsl.runtime.claims import REFUTED, SUPPORTED, UNDECIDED, describe, judge, verdict_of
+from vitdsl.runtime.claims import REFUTED, SUPPORTED, UNDECIDED, claim_problems, describe, judge, verdict_of
 from vitdsl.runtime.intervals import interval
 
 S, R, U = SUPPORTED, REFUTED, UNDECIDED
@@ -194,6 +194,37 @@ def test_trends(take: str) -> None:
         assert found["left"]["text"].startswith("spearman of" if take == "spearman" else "slope of m.v")
     flat = judge(claim("increasing", None, take=take), depths(np.zeros(4)))
     assert flat["verdict"] != S
+
+
+def test_a_trend_of_a_number_that_is_no_trend_is_refused_before_the_run() -> None:
+    frames = depths(np.zeros(4))
+
+    class Study:
+        """A study with one claim, and where its problems are noted."""
+
+        claims: dict[str, Claim] = {}
+
+    class Loaded:
+        study = Study
+
+        @staticmethod
+        def problem(
+            code: str, path: tuple[str, ...], message: str, **_: Any
+        ) -> tuple[str, tuple[str, ...], str]:
+            return code, path, message
+
+    for take, wanted in (("max", 1), ("mean", 0), ("slope", 0), ("spearman", 0), ("argmax", 1)):
+        Study.claims = {"up": claim("increasing", None, take=take)}
+        found: Any = claim_problems(Loaded, frames)  # type: ignore[arg-type]
+        assert len(found) == wanted, take
+        if found:
+            assert (
+                found[0][:2] == ("VD250", ("claims", "up", "left", "take"))
+                and "asks for a trend" in found[0][2]
+            )
+    Study.claims = {"up": claim("increasing", None, left={"metric": "m", "value": "w"})}
+    found = claim_problems(Loaded, frames)  # type: ignore[arg-type]
+    assert found[0][:2] == ("VD250", ("claims", "up", "left", "value"))
 
 
 def test_undefined_cells_leave_a_claim_undecided_and_say_how_many() -> None:

@@ -109,6 +109,8 @@ def test_merging_shards_is_exact_and_copies() -> None:
     for name, value in whole.sums["baseline"].items():
         assert torch.equal(empty.sums["baseline"][name], value)
     assert (empty.images == whole.images).all()
+    empty = Statistics(group("baseline"), 2)
+    empty.merge(one)
     before = one.sums["baseline"]["sum"].clone()
     empty.add("baseline", 0, {"sum": torch.ones(3), "n": torch.tensor(1.0)})
     assert torch.equal(one.sums["baseline"]["sum"], before)
