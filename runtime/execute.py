@@ -45,7 +45,6 @@ class Compiled:
     output: Tap
 
 
-
 @dataclass
 class Pass:
     """What a pass over one stream has seen and summed."""
@@ -80,7 +79,9 @@ def compile_model(
     taps.setdefault(BASELINE, []).append(output)
     conditions = [c for c in planned.conditions if c.id in taps]
     lanes = [Lane(c.id, edits_of(planned, c, sites)) for c in conditions]
-    merged = merge(sites.model, sites.traced.graph, lanes, {k: list(dict.fromkeys(v)) for k, v in taps.items()})
+    merged = merge(
+        sites.model, sites.traced.graph, lanes, {k: list(dict.fromkeys(v)) for k, v in taps.items()}
+    )
     return Compiled(planned, module, sites, merged, output)
 
 
@@ -103,7 +104,9 @@ def taps_of(sites: Sites, reading: Reading, group: Group) -> list[Tap]:
     reducer = group.kind.reducer()
     return [
         Tap(
-            tuple(sites.nodes[role][site.name] if site.name else sites.traced.output for role in reading.roles),
+            tuple(
+                sites.nodes[role][site.name] if site.name else sites.traced.output for role in reading.roles
+            ),
             reducer,
             site,
         )
@@ -121,7 +124,12 @@ class Runner:
     """Runs the compiled models of one stream batch by batch."""
 
     def __init__(
-        self, plan: Plan, models: Mapping[str, Compiled], groups: Sequence[Group], device: torch.device, dtype: str
+        self,
+        plan: Plan,
+        models: Mapping[str, Compiled],
+        groups: Sequence[Group],
+        device: torch.device,
+        dtype: str,
     ) -> None:
         self.plan, self.models, self.groups = plan, models, groups
         self.device, self.dtype = device, dtype
@@ -156,7 +164,10 @@ class Runner:
         return [found[reading.model][slots[lane, tap]] for tap in self.taps[group.path, side]]
 
     def observe(
-        self, batch: Batch, found: Mapping[str, tuple[tuple[Tensor, ...], ...]], into: Mapping[str, Statistics]
+        self,
+        batch: Batch,
+        found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
+        into: Mapping[str, Statistics],
     ) -> None:
         """Add one batch to the sums of every group."""
         labels = None if batch.labels is None else batch.labels.to(self.device)

@@ -150,7 +150,9 @@ def _scalars(graph: fx.Graph) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for node in graph.nodes:
         asked = node.args[1] if node.target is getattr else node.target
-        plain = node.op == "call_function" and not str(getattr(node.target, "__module__", "")).startswith("torch")
+        plain = node.op == "call_function" and not str(getattr(node.target, "__module__", "")).startswith(
+            "torch"
+        )
         if asked in SIZES or (plain and node.all_input_nodes and found.issuperset(node.all_input_nodes)):
             found.add(node)
     return found

@@ -87,7 +87,9 @@ class Apply(nn.Module):
         return self.operation.function(*tensors, **dict(self.operation.constants))
 
 
-def merge(model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]) -> Merged:
+def merge(
+    model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]
+) -> Merged:
     """Merge the lanes of a model into one graph.
 
     Args:
@@ -186,7 +188,9 @@ class _Builder:
         if key not in self.known:
             node = self.graph.create_node(op, target, args, kwargs)
             if origin is not None:
-                node.meta.update({k: origin.meta[k] for k in (VALUE, FLOPS, OUT_OF_PLACE) if k in origin.meta})
+                node.meta.update(
+                    {k: origin.meta[k] for k in (VALUE, FLOPS, OUT_OF_PLACE) if k in origin.meta}
+                )
                 node.meta[ORIGIN] = origin
             self.known[key] = node
         return self.known[key]

@@ -58,7 +58,9 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
             Diagnostic(
                 "VD233",
                 f"`{type(model).__name__}` does not take images of {input_size[1]} x {input_size[2]}: {first[:200]}",
-                help=("set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",),
+                help=(
+                    "set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",
+                ),
             )
         ) from error
 

@@ -159,7 +159,9 @@ def _patch_grids(model: nn.Module, input_size: tuple[int, ...]) -> list[tuple[in
     return found
 
 
-def sites_of(skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozenset[str] | None = None) -> Sites:
+def sites_of(
+    skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozenset[str] | None = None
+) -> Sites:
     """Find the sites of a model.
 
     Args:

@@ -123,7 +123,9 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
             Diagnostic(
                 "VD301",
                 f"`{type(model).__name__}` cannot be traced: {type(error).__name__}: {reason[0][:200]}",
-                help=("its Python code decides by the values of tensors; another model of the family may do",),
+                help=(
+                    "its Python code decides by the values of tensors; another model of the family may do",
+                ),
             )
         ) from error
     for position, node in enumerate(graph.nodes):

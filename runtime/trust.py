@@ -66,7 +66,9 @@ def check_first_batch(
     return [asdict(check) for check in checks]
 
 
-def _same_output(runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]) -> Check:
+def _same_output(
+    runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
+) -> Check:
     """The compiled intact model against the plain one; skipped edits of training are part of both."""
     (ours,) = found[compiled.merged.slots[BASELINE, compiled.output]]
     name = compiled.planned.name
