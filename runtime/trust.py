@@ -143,6 +143,9 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
         for name, array in values.items():
             defined = array[~np.isnan(array)]
             worst = float(np.abs(defined - wanted).max()) if defined.size else 0.0
-            text = f"{name} of each of the {array.size} layers of `{group.path}` with itself is {wanted:g} to {worst:.1g}"
+            text = (
+                f"{name} of each of the {array.size} layers of `{group.path}` with itself is {wanted:g}"
+                + (f" to {worst:.1g}" if worst else " exactly")
+            )
             checks.append(Check("identity", group.x.model, worst <= IDENTITY, worst, IDENTITY, text))
     return checks
