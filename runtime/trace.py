@@ -54,12 +54,12 @@ class Augmented(fx.Proxy):
     """A traced value whose `+=` stays one, so that other names of the tensor see the sum, as in the program."""
 
 
+def _augmented(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
+
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
-
-    def _inplace(self: fx.Proxy, other: Any, target: Any = getattr(operator, f"i{_name}")) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", target, (self, other), {})
-
-    setattr(Augmented, f"__i{_name}__", _inplace)
+    setattr(Augmented, f"__i{_name}__", _augmented(getattr(operator, f"i{_name}")))
 
 
 class PathTracer(fx.Tracer):
