@@ -207,7 +207,7 @@ def run_pass(
     result = Pass(stream, {group.path: Statistics(group, stream.image_blocks) for group in runner.groups})
     result.forward_seconds = dict.fromkeys(runner.models, 0.0)
     started = time.perf_counter()
-    with memory_errors(runner), torch.inference_mode():
+    with memory_errors(runner.plan, runner.groups, runner.device), torch.inference_mode():
         for batch in _told(stream, progress):
             images = runner.on_device(batch)
             found = {}
@@ -242,21 +242,23 @@ def computing(device: torch.device, dtype: str) -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors(runner: Runner) -> Iterator[None]:
+def memory_errors(plan: Plan, groups: Sequence[Group], device: torch.device) -> Iterator[None]:
     """Out of memory becomes an error that says what to do."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_memory(error):
             raise
-        batches = sorted({runner.plan.data[group.data].batch for group in runner.groups})
+        batches = sorted({plan.data[group.data].batch for group in groups})
         half = max(4, batches[0] // 2)
         raise EnvironmentProblem(
             Diagnostic(
                 "VD409",
-                f"out of memory on {runner.device} with batches of {', '.join(map(str, batches))} images",
+                f"out of memory on {device} with batches of {', '.join(map(str, batches))} images",
                 help=(
-                    f"take smaller batches: `--set data.{runner.groups[0].data}.batch={half}`",
+                    f"take smaller batches: `--set data.{groups[0].data}.batch={half}`"
+                    if half < batches[0]
+                    else "take fewer layers or conditions, or a larger device",
                     "`vitdsl plan` prints an estimate of the memory",
                 ),
             )

@@ -20,8 +20,9 @@ from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.study import OWN
 from vitdsl.runtime import claims, manifest, models, results, stream
-from vitdsl.runtime.execute import Compiled, Pass, Runner, compile_model, run_pass
+from vitdsl.runtime.execute import Compiled, Pass, Runner, compile_model, memory_errors, run_pass
 from vitdsl.runtime.models import LoadedModel
+from vitdsl.runtime.places import placing
 from vitdsl.runtime.plan import Plan, frame
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.statistics import estimate
@@ -152,17 +153,18 @@ class _Run:
         begun = time.perf_counter()
         for name, planned in self.plan.models.items():
             self.progress.say(f"model {name}: {planned.entry.arch}")
-            if planned.entry.train is not None:
-                found[name] = obtain(
-                    planned.entry,
-                    seed=study.seed,
-                    folder=self.plan.loaded.folder,
-                    device=self.device,
-                    progress=Epochs(self.progress, name),
-                    **training_form(planned),
-                )
-            else:
-                found[name] = models.load(planned.entry, seed=study.seed, folder=self.plan.loaded.folder)
+            with placing(self.plan.loaded.source, ("models", planned.base)):
+                if planned.entry.train is not None:
+                    found[name] = obtain(
+                        planned.entry,
+                        seed=study.seed,
+                        folder=self.plan.loaded.folder,
+                        device=self.device,
+                        progress=Epochs(self.progress, name),
+                        **training_form(planned),
+                    )
+                else:
+                    found[name] = models.load(planned.entry, seed=study.seed, folder=self.plan.loaded.folder)
         self.manifest.setdefault("timings", {})["models"] = round(time.perf_counter() - begun, 3)
         return found
 
@@ -172,7 +174,8 @@ class _Run:
         if entry.preprocess != OWN:
             configs[entry.preprocess] = plan.preprocessing(entry)
         study = plan.loaded.study
-        return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
+        with placing(plan.loaded.source, ("data", name.partition("[")[0])):
+            return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
 
     def _models_on(self, data: str) -> list[str]:
         used = {model for group in self._groups(data) for model in group.models}
@@ -191,7 +194,8 @@ class _Run:
         begun = time.perf_counter()
         for model in self._models_on(name):
             self.progress.say(f"compile {model}: {len(self.plan.models[model].conditions)} conditions")
-            module = loaded[model].module.to(self.device)
+            with memory_errors(self.plan, groups, self.device):
+                module = loaded[model].module.to(self.device)
             compiled[model] = compile_model(self.plan.models[model], module, groups)
             self.manifest["work"][model] = manifest.work(compiled[model])
         self.manifest["timings"][f"compile for {name}"] = round(time.perf_counter() - begun, 3)

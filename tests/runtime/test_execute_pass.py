@@ -158,7 +158,10 @@ def test_autocast_reaches_the_model() -> None:
 )
 def test_out_of_memory_says_what_to_do(error: Exception) -> None:
     _, runner, _ = prepared(9)
-    with pytest.raises(EnvironmentProblem) as raised, memory_errors(runner):
+    with (
+        pytest.raises(EnvironmentProblem) as raised,
+        memory_errors(runner.plan, runner.groups, runner.device),
+    ):
         raise error
     (problem,) = raised.value.diagnostics
     assert problem.code == "VD409"
@@ -167,5 +170,5 @@ def test_out_of_memory_says_what_to_do(error: Exception) -> None:
 
 def test_other_errors_pass() -> None:
     _, runner, _ = prepared(9)
-    with pytest.raises(RuntimeError, match="shape"), memory_errors(runner):
+    with pytest.raises(RuntimeError, match="shape"), memory_errors(runner.plan, runner.groups, runner.device):
         raise RuntimeError("shape mismatch")
