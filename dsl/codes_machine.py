@@ -88,12 +88,6 @@ MACHINE_CODES = (
         Please report it with the run folder.""",
     ),
     Code(
-        "VD502",
-        "result not finite or not defined",
-        """A number of the results is infinite, NaN or divided by zero. The usual reasons: an ablation that
-        makes the model overflow, half precision, or a constant feature.""",
-    ),
-    Code(
         "VD503",
         "training diverged",
         "The loss became infinite or NaN. Lower `learning_rate`, add `warmup_epochs`, or set `clip_grad`.",
@@ -101,8 +95,8 @@ MACHINE_CODES = (
     Code(
         "VD601",
         "not a run folder, or not complete",
-        """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run was
-        interrupted; the same command continues it.""",
+        """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run failed or was
+        interrupted: run the study again.""",
         "vitdsl report runs/skip_ablation",
         "vitdsl report runs/skip_ablation/20260101T120000-1a2b3c4d",
         language="shell",

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge
-from vitdsl.dsl.reader import Lines, read
+from vitdsl.dsl.reader import FINITE, Lines, read
 from vitdsl.dsl.scalars import NumberError, resolve
 from vitdsl.dsl.shape import SECTIONS, removable, whole
 from vitdsl.dsl.source import dotted
@@ -110,7 +110,7 @@ def _value(argument: str, offset: int, lines: Lines, name: str) -> Node:
     try:
         return Scalar(resolve(text), text, True, span)
     except NumberError as error:
-        raise StudyError(Diagnostic("VD011", f"`{shown(text)}` is {error}", span)) from None
+        raise StudyError(Diagnostic("VD011", f"`{shown(text)}` is {error}", span, help=(FINITE,))) from None
 
 
 def _check_path(root: Node, keys: list[tuple[str, int, int]], value: Node, lines: Lines) -> None:

@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 10_000
 
+FINITE = "write a number, quote what is a text, or leave the key out"
 _ENDINGS = (".yaml", ".yml")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -179,7 +180,7 @@ class _Composer:
         if node is None:
             open_ = any(frame.anchor == anchor for frame in self._stack)
             reason = "stands inside what it names" if open_ else "names no anchor above it"
-            hint = "" if open_ else "quote a text that starts with `*`"
+            hint = "write the value out" if open_ else "quote a text that starts with `*`"
             self._problem("VD013", f"alias `{shown('*' + anchor)}` {reason}", start, end, hint)
             node = Scalar(None, "", True, self._lines.span(start, end))
         self._add(node, start, end)
@@ -193,7 +194,7 @@ class _Composer:
             try:
                 value = resolve(event.value)
             except NumberError as error:
-                self._problem("VD011", f"`{shown(event.value)}` is {error}", start, end)
+                self._problem("VD011", f"`{shown(event.value)}` is {error}", start, end, FINITE)
         bad = UNPRINTABLE.search(event.value)
         if bad:
             name = f"U+{ord(bad.group()):04X}"
@@ -205,7 +206,8 @@ class _Composer:
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, start: int) -> None:
         start = self._properties(event, start)
         if len(self._stack) >= MAX_DEPTH:
-            self._fatal("VD002", f"nested more than {MAX_DEPTH} deep", start, start + 1)
+            hint = "a study needs a handful of levels"
+            self._fatal("VD002", f"nested more than {MAX_DEPTH} deep", start, start + 1, hint)
         self._stack.append(_Frame(start, event.anchor, isinstance(event, yaml.MappingStartEvent)))
 
     def _close(self, start: int, end: int) -> None:

@@ -175,7 +175,11 @@ class _Translator:
             "hub",
         }:
             return self._problem(
-                "VD104", path, "weights take either `file` or `hub`, not both", "one of the two"
+                "VD104",
+                path,
+                "weights take either `file` or `hub`, not both",
+                "one of the two",
+                ["keep one of them"],
             )
         known = list(fields_of(entry))
         if entry is fields_root():
@@ -225,7 +229,8 @@ class _Translator:
             count = f"takes {context['max_length']} items, not {context['actual_length']}"
             return self._problem("VD107", path, f"{self._name(path)} {count}", "too many items")
         about = "a study needs at least one" if len(self._at + path) == 1 else "it needs at least one item"
-        return self._problem("VD107", path, f"{self._name(path)} is empty", about, key=False)
+        hint = "give it values, or remove it" if "vary" in path[:-1] else ""
+        return self._problem("VD107", path, f"{self._name(path)} is empty", about, [hint], key=False)
 
     def _wrong_type(self, path: Where, group: Sequence[ErrorDetails]) -> Diagnostic:
         value = group[0]["input"]
@@ -271,7 +276,16 @@ class _Translator:
         *,
         key: bool = False,
     ) -> Diagnostic:
-        return self._source.problem(code, self._at + path, message, label=label, help=help_, key=key)
+        lines = [line for line in help_ if line] or [self._about(path)]
+        return self._source.problem(code, self._at + path, message, label=label, help=lines, key=key)
+
+    def _about(self, path: Where) -> str:
+        """What the field at a path is for, where nothing better can be said."""
+        while path and isinstance(path[-1], int):
+            path = path[:-1]
+        entry = entry_at(path[:-1], self._model) if path else None
+        about = description(entry, str(path[-1])) if entry else ""
+        return f"`{path[-1]}`: {about}" if about else ""
 
 
 def _the(noun: str) -> str:

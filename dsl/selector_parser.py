@@ -174,7 +174,7 @@ def _parts(piece: str, start: int, offsets: Sequence[int]) -> list[Part]:
             if not tokens:
                 raise wrong("a position needs a name before it", at, len(piece), "write `blocks[0:6]`")
             if position.positions == slice(None, None, 0) or _step(position) == 0:
-                raise wrong("a step of zero", at, len(piece))
+                raise wrong("a step of zero", at, len(piece), "write `blocks[::2]` for every second one")
             return [Glob(tuple(tokens)), position]
         elif _NAME.match(letter):
             tokens.append(Chars(letter, letter))

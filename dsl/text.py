@@ -38,6 +38,11 @@ def ticked(names: Collection[object]) -> str:
     return listed if len(names) <= _MOST_LISTED else f"{listed}, ... ({len(names)} in all)"
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as `1 image` and `1,000 images`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float = 0.7) -> list[str]:
     """The names that `word` may have meant, best first; two neighbouring letters may be swapped."""
     if not 1 < len(word) <= 200:

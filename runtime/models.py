@@ -222,8 +222,10 @@ def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, 
                     notes=(f"options of the model: {flow(model.options) if model.options else 'none'}",),
                     help=(
                         "give the `arch` and `options` that the checkpoint was trained with",
-                        "a .pth file must hold tensors only (`torch.save(model.state_dict(), path)`), "
-                        "bare or under `state_dict` or `model`",
+                        ""
+                        if path.suffix == ".safetensors"
+                        else f"a {path.suffix} file must hold tensors only (`torch.save(model.state_dict(), "
+                        "path)`), bare or under `state_dict` or `model`",
                     ),
                 )
             ) from error
@@ -289,8 +291,11 @@ def _left_out(fit: checkpoints.Fit) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
+    """The first sentence of an error of another library."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    if "weights_only" in text:
+        return "it does not hold tensors alone, or is no checkpoint"
+    return text.splitlines()[0].partition(". ")[0].rstrip(".:") if text else type(error).__name__
 
 
 def _unreachable(what: str, error: Exception) -> Diagnostic:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.dsl.source import SourceMap
@@ -34,6 +33,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "VD405": ("weights.file", "weights.hub", "weights"),
     "VD406": ("weights.hub", "weights"),
     "VD410": ("name",),
+    "VD503": ("train.learning_rate", "train"),
     "VD411": ("name",),
 }
 """The fields that an error may be about, the likeliest first; the first that was written takes the caret."""
@@ -49,6 +49,7 @@ LABELS = {
     "VD403": "no images",
     "VD405": "does not fit",
     "VD406": "cannot be fetched",
+    "VD503": "diverged",
 }
 """What stands under the caret."""
 
@@ -63,8 +64,8 @@ def placed(source: SourceMap, where: Where, diagnostic: Diagnostic) -> Diagnosti
         if source.exists(inner):
             path, key = inner, False
             break
-    if diagnostic.code == "VD231" and path[-1] == "options":
-        path, key = (*path, *_option(source, path, diagnostic.message)), True
+    if diagnostic.code == "VD231":
+        path, key = _option(source, where, path, diagnostic.message)
     span = source.span(path, key=key)
     return replace(diagnostic, span=span, label=diagnostic.label or LABELS.get(diagnostic.code, ""))
 
@@ -79,10 +80,16 @@ def placing(source: SourceMap, where: Where) -> Iterator[None]:
         raise type(error)(found) from error.__cause__
 
 
-def _option(source: SourceMap, path: Where, message: str) -> tuple[str, ...]:
-    """The one option that a message names; none where it names several."""
-    node: Any = source.node(path)
-    names = list(getattr(node, "fields", ()))
-    named = [name for name in names if re.search(rf"`(options: {{)?{re.escape(name)}\b", message)]
-    named = named or (names if len(names) == 1 else [])
-    return (named[0],) if len(named) == 1 else ()
+def _option(source: SourceMap, where: Where, path: Where, message: str) -> tuple[Where, bool]:
+    """The key of the one option that a message names, else the value of a swept one, else all options."""
+    options = (*where, "options")
+    names = list(getattr(source.node(options), "fields", ()))
+    swept = [str(one[-1]) for one in source.elsewhere if one[:-1] == options]
+    for found in (
+        [name for name in (*names, *swept) if re.search(rf"`(options: {{)?{re.escape(name)}\b", message)],
+        swept,
+        names,
+    ):
+        if len(found) == 1:
+            return (*options, found[0]), found is not swept
+    return path, True

@@ -63,6 +63,9 @@ def open_run(path: Path | str) -> Run:
     folder = Path(path)
     try:
         manifest = _manifest(folder / MANIFEST)
+        absent = [name for name in (RESULTS, SOURCE, RESOLVED) if not (folder / name).is_file()]
+        if absent:
+            raise ValueError(f"it has no `{absent[0]}`")
         groups = _groups(folder / RESULTS)
         source, resolved = ((folder / name).read_text("utf-8") for name in (SOURCE, RESOLVED))
     except (OSError, ValueError) as error:
@@ -70,16 +73,25 @@ def open_run(path: Path | str) -> Run:
             Diagnostic(
                 "VD601",
                 f"`{folder}` is not a complete run folder: {error}",
-                help=(
-                    "give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`",
-                ),
+                help=_instead(folder),
             )
         ) from error
     return Run(folder, manifest, groups, source, resolved)
 
 
+def _instead(folder: Path) -> tuple[str, ...]:
+    """What to give in place of a folder that is no complete run."""
+    if (folder / MANIFEST).is_file():
+        return ("run the study again: what failed or was interrupted is not taken up",)
+    runs = sorted(folder.glob(f"*/{MANIFEST}")) or sorted(folder.glob(f"*/*/{MANIFEST}"))
+    newest = f"the newest run in it is `{runs[-1].parent}`" if runs else ""
+    return newest, "give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`"
+
+
 def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of a run that ended well."""
+    if not path.is_file():
+        raise ValueError(f"it has no `{MANIFEST}`" if path.parent.is_dir() else "there is no such folder")
     try:
         manifest = json.loads(path.read_text("utf-8"))
     except ValueError as error:

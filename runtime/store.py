@@ -36,6 +36,7 @@ from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime import architectures, checkpoints, models, train
 from vitdsl.runtime.kinds import SOURCES
 from vitdsl.runtime.models import LoadedModel
+from vitdsl.runtime.places import placing
 from vitdsl.runtime.randomness import isolated
 from vitdsl.runtime.results import write_atomically
 
@@ -200,17 +201,18 @@ def train_study(
             seed, held = loaded.study.seed, (without or {}).get(name, ())
             key = recipe_key(model, seed=seed, folder=loaded.folder, without=held)
             known = None if force else find(key, store)
-            ready = obtain(
-                model,
-                seed=seed,
-                folder=loaded.folder,
-                progress=progress(name) if progress else None,
-                device=device,
-                force=force,
-                store=store,
-                wrap=(wraps or {}).get(name),
-                without=held,
-            )
+            with placing(loaded.source, ("models", entry_name)):
+                ready = obtain(
+                    model,
+                    seed=seed,
+                    folder=loaded.folder,
+                    progress=progress(name) if progress else None,
+                    device=device,
+                    force=force,
+                    store=store,
+                    wrap=(wraps or {}).get(name),
+                    without=held,
+                )
             detail = ready.weights.detail
             found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
     return found

@@ -4,15 +4,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.output import Output
-
-if TYPE_CHECKING:
-    from vitdsl.dsl.load import Loaded
 
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study; repeatable."
@@ -33,9 +30,13 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> in
     kind takes what it is given.
     """
     found: list[Diagnostic] = []
+    codes = {0}
     files, skipped = _files(specs)
     for path in files:
-        found += _problems(path, overrides)
+        error = _problem(path, overrides)
+        if error is not None:
+            found += error.diagnostics
+            codes.add(error.exit_code)
     if output.format == "json" or found:
         output.diagnostics(found, err=False)
     if not found and output.format in ("full", "concise"):
@@ -43,7 +44,7 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> in
             click.echo(f"{click.format_filename(path)}: ok")
     if skipped and output.format == "full":
         click.echo(f"skipped, for they are no studies: {', '.join(map(str, skipped))}", err=True)
-    return 2 if found else 0
+    return 2 if 2 in codes else max(codes)
 
 
 def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -65,7 +66,7 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(dict.fromkeys(files)), skipped
 
 
-def _problems(path: Path, overrides: Sequence[str]) -> Sequence[Diagnostic]:
+def _problem(path: Path, overrides: Sequence[str]) -> VitdslError | None:
     """Everything wrong with one file."""
     from vitdsl.dsl.load import is_recipe, load_recipe, load_source
     from vitdsl.dsl.reader import read_text
@@ -73,22 +74,14 @@ def _problems(path: Path, overrides: Sequence[str]) -> Sequence[Diagnostic]:
     try:
         if not overrides and is_recipe(read_text(path, str(path)), str(path)):
             load_recipe(path)
-            return []
-        return _bound(load_source(path, overrides=overrides))
-    except StudyError as error:
-        return error.diagnostics
+            return None
+        loaded = load_source(path, overrides=overrides)
+        from vitdsl.runtime.bind import bind
 
-
-def _bound(loaded: "Loaded") -> Sequence[Diagnostic]:
-    """What only the runtime can know: models, sites, the parameters of each kind."""
-    try:
-        from vitdsl.runtime.bind import bind_diagnostics  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError as error:
-        if error.name != "vitdsl.runtime.bind":
-            raise
-        return []
-    found: Sequence[Diagnostic] = bind_diagnostics(loaded)
-    return found
+        bind(loaded)
+    except VitdslError as error:
+        return error
+    return None
 
 
 @click.command(

@@ -34,7 +34,7 @@ from timm.data import ImageNetInfo
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
-from vitdsl.dsl.text import near_files
+from vitdsl.dsl.text import counted, near_files
 from vitdsl.runtime.sources._base import Item, Source
 
 IMAGENET_FIX = (
@@ -128,7 +128,7 @@ def _listed(root: Path, written: str) -> list[str]:
     every = sorted(_walk(root))
     files = [file for file in every if os.path.splitext(file)[1].lower() in suffixes]
     if not files:
-        others = f"{len(every)} other files" if every else "no files"
+        others = counted(len(every), "other file") if every else "no files"
         raise EnvironmentProblem(
             Diagnostic(
                 "VD403",
@@ -167,8 +167,8 @@ def _labels(files: list[str], params: Params) -> tuple[tuple[str, ...] | None, l
         raise StudyError(
             Diagnostic(
                 "VD244",
-                f"`{params.path}` holds {len(nested)} images in sub-folders and "
-                f"{len(files) - len(nested)} outside (such as `{loose}`): those have no class",
+                f"`{params.path}` holds {counted(len(nested), 'image')} in sub-folders and "
+                f"{len(files) - len(nested)} outside (such as `{loose}`), where there is no class",
                 help=("move them into the folders of their classes, or write `labels: none`",),
             )
         )

@@ -173,7 +173,7 @@ class Evil:
         ),
         (lambda s, p: save(s, p), {"depth": 3}, "lacks `blocks.2.norm1.weight`"),
         (lambda s, p: p.write_bytes(b"nothing"), {}, "w.pth"),
-        (lambda s, p: torch.save(Evil(), p), {}, "weights_only"),
+        (lambda s, p: torch.save(Evil(), p), {}, "it does not hold tensors alone"),
         (lambda s, p: torch.save([1, 2], p), {}, "w.pth"),
     ],
 )

@@ -140,7 +140,7 @@ def foreign(folder: Path) -> None:
         (lambda f: picture(f / "x.png"), {"path": "x.png"}, EnvironmentProblem, "VD401.*is a file"),
         (None, {}, EnvironmentProblem, "VD403 there are no images"),
         (lambda f: (f / "a.txt").write_text(""), {}, EnvironmentProblem, "VD403"),
-        (loose, {}, StudyError, "VD244 .* 1 images in sub-folders and 1 outside"),
+        (loose, {}, StudyError, "VD244 .* 1 image in sub-folders and 1 outside"),
         (foreign, {"labels": "imagenet"}, StudyError, "VD244 .*`cat`"),
         (foreign, {"labels": "yes"}, StudyError, "VD104 .*labels"),
     ],

@@ -1,0 +1,221 @@
+"""What only this machine, the command line or the run can make wrong: each situation gives the text in errors/machine.
+
+With `REWRITE_GOLDEN=1` in the environment the texts are written instead.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from vitdsl.cli import run
+from vitdsl.dsl.codes import CATALOGUE
+from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.dsl.load import load_source
+from vitdsl.dsl.render import render
+from vitdsl.runtime.bind import bind
+
+ERRORS = Path(__file__).parent / "dsl" / "errors"
+MACHINE = ERRORS / "machine"
+
+NOT_SHOWN: dict[str, str] = {}
+"""Codes that have no text of their own, each with the reason."""
+
+
+def golden(name: str, found: str, here: Path) -> None:
+    """The text of a situation is the one that was written down."""
+    import timm
+
+    found = found.replace(str(here), "HERE").replace(f"timm {timm.__version__}", "timm X.Y.Z")
+    found = found.replace(torch.__version__, "X.Y.Z")
+    found = re.sub(r"CUDA [\d.]+|CUDA \(none\)", "CUDA X.Y", found)
+    found = re.sub(r"[0-9a-f]{16}\.safetensors", "KEY.safetensors", found)
+    found = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}", "TIME-HASH", found)
+    path = MACHINE / f"{name}.txt"
+    if os.environ.get("REWRITE_GOLDEN"):
+        path.write_text(found)
+    assert found == path.read_text()
+    assert name.partition("_")[0] in found and "Traceback" not in found and "help: " in found
+
+
+def study(folder: Path, **sections: str) -> Path:
+    """A small study, with some of its sections replaced."""
+    text = {
+        "data": "{photos: {source: folder, path: ./photos, batch: 4}}",
+        "models": "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: random}}",
+        "layers": '{stages: {of: net, at: "layer*.*"}}',
+        "metrics": "{within: {kind: cka, x: stages}}",
+    } | sections
+    path = folder / "study.yaml"
+    path.write_text("vitdsl: 1\nstudy: s\n" + "".join(f"{name}: {value}\n" for name, value in text.items()))
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images of two classes, which is the current one."""
+    for index in range(8):
+        folder = tmp_path / "photos" / ("cats", "dogs")[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (index * 30, 90, 200 - index * 20)).save(folder / f"{index}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def fails(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Run the command line, which must end with a code and a text."""
+
+    def check(name: str, code: int, *words: str) -> None:
+        capsys.readouterr()
+        assert run([*words]) == code
+        out, err = capsys.readouterr()
+        golden(name, err or out, here)
+
+    return check
+
+
+def test_files(here: Path, fails: Callable[..., None]) -> None:
+    study(here)
+    fails("VD001_typo", 2, "check", "studdy.yaml")
+    fails("VD001_folder", 2, "run", ".")
+    fails("VD001_nowhere", 2, "plan", "specs/study.yaml")
+    (here / "study.yaml").unlink()
+    fails("VD001_first", 2, "run", "study.yaml")
+
+
+def test_overrides(here: Path, fails: Callable[..., None]) -> None:
+    study(here)
+    fails("VD016_form", 2, "show", "study.yaml", "--set", "seed:3")
+    fails("VD018_entry", 2, "show", "study.yaml", "--set", "models.nte.seed=1")
+    fails("VD103_set", 2, "show", "study.yaml", "--set", "models.net.sede=1")
+    fails("VD102_set", 2, "show", "study.yaml", "--set", "seed=one # two = three")
+    fails("VD011_set", 2, "show", "study.yaml", "--set", "seed=.inf")
+
+
+def test_images(here: Path, fails: Callable[..., None]) -> None:
+    study(here)
+    (here / "photos" / "cats" / "0.png").write_bytes(b"\x89PNG no")
+    fails("VD402_broken", 3, "run", "study.yaml", "-q")
+    (here / "photos" / "cats" / "0.png").write_bytes((here / "photos" / "cats" / "2.png").read_bytes()[:60])
+    fails("VD402_cut_short", 3, "run", "study.yaml", "-q")
+
+
+def test_checkpoints(here: Path, fails: Callable[..., None]) -> None:
+    models = "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: {file: ./w.%s}}}"
+    study(here, models=models % "safetensors")
+    save_file({"conv1.weight": torch.zeros(3, 3), "head.bias": torch.zeros(2)}, here / "w.safetensors")
+    fails("VD405_other", 3, "run", "study.yaml", "-q")
+    (here / "w.pth").write_bytes(b"not a checkpoint")
+    study(here, models=models % "pth")
+    fails("VD405_no_checkpoint", 3, "run", "study.yaml", "-q")
+    study(here, models="{net: {arch: resnet10t, input_size: 32, weights: pretrained}}")
+    fails("VD406_offline", 3, "run", "study.yaml", "-q")
+
+
+def test_output(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    study(here)
+    monkeypatch.setattr("vitdsl.runtime.environment.available", lambda: ["cpu"])
+    (here / "taken").write_text("a regular file")
+    fails("VD407_below_a_file", 3, "run", "study.yaml", "-q", "--out", "taken/runs")
+    fails("VD408_no_device", 3, "run", "study.yaml", "-q", "--device", "quantum:3")
+
+
+def test_memory(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    study(here)
+    monkeypatch.setattr("vitdsl.runtime.execute.Runner.forward", full)
+    monkeypatch.setattr("vitdsl.runtime.environment.available", lambda: ["cpu"])
+    fails("VD409_smallest", 3, "run", "study.yaml", "-q")
+    fails("VD409_full", 3, "run", "study.yaml", "-q", "--set", "data.photos.batch=64")
+
+
+def test_data_sets(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: None)
+    study(here, data="{photos: {source: timm, name: hfds/timm/mini-imagenet}}")
+    fails("VD410_library", 3, "run", "study.yaml", "-q")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, package=None: True)
+    study(here, data="{photos: {source: timm, name: wds/photos, root: ./photos}}")
+    fails("VD245_no_size", 2, "run", "study.yaml", "-q")
+    study(here, data="{photos: {source: timm, name: torch/cifar10, root: ./photos}}")
+    fails("VD411_refused", 3, "check", "study.yaml")
+
+
+TRAINED = """
+  net:
+    arch: resnet10t
+    options: {num_classes: 2}
+    input_size: 32
+    train: {data: {source: folder, path: ./photos, batch: 4}, epochs: 1, learning_rate: %s}
+"""
+
+
+def test_stored_weights(here: Path, fails: Callable[..., None]) -> None:
+    study(here, models=TRAINED % "0.001")
+    assert run(["train", "study.yaml", "-q"]) == 0
+    (stored,) = Path(os.environ["VITDSL_CACHE"]).rglob("*.safetensors")
+    stored.write_bytes(stored.read_bytes()[:-100])
+    fails("VD412_damaged", 3, "run", "study.yaml", "-q")
+
+
+def test_training_that_diverges(here: Path, fails: Callable[..., None]) -> None:
+    study(here, models=TRAINED % "1e30")
+    fails("VD503_diverged", 2, "train", "study.yaml", "-q")
+
+
+def test_trust(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    study(here)
+    monkeypatch.setattr("vitdsl.runtime.trust.IDENTITY", -1.0)
+    fails("VD501_identity", 3, "run", "study.yaml", "-q")
+
+
+def test_runs(here: Path, fails: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    study(here)
+    fails("VD601_no_run", 3, "report", "photos")
+    fails("VD601_nowhere", 3, "report", "runs/s")
+    assert run(["run", "study.yaml", "-q", "--json"]) == 0
+    folder = Path(json.loads(capsys.readouterr().out)["run"])
+    fails("VD601_above", 3, "report", "runs/s")
+    folder = folder.rename("done")
+    (folder / "results.nc").unlink()
+    fails("VD601_no_results", 3, "report", "done")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    fails("VD601_interrupted", 3, "report", "done")
+    (folder / "manifest.json").write_text("{")
+    fails("VD601_cut_short", 3, "report", "done")
+
+
+def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Deciding(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    monkeypatch.setattr("vitdsl.runtime.bind.skeleton", lambda model: Deciding())
+    monkeypatch.setattr(
+        "vitdsl.runtime.bind.preprocessing", lambda *_: type("Config", (), {"input_size": (3, 32, 32)})
+    )
+    with pytest.raises(VitdslError) as caught:
+        bind(load_source(study(here)))
+    golden("VD301_untraceable", render(caught.value.diagnostics) + "\n", here)
+
+
+def test_every_code_has_a_text() -> None:
+    shown = {path.stem.partition("_")[0] for path in ERRORS.rglob("VD*.txt")}
+    assert set(CATALOGUE) - shown == set(NOT_SHOWN) and not shown - set(CATALOGUE)
+
+
+def test_every_text_has_a_situation() -> None:
+    text = Path(__file__).read_text()
+    assert all(f'"{path.stem}"' in text for path in MACHINE.glob("*.txt"))

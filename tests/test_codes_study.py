@@ -1,0 +1,65 @@
+"""Studies that are wrong in what only binding can know: each gives the text beside it, at the exact place.
+
+Run this file as a script to rewrite the texts.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vitdsl.dsl.codes import CATALOGUE
+from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.dsl.load import load_source
+from vitdsl.dsl.render import render
+from vitdsl.runtime.bind import bind
+
+BOUND = Path(__file__).parent / "dsl" / "errors" / "bound"
+CASES = sorted(path.stem for path in BOUND.glob("*.yaml"))
+
+
+def diagnose(case: str) -> VitdslError:
+    """The error of one bad study, checked from its own folder so that paths are short."""
+    before = Path.cwd()
+    os.chdir(BOUND)
+    try:
+        bind(load_source(f"{case}.yaml"))
+    except VitdslError as error:
+        return error
+    finally:
+        os.chdir(before)
+    raise AssertionError(f"{case} is accepted")
+
+
+def text(error: VitdslError) -> str:
+    """All of it, free of this machine and of timm's version."""
+    import timm
+
+    found = render(error.diagnostics, everything=True) + "\n"
+    return found.replace(str(BOUND), "HERE").replace(f"timm {timm.__version__}", "timm X.Y.Z")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_text_of_a_bad_study(case: str) -> None:
+    error = diagnose(case)
+    assert text(error) == (BOUND / f"{case}.txt").read_text()
+    assert case.partition("_")[0] in {one.code for one in error.diagnostics}
+    lines = (BOUND / f"{case}.yaml").read_text().splitlines()
+    for one in error.diagnostics:
+        assert one.code in CATALOGUE and one.span is not None
+        assert one.message[-1] not in ".:" and one.help
+        assert one.span.file == f"{case}.yaml" and one.span.line > 2
+        assert lines[one.span.line - 1][one.span.column - 1] not in " ,:"
+
+
+def test_a_study_that_this_machine_cannot_run_says_so() -> None:
+    assert {case: diagnose(case).exit_code for case in CASES if case.startswith("VD401")} == {
+        "VD401_checkpoints": 3,
+        "VD401_folders": 3,
+    }
+    assert diagnose("VD404_classes").exit_code == 2
+
+
+if __name__ == "__main__":
+    for name in CASES:
+        (BOUND / f"{name}.txt").write_text(text(diagnose(name)))
