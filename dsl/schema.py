@@ -221,7 +221,7 @@ class _Translator:
 
     def _bad_name(self, path: Where, name: str, *, key: bool) -> Diagnostic:
         better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_")[:64]
-        hint = f"write `{better}`" if better else ""
+        hint = f"write `{better}`" if better else "take a name such as `vit_s`"
         return self._problem("VD106", path, f"`{shown(name)}` cannot be a name", _SLUG, [hint], key=key)
 
     def _length(self, path: Where, kind: str, context: Mapping[str, Any]) -> Diagnostic:
@@ -281,11 +281,12 @@ class _Translator:
 
     def _about(self, path: Where) -> str:
         """What the field at a path is for, where nothing better can be said."""
-        while path and isinstance(path[-1], int):
-            path = path[:-1]
-        entry = entry_at(path[:-1], self._model) if path else None
-        about = description(entry, str(path[-1])) if entry else ""
-        return f"`{path[-1]}`: {about}" if about else ""
+        for end in range(len(path), 0, -1):
+            entry = entry_at(path[: end - 1], self._model)
+            about = description(entry, str(path[end - 1])) if entry else ""
+            if about:
+                return f"`{path[end - 1]}`: {about}"
+        return ""
 
 
 def _the(noun: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import (
     Tag,
     ValidationError,
 )
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -34,6 +35,13 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 def _one_as_list(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _not_true(value: Any) -> Any:
+    """`true` equals 1 in Python, and is no version."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("literal_error", "Input should be 1", {"expected": "1"})
+    return value
 
 
 def _list_as_one(value: tuple[str, ...]) -> str | list[str]:
@@ -340,7 +348,7 @@ class Claim(Entry):
 class Study(Entry):
     """A study: one YAML file."""
 
-    vitdsl: Literal[1] = Field(description="Version of the language.")
+    vitdsl: Annotated[Literal[1], BeforeValidator(_not_true)] = Field(description="Version of the language.")
     study: Slug = Field(description="The study's name; names the run folder.")
     title: str | None = Field(default=None, description="Heading of the report; null takes the name.")
     question: str | None = Field(default=None, description="What the study asks.")

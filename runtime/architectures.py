@@ -17,6 +17,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
+from vitdsl.dsl.scalars import BOOLEAN_WORDS
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.checkpoints import Misfit
 from vitdsl.runtime.randomness import isolated
@@ -102,7 +103,29 @@ def create(model: Model, **more: Any) -> nn.Module:
             on_meta(model)
             raise
         raise StudyError(_refused(model, error)) from error
+    _check_types(model, module)
     return module
+
+
+def _check_types(model: Model, module: nn.Module) -> None:
+    """Refuse a text or number where the architecture takes true or false, and the other way round.
+
+    Python takes any text for true: `class_token: no`, a text in YAML 1.2, would give a class token.
+    """
+    parameters = inspect.signature(type(module)).parameters
+    for option, value in model.options.items():
+        default = parameters[option].default if option in parameters else None
+        flag = isinstance(default, bool)
+        number = isinstance(default, (int, float)) and not flag
+        if (flag and not isinstance(value, bool)) or (number and isinstance(value, (bool, str))):
+            wanted = "`true` or `false`" if flag else "a number"
+            raise StudyError(
+                Diagnostic(
+                    "VD231",
+                    f"`{option}` of `{model.arch}` takes {wanted}, not `{flow(value)}`",
+                    help=(_word(value) if flag else "", f"the architecture's own is `{flow(default)}`"),
+                )
+            )
 
 
 def on_meta(model: Model) -> nn.Module:
@@ -115,6 +138,11 @@ def on_meta(model: Model) -> nn.Module:
             raise
         with isolated(0):
             return create(model)
+
+
+def _word(value: object) -> str:
+    word = BOOLEAN_WORDS.get(value.lower()) if isinstance(value, str) else None
+    return f"YAML 1.2 reads `{value}` as a text; write `{flow(word)}`" if word is not None else ""
 
 
 @cache

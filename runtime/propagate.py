@@ -51,7 +51,7 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
     try:
         with torch.no_grad(), counter:
             _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter).run(probe)
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         first = re.sub(r" ?\(Proxy\([^)]*\)\)", "", first)  # a name of ours in the model's own message
         raise StudyError(

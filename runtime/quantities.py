@@ -279,6 +279,8 @@ def _is_wanted(label: Any, wanted: Any, labels: list[Any]) -> bool:
         return any(mark in wanted for mark in "*?[{") and _selects(wanted, str(label), labels)
     if isinstance(label, str):
         return label == str(wanted)
+    if isinstance(wanted, bool):
+        return False
     return bool(np.isclose(float(label), float(wanted), rtol=1e-9, atol=1e-9))
 
 
