@@ -1,9 +1,9 @@
 """Gram matrices and unbiased HSIC: the arithmetic of minibatch CKA.
 
-Columns are centred before the product, which changes no U-centred Gram matrix and keeps float32 exact to
-about 1e-7 where features are far from zero (mean 100, std 1 loses all digits otherwise). Products are taken
-at a power of two of the features' scale that is undone exactly, so that no scale that float32 holds over- or
-underflows. Sums are float64.
+Features are shifted near zero before the product, which changes no U-centred Gram matrix (any common shift
+drops out) and keeps float32 exact where features are far from zero (mean 100, std 1 loses all digits
+otherwise). Products are taken at a power of two of the features' scale that is undone exactly where they need
+it, so that no scale that float32 holds over- or underflows. Sums are float64.
 """
 
 import torch
@@ -14,8 +14,12 @@ from vitdsl.runtime.metrics._tokens import select
 
 SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""
-CHUNK = 1 << 20
-"""Features times images centred at a time, so that the copy stays in a cache."""
+CHUNK = 1 << 19
+"""Features times images shifted at a time, so that the copy stays in a cache."""
+SHIFT_IMAGES = 8
+"""On the CPU, features are shifted by their mean over this many images: near enough to zero, and a pass less."""
+SMALLEST, LARGEST = 1e-20, 1e30
+"""Squared norms between these lost nothing to float32's range."""
 LARGEST_POWER = 120
 """Powers of two in this range, and their inverses, are normal float32 numbers."""
 CONSTANT = 1e-13
@@ -38,20 +42,34 @@ def u_gram(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor]:
 
 
 def gram(features: Tensor) -> Tensor:
-    """`X X'` of the column-centred `[batch, feature]`, as `[batch, batch]` float64 (float32 on mps)."""
+    """`X X'` of the `[batch, feature]`, each feature shifted near zero, as `[batch, batch]` float64.
+
+    Float32 on mps. Scaling costs a pass over the features, so the CPU first tries without.
+    """
+    if features.is_cuda or features.device.type == "mps":
+        return _gram(features, scaled=True)
+    total = _gram(features, scaled=False)
+    size = total.diagonal().abs().max()
+    return total if SMALLEST < size < LARGEST else _gram(features, scaled=True)
+
+
+def _gram(features: Tensor, *, scaled: bool) -> Tensor:
     images, width = features.shape
     exact = accumulator(features.device)
     total = torch.zeros(images, images, dtype=exact, device=features.device)
     shift = torch.zeros((), dtype=exact, device=features.device)
     step = width if features.is_cuda else max(1, CHUNK // max(1, images))
+    few = images if features.is_cuda else min(images, SHIFT_IMAGES)
     for start in range(0, width, step):
         part = features[:, start : start + step].float()
-        mean = part.mean(0)
+        mean = part[:few].mean(0)
         shift += mean.to(exact).square().sum()
         part = part - mean
-        low, high = part.aminmax()
-        power = _power_of_two(torch.maximum(-low, high))
-        part *= two_to(-power, part.dtype)
+        power = torch.zeros((), dtype=torch.int32, device=part.device)
+        if scaled:
+            low, high = part.aminmax()
+            power = _power_of_two(torch.maximum(-low, high))
+            part *= two_to(-power, part.dtype)
         total += (part @ part.mT).to(exact) * two_to(2 * power, exact)
     energy = total.diagonal().sum()
     return torch.where(energy <= CONSTANT * (energy + images * shift), torch.zeros_like(total), total)
@@ -83,8 +101,8 @@ def inner_products(x: Tensor, y: Tensor) -> Tensor:
     """`<x_i, y_j>` of rows `[site, entry]`, summed in float64, as `[site_x, site_y]`."""
     exact = accumulator(x.device)
     total = torch.zeros(x.shape[0], y.shape[0], dtype=exact, device=x.device)
-    for start in range(0, x.shape[1], CHUNK // 4):
-        stop = start + CHUNK // 4
+    for start in range(0, x.shape[1], CHUNK):
+        stop = start + CHUNK
         total += x[:, start:stop].to(exact) @ y[:, start:stop].to(exact).mT
     return total
 
