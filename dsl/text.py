@@ -38,9 +38,9 @@ def ticked(names: Collection[object]) -> str:
     return listed if len(names) <= _MOST_LISTED else f"{listed}, ... ({len(names)} in all)"
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, many: str = "") -> str:
     """Such as `1 image` and `1,000 images`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {many or noun + 's'}"
 
 
 def close_names(word: str, names: Sequence[str], count: int = 3, cutoff: float = 0.7) -> list[str]:

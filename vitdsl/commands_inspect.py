@@ -14,6 +14,7 @@ from rich.table import Table
 
 from vitdsl.commands_language import SET
 from vitdsl.commands_run import JSON
+from vitdsl.dsl.text import counted, shown
 
 if TYPE_CHECKING:
     from vitdsl.runtime.cost import Cost
@@ -58,14 +59,14 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
 
 
 def _print_plan(bound: "Plan", price: "Cost") -> None:
-    console = _console()
     study = bound.loaded.study
-    console.print(f"[bold]{study.study}[/bold]: {bound.conditions} conditions, {len(price.passes)} pass(es)")
+    counts = f"{counted(bound.conditions, 'condition')}, {counted(len(price.passes), 'pass', 'passes')}"
+    click.echo(f"{study.study}: {counts} over images")
     models = _table(
         "model", "architecture", "conditions", "units", "GFLOP per image", "run alone", "saved", "memory"
     )
-    for row in price.models:
-        models.add_row(
+    rows = [
+        (
             escape(row.name),
             row.arch,
             str(row.conditions),
@@ -75,7 +76,11 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
             f"{row.saved:.0%}",
             _bytes(row.memory),
         )
-    console.print(models)
+        for row in price.models
+    ]
+    for cells in dict.fromkeys(rows):  # a model costs the same in each pass over variants of its data
+        models.add_row(*cells)
+    _show(models)
     streams = _table("pass over", "source", "images", "batch", "batches", "image blocks", "models")
     for one in price.passes:
         streams.add_row(
@@ -87,17 +92,17 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
             _count(one.blocks),
             escape(", ".join(one.models)),
         )
-    console.print(streams)
+    _show(streams)
     metrics = _table("result", "metric", "sites", "under")
     for group in bound.groups:
         names = [site.name or "output" for site in group.x.sites]
         if group.y is not group.x:
             names = [f"{_span(names)} x {_span([site.name for site in group.y.sites])}"]
-        under = group.views[0].id if len(group.views) == 1 else f"{len(group.views)} conditions"
+        under = group.views[0].id if len(group.views) == 1 else counted(len(group.views), "condition")
         metrics.add_row(escape(group.path), group.kind.name, escape(_span(names)), escape(under))
-    console.print(metrics)
+    _show(metrics)
     for note in bound.notes:
-        console.print(f"note: {note}", markup=False)
+        click.echo(f"note: {note}")
 
 
 def _span(names: Sequence[str]) -> str:
@@ -176,8 +181,9 @@ def sites(
     names = found.names(role)
     kept = chosen(found, role, list(selectors)) if selectors else names
     if not kept:
-        near = ", ".join(nearest(selectors[0], names)) if selectors and names else ""
-        what = f"selector {' '.join(selectors)} matches no site" if selectors else "there is no site"
+        near = ", ".join(f"`{one}`" for one in nearest(selectors[0], names)) if selectors and names else ""
+        named = " ".join(f"`{shown(selector)}`" for selector in selectors)
+        what = f"{named} matches no site" if selectors else "there is no site"
         raise click.UsageError(f"{what} with the role `{role}`" + (f"; nearest: {near}" if near else ""))
     rows = describe(found, role, kept)
     if as_json:
@@ -187,7 +193,7 @@ def sites(
     for row in rows:
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
         table.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
-    _console().print(table)
+    _show(table)
 
 
 @click.command("list", epilog="\b\nExamples:\n  vitdsl list metrics\n  vitdsl list models 'vit_*dinov2*'\n")
@@ -205,7 +211,7 @@ def list_(what: str, glob: str, as_json: bool) -> None:
     table = _table(what.removesuffix("s"), "pretrained tags" if what == "models" else "what it is")
     for row in rows:
         table.add_row(row["name"], escape(row["what"]))
-    _console().print(table)
+    _show(table)
 
 
 def _listed(what: str, glob: str) -> list[dict[str, str]]:
@@ -232,7 +238,13 @@ def _listed(what: str, glob: str) -> list[dict[str, str]]:
 
 @click.command(epilog="\b\nExamples:\n  vitdsl init\n  vitdsl init mine.yaml --template images\n")
 @click.argument("file", type=click.Path(path_type=Path), default=Path("study.yaml"))
-@click.option("--template", type=click.Choice(list(TEMPLATES)), default="skip", show_default=True)
+@click.option(
+    "--template",
+    type=click.Choice(list(TEMPLATES)),
+    default="skip",
+    show_default=True,
+    help=" ".join(f"{name}: {words}" for name, words in TEMPLATES.items()),
+)
 def init(file: Path, template: str) -> None:
     """Write a first study with comments, ready to run; nothing is downloaded.
 
@@ -262,14 +274,20 @@ def _table(*columns: str) -> Table:
         "batches",
     }
     for column in columns:
-        table.add_column(column, justify="right" if column in (*numeric, "image blocks", "depth") else "left")
+        right = column in (*numeric, "image blocks", "depth")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
 
 
-def _console() -> Console:
+def _show(table: Table) -> None:
+    """Print a table; names are never cut: a line that is too long for the terminal goes on in the next."""
     context = click.get_current_context(silent=True)
     color = context.color if context is not None else None
     console = Console(no_color=color is False, force_terminal=True if color else None, highlight=False)
-    if not console.is_terminal:
-        console = Console(width=200, no_color=True, highlight=False)
-    return console
+    if len(table.columns) > 2 or not console.is_terminal:
+        wide = Console(width=1000)
+        console.width = max(console.width, wide.measure(table).maximum)
+    with console.capture() as written:
+        console.print(table)
+    for line in written.get().splitlines():
+        click.echo(line.rstrip(), color=console.is_terminal)

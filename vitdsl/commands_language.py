@@ -20,7 +20,7 @@ SET = click.option(
 @click.command(
     epilog="\b\nExamples:\n  vitdsl check study.yaml\n  vitdsl check specs --output-format github\n"
 )
-@click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("specs", nargs=-1, required=True, metavar="STUDY...", type=click.Path(path_type=Path))
 @SET
 @click.pass_obj
 def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> int:
@@ -116,8 +116,9 @@ def explain(subject: str) -> None:
     from vitdsl.dsl.text import did_you_mean, shown
 
     if re.fullmatch(r"VD\d*", code):
-        alike = [one for one in CATALOGUE if one.startswith(code[:4])]
-        hint = f"; there are {', '.join(alike)}" if alike else ""
+        near = [[one for one in CATALOGUE if one.startswith(code[:end])] for end in (4, 3)]
+        alike = near[0] or (near[1] if len(code) > 2 else [])
+        hint = f"; there are {', '.join(alike)}" if alike else "; a code looks like VD210"
         raise click.UsageError(f"there is no error code `{shown(subject)}`{hint}")
     from vitdsl.runtime.kinds import explain as explain_kind
 
