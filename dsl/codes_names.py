@@ -26,8 +26,8 @@ NAME_CODES = (
         "VD203",
         "which data?",
         "A study with several data entries has each metric say which one it takes.",
-        "data:\n  other: {source: noise}\nmetrics:\n  acc: {kind: accuracy, of: some_model}",
-        "data:\n  other: {source: noise}\nmetrics:\n  acc: {kind: accuracy, of: some_model, data: other}",
+        "data:\n  noise: {source: noise, total: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers}",
+        "data:\n  noise: {source: noise, total: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers, data: noise}",
     ),
     Code(
         "VD204",
@@ -56,7 +56,7 @@ NAME_CODES = (
         trained.""",
         """
         models:
-          vit: {arch: vit_tiny_patch16_224, weights: random}
+          vit: {arch: vit_tiny_patch16_224, options: {num_classes: 10}, weights: random}
         ablations:
           no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn"}
         metrics:
@@ -64,7 +64,7 @@ NAME_CODES = (
         """,
         """
         models:
-          vit: {arch: vit_tiny_patch16_224, weights: random}
+          vit: {arch: vit_tiny_patch16_224, options: {num_classes: 10}, weights: random}
         ablations:
           no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn"}
         metrics:
@@ -77,7 +77,7 @@ NAME_CODES = (
         """An axis of `vary` is the path of a field inside its own entry, with dots: `seed`,
         `train.fraction`, `options.depth`, or a parameter of the kind. `of`, `vary` and `train.recipe`
         cannot vary.""",
-        "models:\n  vit: {arch: a, weights: random, vary: {train.fracton: [0.1, 1.0]}}",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {train.fracton: [0.1, 1.0]}}",
         """
         models:
           vit:
@@ -90,8 +90,8 @@ NAME_CODES = (
         "VD208",
         "value twice in an axis",
         "Two equal values of an axis would be two conditions with one name.",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 1]}}",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 2]}}",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 1]}}",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2]}}",
     ),
     Code(
         "VD209",
@@ -195,16 +195,40 @@ NAME_CODES = (
         "VD241",
         "labels needed",
         "The metric compares with labels, and this data has none. A folder of class folders has.",
-        "metrics:\n  acc: {kind: accuracy, of: some_model, data: unlabelled}",
-        "metrics:\n  acc: {kind: accuracy, of: some_model, data: images}",
+        """
+        data:
+          noise: {source: noise, total: 64}
+        metrics:
+          acc: {kind: accuracy, of: some_model, data: noise}
+        """,
+        """
+        data:
+          noise: {source: noise, total: 64, classes: 10}
+        metrics:
+          acc: {kind: accuracy, of: some_model, data: noise}
+        """,
     ),
     Code(
         "VD242",
         "tokens not there at a site",
         """`tokens: cls` needs a class token and `tokens: spatial` a grid of tokens at every site. A ResNet,
         and a ViT with global average pooling, has no class token.""",
-        'layers:\n  cls: {of: resnet, at: "layer*.*", tokens: cls}',
-        'layers:\n  all: {of: resnet, at: "layer*.*"}',
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        layers:
+          stages: {of: resnet, at: "layer*.*", tokens: cls}
+        metrics:
+          alike: {kind: cka, x: stages, data: images}
+        """,
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        layers:
+          stages: {of: resnet, at: "layer*.*"}
+        metrics:
+          alike: {kind: cka, x: stages, data: images}
+        """,
     ),
     Code(
         "VD243",
@@ -213,8 +237,8 @@ NAME_CODES = (
         `images` asks for more than the source holds. A study that says 1,000 and uses 600 would be
         misread, so it is an error; leave `images` out to take all.
         """,
-        "data:\n  probe: {source: digits, images: 100000}",
-        "data:\n  probe: {source: digits, split: train}",
+        "data:\n  images: {source: digits, split: test, images: 100000}",
+        "data:\n  images: {source: digits, split: test, images: 512}",
     ),
     Code(
         "VD244",
@@ -238,15 +262,21 @@ NAME_CODES = (
         """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric
         has no such value, or no such coordinate, or nothing is left. `vitdsl explain KIND` lists the values
         and coordinates.""",
-        "left: {metric: accuracy, value: top_1}",
-        "left: {metric: accuracy, value: top1}",
+        """
+        claims:
+          good: {say: It is good., left: {metric: some_metric, value: top_1}, is: greater, right: 0.9}
+        """,
+        """
+        claims:
+          good: {say: It is good., left: {metric: some_metric, value: top1}, is: greater, right: 0.9}
+        """,
     ),
     Code(
         "VD251",
         "unknown optimizer",
         "timm's optimizer factory has no optimizer of this name. The message lists those that it has.",
-        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, optimizer: adamv}}",
-        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, optimizer: adamw}}",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, optimizer: adamv}}",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, optimizer: adamw}}",
     ),
     Code(
         "VD252",
@@ -268,8 +298,8 @@ NAME_CODES = (
         "too many conditions",
         """The sweeps of the study make more conditions than its `max_conditions` allows. Raise it where
         that is meant; `vitdsl plan` shows the count and the cost.""",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 3",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 4",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 3",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 8",
     ),
     Code(
         "VD301",
@@ -282,7 +312,12 @@ NAME_CODES = (
         "VD302",
         "metric not defined for a model",
         "The metric needs something that the model does not have, such as attention. The message says what.",
-        "metrics:\n  distance: {kind: attention_distance, of: resnet}",
-        "metrics:\n  distance: {kind: attention_distance, of: vit}",
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        metrics:
+          distance: {kind: attention_distance, of: resnet, data: images}
+        """,
+        "metrics:\n  distance: {kind: attention_distance, of: some_model, data: images}",
     ),
 )

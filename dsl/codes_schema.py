@@ -39,8 +39,8 @@ SCHEMA_CODES = (
         "VD105",
         "number out of range",
         "The number has the right type and no sense here, such as a share above 1.",
-        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, fraction: 10}}",
-        "models:\n  vit: {arch: a, train: {data: {source: digits, split: train}, fraction: 0.1}}",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, fraction: 10}}",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, fraction: 0.1}}",
     ),
     Code(
         "VD106",
@@ -55,8 +55,8 @@ SCHEMA_CODES = (
         "VD107",
         "too few or too many items",
         "A section, a list or an axis is empty, or a pair does not have two numbers.",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: []}}",
-        "models:\n  vit: {arch: a, weights: random, vary: {seed: [0, 1]}}",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: []}}",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1]}}",
     ),
     Code(
         "VD108",

@@ -111,8 +111,8 @@ YAML_CODES = (
         "VD013",
         "alias without an anchor",
         "An alias `*name` repeats what was written above it at `&name`, and cannot stand inside that.",
-        "x-small: &small {img_size: 32}\nmodels:\n  vit: {arch: a, weights: random, options: *smal}",
-        "x-small: &small {img_size: 32}\nmodels:\n  vit: {arch: a, weights: random, options: *small}",
+        "x-small: &small {img_size: 32}\nmodels:\n  vit: {arch: resnet18, weights: random, options: *smal}",
+        "x-small: &small {img_size: 32}\nmodels:\n  vit: {arch: resnet18, weights: random, options: *small}",
     ),
     Code(
         "VD014",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vitdsl.dsl.code import Code
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
@@ -58,6 +59,30 @@ def test_a_study_that_this_machine_cannot_run_says_so() -> None:
         "VD401_folders": 3,
     }
     assert diagnose("VD404_classes").exit_code == 2
+
+
+BASE = """\
+vitdsl: 1
+study: base
+data: {images: {source: digits, split: test}}
+models: {some_model: {arch: vit_tiny_patch16_224, options: {num_classes: 10}, weights: random}}
+layers: {some_layers: {of: some_model, at: "blocks.*"}}
+metrics: {some_metric: {kind: accuracy, of: some_model, data: images}}
+"""
+PAGES = [one for one in CATALOGUE.values() if "VD2" < one.code < "VD4" and one.wrong and one.code != "VD232"]
+"""Codes whose page shows a study; what a hub repository holds (VD232) only the network knows."""
+
+
+@pytest.mark.parametrize("one", PAGES, ids=lambda one: one.code)
+def test_examples_of_the_pages_do_what_they_say(one: Code, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    path = tmp_path / "study.yaml"
+    path.write_text(f"extends: ./base.yaml\n{one.wrong}\n")
+    with pytest.raises(VitdslError) as caught:
+        bind(load_source(path))
+    assert {found.code for found in caught.value.diagnostics} == {one.code}
+    path.write_text(f"extends: ./base.yaml\n{one.right}\n")
+    bind(load_source(path))
 
 
 if __name__ == "__main__":
