@@ -19,7 +19,7 @@ from vitdsl.dsl.references import reference_problems
 from vitdsl.dsl.schema import validated
 from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import LANGUAGE_VERSION, Study
-from vitdsl.dsl.text import shown
+from vitdsl.dsl.text import file_name
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -166,7 +166,7 @@ def _document(text: str, name: str) -> Fields:
     what = "is empty" if root is None else "is not a mapping"
     place = root.span if root is not None else Span(name, 1, 1, 1, 1)
     hint = "a study starts with `vitdsl: 1` and `study: its_name`"
-    raise StudyError(Diagnostic("VD014", f"`{shown(name)}` {what}", place, help=(hint,)))
+    raise StudyError(Diagnostic("VD014", f"`{file_name(name)}` {what}", place, help=(hint,)))
 
 
 def _a_recipe(root: Node, name: str) -> list[Diagnostic]:
@@ -174,7 +174,7 @@ def _a_recipe(root: Node, name: str) -> list[Diagnostic]:
     found = root.fields if isinstance(root, Fields) else {}
     if "recipe" not in found or {"study", "extends"} & set(found):
         return []
-    message = f"`{shown(name)}` is a training recipe and not a study"
+    message = f"`{file_name(name)}` is a training recipe and not a study"
     hint = "name it in a study: `train: {recipe: ./its_path.yaml}`"
     return [Diagnostic("VD014", message, found["recipe"].key, "a recipe's first word", (hint,))]
 

@@ -15,7 +15,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
 from vitdsl.dsl.nodes import Field, Fields, Items, Node, Scalar
 from vitdsl.dsl.scalars import NumberError, resolve
 from vitdsl.dsl.syntax import explained
-from vitdsl.dsl.text import UNPRINTABLE, near_files, shown
+from vitdsl.dsl.text import UNPRINTABLE, file_name, near_files, shown
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -37,12 +37,12 @@ def read_text(path: Path, name: str) -> str:
     try:
         if not path.exists():
             hint = near_files(path, name, _ENDINGS) or "`vitdsl init` writes a first study"
-            raise _refused("VD001", f"there is no file `{shown(name)}`", hint)
+            raise _refused("VD001", f"there is no file `{file_name(name)}`", hint)
         if not path.is_file():
             inside = near_files(path / "study.yaml", f"{name.rstrip('/')}/study.yaml", _ENDINGS)
             what = "is a folder, not a study file" if path.is_dir() else "is not a file"
             hint = inside or "give the path of a study file"
-            raise _refused("VD001", f"`{shown(name)}` {what}", hint)
+            raise _refused("VD001", f"`{file_name(name)}` {what}", hint)
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(name, path.stat().st_size)
         with path.open("rb") as stream:
@@ -50,7 +50,7 @@ def read_text(path: Path, name: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         hint = "give yourself the right to read it, or name another file"
-        raise _refused("VD001", f"`{shown(name)}` cannot be read: {reason}", hint) from None
+        raise _refused("VD001", f"`{file_name(name)}` cannot be read: {reason}", hint) from None
     if len(data) > MAX_BYTES:
         raise _too_large(name, len(data))
     try:
@@ -305,5 +305,5 @@ def _refused(code: str, message: str, *help_: str) -> StudyError:
 
 
 def _too_large(name: str, size: int) -> StudyError:
-    message = f"`{shown(name)}` is larger than a study can be: {size:,} bytes, at most {MAX_BYTES:,}"
+    message = f"`{file_name(name)}` is larger than a study can be: {size:,} bytes, at most {MAX_BYTES:,}"
     return StudyError(Diagnostic("VD002", message, Span(name, 1, 1, 1, 1)))

@@ -32,6 +32,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def file_name(name: str) -> str:
+    """A path for a message: whole, for it is there to be copied; a hostile one ends at 1,000 characters."""
+    return safe(name)[:1000]
+
+
 def ticked(names: Collection[object]) -> str:
     """Names in backticks with commas between; the first 16 of many."""
     listed = ", ".join(f"`{shown(name)}`" for name in islice(names, _MOST_LISTED))
