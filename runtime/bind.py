@@ -22,7 +22,7 @@ from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.dsl.text import did_you_mean, shown
 from vitdsl.runtime import checkpoints
 from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.bind_data import bind_data, shared_sizes
+from vitdsl.runtime.bind_data import bind_data, shared_sizes, small_batches
 from vitdsl.runtime.bind_metrics import bind_metrics, taken_by
 from vitdsl.runtime.claims import claim_problems
 from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
@@ -78,7 +78,8 @@ def bind(loaded: Loaded) -> Plan:
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
     frames = {group.path: frame(plan, group) for group in groups}
-    _stop([*shared_sizes(loaded, groups, planned), *claim_problems(loaded, frames)])
+    sizes = [*shared_sizes(loaded, groups, planned), *small_batches(loaded, groups, plan.data)]
+    _stop([*sizes, *claim_problems(loaded, frames)])
     return plan
 
 

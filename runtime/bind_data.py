@@ -155,3 +155,30 @@ def shared_sizes(
                     )
                 )
     return list(dict.fromkeys(problems))
+
+
+def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Data]) -> list[Diagnostic]:
+    """Streams whose batches are too small for what a metric estimates from one batch.
+
+    Args:
+        loaded: The study.
+        groups: What will be measured.
+        data: The streams by name, sweeps resolved.
+    """
+    problems = []
+    for group in groups:
+        needed, entry = group.kind.smallest_batch, data[group.data]
+        if min(entry.batch, entry.images or entry.batch) < needed:
+            name = group.data.partition("[")[0]
+            field = "batch" if entry.batch < needed else "images"
+            problems.append(
+                loaded.problem(
+                    "VD302",
+                    ("data", name, field),
+                    f"`{group.kind.name}` needs batches of at least {needed} images",
+                    label="too few",
+                    help=("write `batch: 32` or so; larger batches make single cells less noisy",),
+                    secondary_paths=((("metrics", group.metric), "the metric"),),
+                )
+            )
+    return list(dict.fromkeys(problems))

@@ -235,7 +235,7 @@ class _Binder:
     def _group(self, label: str, x: Reading, y: Reading, views: Sequence[View]) -> Group:
         return Group(
             self.name,
-            f"{self.name}/{label}",
+            f"{self.name}/{label.replace('/', '|')}",
             self.kind,
             x,
             y,

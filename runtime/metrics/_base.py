@@ -101,6 +101,7 @@ class Metric(ABC):
         VALUES: Its values by name.
         reference: Citation of its source.
         identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
+        smallest_batch: Fewer images in a batch carry nothing.
     """
 
     name: ClassVar[str]
@@ -113,6 +114,7 @@ class Metric(ABC):
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
     identity: ClassVar[float | None] = None
+    smallest_batch: ClassVar[int] = 1
 
     def __init__(self, params: Entry) -> None:
         self.params = params

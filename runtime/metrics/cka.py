@@ -52,6 +52,7 @@ class CKA(Metric):
     name = "cka"
     takes = "layers"
     identity = 1.0
+    smallest_batch = SMALLEST_BATCH
     VALUES: ClassVar[Mapping[str, Value]] = {
         "cka": Value(("site_x", "site_y"), NAME, direction="higher", range=(None, 1.0))
     }
