@@ -18,7 +18,7 @@ from vitdsl.dsl.study import Ablation, Data, Metric, Study
 Kinds = Mapping[str, tuple[str, type[BaseModel]]]
 """The kinds of one section by name: a line about each, and its parameters."""
 
-SCHEMA_ID = "https://vitdsl.org/schema/vitdsl-1.schema.json"
+SCHEMA_ID = "urn:vitdsl:study:1"
 COMMITTED = Path(__file__).with_name("vitdsl-1.schema.json")
 
 _REF = "#/definitions/"
