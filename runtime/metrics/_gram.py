@@ -1,9 +1,9 @@
 """Gram matrices and unbiased HSIC: the arithmetic of minibatch CKA.
 
-Features are shifted near zero before the product, which changes no U-centred Gram matrix (any common shift
-drops out) and keeps float32 exact where features are far from zero (mean 100, std 1 loses all digits
-otherwise). Products are taken at a power of two of the features' scale that is undone exactly where they need
-it, so that no scale that float32 holds over- or underflows. Sums are float64.
+Features far from zero are shifted there before the product, which changes no U-centred Gram matrix (any common
+shift drops out) and keeps float32 exact (mean 100, std 1 loses all digits otherwise). Products are taken at a
+power of two of the features' scale that is undone exactly where they need it, so that no scale that float32
+holds over- or underflows. Sums are float64.
 """
 
 import torch
@@ -18,6 +18,8 @@ CHUNK = 1 << 19
 """Features times images shifted at a time, so that the copy stays in a cache."""
 SHIFT_IMAGES = 8
 """On the CPU, features are shifted by their mean over this many images: near enough to zero, and a pass less."""
+NEAR = 4.0
+"""Features whose energy is at most so many times that about their mean are near enough to zero."""
 SMALLEST, LARGEST = 1e-20, 1e30
 """Squared norms between these lost nothing to float32's range."""
 LARGEST_POWER = 120
@@ -42,15 +44,34 @@ def u_gram(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor]:
 
 
 def gram(features: Tensor) -> Tensor:
-    """`X X'` of the `[batch, feature]`, each feature shifted near zero, as `[batch, batch]` float64.
+    """`X X'` of the `[batch, feature]`, each feature shifted by something, as `[batch, batch]` float64.
 
-    Float32 on mps. Scaling costs a pass over the features, so the CPU first tries without.
+    Float32 on mps. Shifting and scaling cost passes over the features, so the CPU first tries without.
     """
     if features.is_cuda or features.device.type == "mps":
         return _gram(features, scaled=True)
+    plain = _products(features)
+    energy = plain.diagonal().sum()
+    if _fits(plain) and energy <= NEAR * (energy - plain.sum() / len(plain)):
+        return plain
     total = _gram(features, scaled=False)
-    size = total.diagonal().abs().max()
-    return total if SMALLEST < size < LARGEST else _gram(features, scaled=True)
+    return total if _fits(total) else _gram(features, scaled=True)
+
+
+def _fits(matrix: Tensor) -> bool:
+    """Whether float32's range cost a Gram matrix nothing."""
+    return bool(SMALLEST < matrix.diagonal().max() < LARGEST)
+
+
+def _products(features: Tensor) -> Tensor:
+    """`X X'`, nothing shifted."""
+    images, width = features.shape
+    total = torch.zeros(images, images, dtype=torch.float64)
+    step = max(1, CHUNK // max(1, images))
+    for start in range(0, width, step):
+        part = features[:, start : start + step].float()
+        total += (part @ part.mT).double()
+    return total
 
 
 def _gram(features: Tensor, *, scaled: bool) -> Tensor:
