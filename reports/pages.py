@@ -191,11 +191,22 @@ def _said(value: Any) -> str:
 def reproduce(run: Run) -> str:
     """The commands that repeat the run from the resolved spec."""
     environment = run.manifest.get("environment") or {}
-    pins = [f"vitdsl=={run.manifest.get('vitdsl', '')}"]
-    pins += [f"{name}=={environment[name]}" for name in ("torch", "timm", "numpy") if environment.get(name)]
-    device = run.manifest.get("device")
-    flags = f" --device {device}" if device else ""
-    return f"pip install {' '.join(pins)}\nvitdsl run spec.resolved.yaml{flags}\n"
+    packages = environment.get("packages") or environment
+    pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if packages.get(name)]
+    flags = "".join(
+        f" --{name} {value}"
+        for name, value, usual in (
+            ("device", run.manifest.get("device"), ""),
+            ("dtype", run.manifest.get("dtype"), "float32"),
+        )
+        if value and value != usual
+    )
+    return (
+        f"# in a checkout of vitdsl {run.manifest.get('vitdsl', '')}\n"
+        f"pip install -e . {' '.join(pins)}\n"
+        f"# in the run folder, or wherever you saved the resolved study below\n"
+        f"vitdsl run spec.resolved.yaml{flags}\n"
+    )
 
 
 def citations(run: Run) -> list[str]:

@@ -40,6 +40,7 @@ def address(run: Run, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def _open(browser: Any, address: str, width: int, **options: Any) -> tuple[Any, list[str]]:
     page = browser.new_page(viewport={"width": width, "height": 900}, offline=True, **options)
+    page.set_default_timeout(120_000)
     seen: list[str] = []
     page.on("request", lambda request: seen.append(request.url))
     page.on("console", lambda message: seen.append(message.text))
