@@ -186,7 +186,11 @@ def _version(root: Node, source: SourceMap) -> list[Diagnostic]:
         return []
     here = f"this program reads version {LANGUAGE_VERSION}"
     message = f"this file is written in version {found} of the language; {here}"
-    hint = "it needs a newer vitdsl" if found > LANGUAGE_VERSION else f"write `vitdsl: {LANGUAGE_VERSION}`"
+    hint = (
+        f"it needs vitdsl {found}.0 or later"
+        if found > LANGUAGE_VERSION
+        else f"write `vitdsl: {LANGUAGE_VERSION}`"
+    )
     return [source.problem("VD108", ("vitdsl",), message, label="the version", help=[hint])]
 
 

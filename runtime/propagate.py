@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.runtime.functional import OUT_OF_PLACE, out_of_place
+from vitdsl.runtime.trace import CONSTANT
 
 PROBE = 13
 """Images in the probing batch: a size that no other axis is likely to have."""
@@ -21,13 +22,15 @@ FLOPS = "flops"
 
 
 def modules_of(model: nn.Module, graph: fx.Graph) -> dict[str, Any]:
-    """What the targets of a graph name: modules, out-of-place twins where marked, parameters and buffers."""
+    """What the targets of a graph name: modules, out-of-place twins where marked, parameters, buffers, constants."""
     found: dict[str, Any] = {}
     for node in graph.nodes:
         target = str(node.target)
         if node.op == "call_module" and target not in found:
             module = model.get_submodule(target)
             found[target] = out_of_place(module) if node.meta.get(OUT_OF_PLACE) else module
+        elif CONSTANT in node.meta:
+            found[target] = node.meta[CONSTANT]
         elif node.op == "get_attr" and target not in found:
             path, _, name = target.rpartition(".")
             found[target] = getattr(model.get_submodule(path), name)

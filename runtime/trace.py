@@ -19,6 +19,8 @@ from torch import fx, nn
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 
 FUSED = "fused_attn"
+CONSTANT = "constant"
+"""In the meta of a node: a tensor that is neither a parameter nor a buffer, made while tracing."""
 TRACEABLE = ("NormFreeBlock",)
 """Leaves of timm's that are ones only since fx drops in-place operations, which `functionalise` keeps."""
 POSITION = "position"
@@ -114,6 +116,7 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
         StudyError: It cannot be traced (VD301), with the reason.
     """
     tracer = PathTracer()
+    before = set(vars(model))
     try:
         with unfused(model, unfuse):
             graph = tracer.trace(model, concrete_args=_defaults(model))
@@ -128,8 +131,11 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
                 ),
             )
         ) from error
+    finally:
+        constants = _taken_off(model, set(vars(model)) - before)
     for position, node in enumerate(graph.nodes):
         node.meta[POSITION] = position
+    _name_constants(graph, constants)
     _drop_constant_arguments(graph)
     outputs = dict(sorted(tracer.outputs.items(), key=lambda item: int(item[1].meta[POSITION])))
     traced = Traced(graph, outputs, tracer.inputs, tracer.when)
@@ -166,6 +172,24 @@ def unfused(model: nn.Module, paths: Collection[str] | None) -> Iterator[None]:
 def _defaults(model: nn.Module) -> dict[str, Any]:
     _, *others = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
+
+
+def _taken_off(model: nn.Module, names: set[str]) -> dict[str, Any]:
+    """The tensors that tracing hung on the model, such as masks computed on the way, taken off it again."""
+    found = {name: getattr(model, name) for name in names}
+    for name in names:
+        delattr(model, name)
+    return found
+
+
+def _name_constants(graph: fx.Graph, constants: dict[str, Any]) -> None:
+    """Give such tensors to their nodes, under names that are the same in every trace of the model."""
+    known: dict[str, str] = {}
+    for node in graph.nodes:
+        name = str(node.target)
+        if node.op == "get_attr" and name in constants:
+            node.meta[CONSTANT] = constants[name]
+            node.target = known.setdefault(name, f"_constant_{len(known)}")
 
 
 def _drop_constant_arguments(graph: fx.Graph) -> None:
