@@ -16,8 +16,8 @@ from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.schema import Beside, validated
 from vitdsl.dsl.shape import fields_of
 from vitdsl.dsl.source import SourceMap
-from vitdsl.dsl.study import BASELINE, Data, Model, WeightsFile
 from vitdsl.dsl.study import Ablation as AblationEntry
+from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.dsl.text import did_you_mean, shown
 from vitdsl.runtime import checkpoints
@@ -328,6 +328,3 @@ def _of_the_machine(diagnostic: Diagnostic) -> bool:
 def _position(diagnostic: Diagnostic) -> tuple[str, int, int]:
     span = diagnostic.span
     return (span.file, span.line, span.column) if span else ("", 0, 0)
-
-
-__all__ = ["BASELINE", "bind", "bind_diagnostics"]

@@ -84,14 +84,12 @@ def cost(plan: Plan) -> Cost:
     """Price a plan; compiles every model on the meta device."""
     models, passes = [], []
     for data, entry in plan.data.items():
-        groups = [group for group in plan.groups if group.data == data]
-        used = [name for name in plan.models if any(name in group.models for group in groups)]
+        groups, used = plan.groups_on(data), plan.models_on(data)
         if not used:
             continue
         for name in used:
             planned = plan.models[name]
             compiled = compile_model(planned, planned.sites.model, groups)
-            merged, separate = compiled.merged.work["merged"], compiled.merged.work["separate"]
             grams = sum(tap.reducer.function is u_gram for tap in _taps(compiled.merged.slots))
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             memory = FLOAT * (weights + entry.batch * compiled.merged.live + entry.batch**2 * grams)
@@ -102,9 +100,9 @@ def cost(plan: Plan) -> Cost:
                     data,
                     len(planned.conditions),
                     len(planned.sites.units),
-                    merged,
-                    separate,
-                    1 - merged / separate if separate else 0.0,
+                    compiled.merged.work["merged"],
+                    compiled.merged.work["separate"],
+                    compiled.merged.saved,
                     memory,
                 )
             )

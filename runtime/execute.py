@@ -55,18 +55,15 @@ class Pass:
     forward_seconds: dict[str, float] = field(default_factory=dict)
 
 
-def compile_model(
-    planned: PlannedModel, module: nn.Module, groups: Sequence[Group], *, trace_as: Sites | None = None
-) -> Compiled:
+def compile_model(planned: PlannedModel, module: nn.Module, groups: Sequence[Group]) -> Compiled:
     """Merge a model's conditions into one graph with the taps of some groups.
 
     Args:
         planned: The model's plan.
         module: The model with its weights; stays as it is.
         groups: The groups of one stream.
-        trace_as: Sites of the skeleton with the same attention un-fused, if they are known.
     """
-    skeleton = trace_as or sites_of(planned.sites.model, planned.config.input_size, unfuse=planned.unfuse)
+    skeleton = sites_of(planned.sites.model, planned.config.input_size, unfuse=planned.unfuse)
     on_meta = next(module.parameters()).is_meta
     sites = skeleton if on_meta else same_sites(module, skeleton, unfuse=planned.unfuse)
     taps: dict[str, list[Tap]] = {}

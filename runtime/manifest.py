@@ -58,12 +58,12 @@ def description(plan: Plan, loaded: Mapping[str, LoadedModel]) -> dict[str, Any]
 
 def work(compiled: Compiled) -> dict[str, Any]:
     """What merging saves: operations for one image, merged and separate, and the share saved."""
-    merged, separate = compiled.merged.work["merged"], compiled.merged.work["separate"]
+    merged = compiled.merged
     return {
         "conditions": len(compiled.planned.conditions),
-        "flops_merged": merged,
-        "flops_separate": separate,
-        "saved": 1 - merged / separate if separate else 0.0,
+        "flops_merged": merged.work["merged"],
+        "flops_separate": merged.work["separate"],
+        "saved": merged.saved,
     }
 
 

@@ -60,6 +60,12 @@ class Merged:
     work: dict[str, float]
     live: int
 
+    @property
+    def saved(self) -> float:
+        """Share of the work that merging saves, 0 to 1."""
+        merged, separate = self.work["merged"], self.work["separate"]
+        return 1 - merged / separate if separate else 0.0
+
 
 class Reduce(nn.Module):
     """A tap in the graph; runs in float32 or better, whatever the model computes in."""

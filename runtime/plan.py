@@ -151,6 +151,15 @@ class Plan:
         """Number of conditions over all models, baselines included."""
         return sum(len(model.conditions) for model in self.models.values())
 
+    def groups_on(self, data: str) -> list[Group]:
+        """The groups that are measured on a stream."""
+        return [group for group in self.groups if group.data == data]
+
+    def models_on(self, data: str) -> list[str]:
+        """The models that see a stream, in the order of the study."""
+        used = {model for group in self.groups_on(data) for model in group.models}
+        return [model for model in self.models if model in used]
+
     def preprocessing(self, entry: Data) -> Preprocessing:
         """The preprocessing of the model that a data entry names for all."""
         return next(model.config for model in self.models.values() if model.base == entry.preprocess)

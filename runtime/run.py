@@ -125,14 +125,14 @@ class _Run:
 
     def go(self) -> None:
         """Compute everything."""
-        loaded_models = self._models()
-        streams = {name: self._stream(name) for name in self.plan.data if self._groups(name)}
+        streams = {name: self._stream(name) for name in self.plan.data if self.plan.groups_on(name)}
         self._check_labels(streams)
+        loaded_models = self._models()
         groups: dict[str, xr.Dataset] = {}
         self.manifest |= {"trust": [], "work": {}, "timings": {}, "data": {}}
         for name, images_of in streams.items():
             done = self._pass(name, images_of, loaded_models)
-            for group in self._groups(name):
+            for group in self.plan.groups_on(name):
                 groups[group.path] = estimate(done.statistics[group.path], frame(self.plan, group))
             self.manifest["data"][name] = stream.describe(images_of)
             self.manifest["timings"][f"pass over {name}"] = round(done.seconds, 3)
@@ -143,9 +143,6 @@ class _Run:
         self.manifest |= manifest.description(self.plan, loaded_models)
         results.write_groups(self.folder, ordered)
         results.write_images(self.folder, {name: images.records() for name, images in streams.items()})
-
-    def _groups(self, data: str) -> list[Any]:
-        return [group for group in self.plan.groups if group.data == data]
 
     def _models(self) -> dict[str, LoadedModel]:
         study = self.plan.loaded.study
@@ -170,16 +167,12 @@ class _Run:
 
     def _stream(self, name: str) -> Stream:
         plan, entry = self.plan, self.plan.data[name]
-        configs = {model: plan.models[model].config for model in self._models_on(name)}
+        configs = {model: plan.models[model].config for model in self.plan.models_on(name)}
         if entry.preprocess != OWN:
             configs[entry.preprocess] = plan.preprocessing(entry)
         study = plan.loaded.study
         with placing(plan.loaded.source, ("data", name.partition("[")[0])):
             return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
-
-    def _models_on(self, data: str) -> list[str]:
-        used = {model for group in self._groups(data) for model in group.models}
-        return [model for model in self.plan.models if model in used]
 
     def _check_labels(self, streams: dict[str, Stream]) -> None:
         for group in self.plan.groups:
@@ -189,10 +182,10 @@ class _Run:
                     check_labels(streams[group.data], classes, model)
 
     def _pass(self, name: str, images: Stream, loaded: dict[str, LoadedModel]) -> Pass:
-        groups = self._groups(name)
+        groups = self.plan.groups_on(name)
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
-        for model in self._models_on(name):
+        for model in self.plan.models_on(name):
             self.progress.say(f"compile {model}: {len(self.plan.models[model].conditions)} conditions")
             with memory_errors(self.plan, groups, self.device):
                 module = loaded[model].module.to(self.device)
