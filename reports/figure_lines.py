@@ -168,17 +168,19 @@ def draw_heads(figure: Figure, wide: bool, part: Part, condition: int = 0) -> No
     bottom = 0.0 if 0 <= bottom else bottom - 0.06 * (top - bottom)
     axes.set_ylim(bottom, top + 0.1 * (top - bottom or 1))
     axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
-    if level is not None:
-        reference_line(axes, float(level), str(part.attr("baseline_label", "")))
     handles = [
         Line2D([], [], marker="o", linestyle="", color=hue, markersize=5),
         Line2D([], [], color=LIGHT["ink"], linewidth=1.6),
     ]
+    names = ["one head (sorted within its site)", "mean of the heads"]
+    if level is not None:
+        handles.append(reference_line(axes, float(level), ""))
+        names.append(str(part.attr("baseline_label", "")))
     figure.legend(
         handles,
-        ["one head (sorted within its site)", "mean of the heads"],
+        names,
         loc="outside upper left",
-        ncols=2 if wide else 1,
+        ncols=len(names) if wide else 1,
         borderaxespad=0.2,
         fontsize=FONT_PX - 0.5,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vitdsl.reports.canvas import note_points
@@ -166,9 +167,9 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.tick_params(axis="y", which="minor", length=0)
 
 
-def reference_line(axes: Axes, value: float, label: str) -> None:
-    """A level to compare with, named at its right end."""
-    axes.axhline(value, color=LIGHT["muted"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+def reference_line(axes: Axes, value: float, label: str) -> Line2D:
+    """A level to compare with, named at its right end; the line, for a legend that names it instead."""
+    line = axes.axhline(value, color=LIGHT["muted"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
         label,
         (1, value),
@@ -180,3 +181,4 @@ def reference_line(axes: Axes, value: float, label: str) -> None:
         color=LIGHT["muted"],
         fontsize=FONT_PX - 1,
     )
+    return line
