@@ -6,7 +6,7 @@ from vitdsl.reports import claims, sentences
 from vitdsl.reports.figure_effect import intact
 from vitdsl.reports.labels import number, plural
 from vitdsl.reports.parts import Section
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 
 def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, bool]]:

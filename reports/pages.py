@@ -11,7 +11,7 @@ from typing import Any
 
 from vitdsl.reports.labels import duration, listing, number, plural, slug
 from vitdsl.reports.parts import Part
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 HEADINGS = {
     "what it measures", "formula", "definition", "shapes", "range", "cost", "reference", "references",

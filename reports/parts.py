@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from vitdsl.reports.labels import listing, sentence
-from vitdsl.runtime.results import Run, values_of
+from vitdsl.runtime.results.folder import Run, values_of
 
 Array = npt.NDArray[np.float64]
 Shape = Literal["effect", "matrix", "paired", "profile", "heads", "tokens", "table"]

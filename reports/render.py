@@ -24,7 +24,7 @@ from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.parts import Section, sections
 from vitdsl.reports.tables import Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
-from vitdsl.runtime.results import REPORT, Run, write_text
+from vitdsl.runtime.results.folder import REPORT, Run, write_text
 
 FIGURES = "figures"
 

@@ -22,8 +22,8 @@ from pydantic.fields import FieldInfo
 
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.metrics._base import Metric
-from vitdsl.runtime.sources._base import Source
 
 PLUGINS = "vitdsl.plugins"
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Registry(Generic[T]):
 
 METRICS: Registry[Metric] = Registry("metrics", "vitdsl.runtime.metrics", Metric)
 ABLATIONS: Registry[Ablation] = Registry("ablations", "vitdsl.runtime.ablations", Ablation)
-SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.sources", Source)
+SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.data.sources", Source)
 
 
 def documentation(kind: type[Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 import vitdsl
 from vitdsl.cli import COMMANDS, run
 from vitdsl.dsl.load import Loaded, load, load_source, load_text
-from vitdsl.runtime.bind import bind
+from vitdsl.runtime.plan.bind import bind
 
 ROOT = Path(__file__).parent.parent
 HOLDS = ROOT / "tests" / "dsl" / "holds.yaml"

@@ -19,7 +19,7 @@ from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
-from vitdsl.runtime.bind import bind
+from vitdsl.runtime.plan.bind import bind
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
 MACHINE = ERRORS / "machine"
@@ -122,7 +122,7 @@ def test_checkpoints(here: Path, fails: Callable[..., None]) -> None:
 
 def test_output(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     study(here)
-    monkeypatch.setattr("vitdsl.runtime.environment.available", lambda: ["cpu"])
+    monkeypatch.setattr("vitdsl.runtime.run.environment.available", lambda: ["cpu"])
     (here / "taken").write_text("a regular file")
     fails("VD407_below_a_file", 3, "run", "study.yaml", "-q", "--out", "taken/runs")
     fails("VD408_no_device", 3, "run", "study.yaml", "-q", "--device", "quantum:3")
@@ -133,8 +133,8 @@ def test_memory(here: Path, fails: Callable[..., None], monkeypatch: pytest.Monk
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     study(here)
-    monkeypatch.setattr("vitdsl.runtime.execute.Runner.forward", full)
-    monkeypatch.setattr("vitdsl.runtime.environment.available", lambda: ["cpu"])
+    monkeypatch.setattr("vitdsl.runtime.run.execute.Runner.forward", full)
+    monkeypatch.setattr("vitdsl.runtime.run.environment.available", lambda: ["cpu"])
     fails("VD409_smallest", 3, "run", "study.yaml", "-q")
     fails("VD409_full", 3, "run", "study.yaml", "-q", "--set", "data.photos.batch=64")
 
@@ -176,7 +176,7 @@ def test_training_that_diverges(here: Path, fails: Callable[..., None]) -> None:
 
 def test_trust(here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     study(here)
-    monkeypatch.setattr("vitdsl.runtime.trust.IDENTITY", -1.0)
+    monkeypatch.setattr("vitdsl.runtime.run.trust.IDENTITY", -1.0)
     fails("VD501_identity", 3, "run", "study.yaml", "-q")
 
 
@@ -202,9 +202,9 @@ def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPat
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    monkeypatch.setattr("vitdsl.runtime.bind.skeleton", lambda model: Deciding())
+    monkeypatch.setattr("vitdsl.runtime.plan.bind.skeleton", lambda model: Deciding())
     monkeypatch.setattr(
-        "vitdsl.runtime.bind.preprocessing", lambda *_: type("Config", (), {"input_size": (3, 32, 32)})
+        "vitdsl.runtime.plan.bind.preprocessing", lambda *_: type("Config", (), {"input_size": (3, 32, 32)})
     )
     with pytest.raises(VitdslError) as caught:
         bind(load_source(study(here)))

@@ -13,7 +13,7 @@ from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
-from vitdsl.runtime.bind import bind
+from vitdsl.runtime.plan.bind import bind
 
 BOUND = Path(__file__).parent / "dsl" / "errors" / "bound"
 CASES = sorted(path.stem for path in BOUND.glob("*.yaml"))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitdsl.cli import run
-from vitdsl.runtime.results import open_run
+from vitdsl.runtime.results.folder import open_run
 
 ROOT = Path(__file__).parent.parent
 SKIP = ROOT / "specs" / "skip_ablation.yaml"
@@ -158,7 +158,7 @@ def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_interrupt_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vitdsl.runtime.run as running
+    import vitdsl.runtime.run.run as running
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -9,10 +9,10 @@ import torch
 
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_text
-from vitdsl.runtime.bind import bind
-from vitdsl.runtime.results import open_run
-from vitdsl.runtime.run import run
-from vitdsl.runtime.trace import trace
+from vitdsl.runtime.graph.trace import trace
+from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.results.folder import open_run
+from vitdsl.runtime.run.run import run
 
 STUDY = """\
 vitdsl: 1

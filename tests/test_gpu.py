@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vitdsl.dsl.load import load_text
-from vitdsl.runtime.bind import bind
-from vitdsl.runtime.results import Run, open_run
-from vitdsl.runtime.run import run
+from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.results.folder import Run, open_run
+from vitdsl.runtime.run.run import run
 
 STUDY = """\
 vitdsl: 1

@@ -21,7 +21,7 @@ from vitdsl.dsl.load import load_recipe, load_text
 from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read
 from vitdsl.dsl.study import Model, Study
-from vitdsl.runtime import bind as binding
+from vitdsl.runtime.plan import bind as binding
 
 ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "specs").rglob("*.yaml")), *sorted((ROOT / "vitdsl" / "templates").glob("*.yaml"))]

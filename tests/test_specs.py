@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from vitdsl.dsl.load import is_recipe, load_source
-from vitdsl.runtime.bind import bind
-from vitdsl.runtime.store import find, recipe_key, shipped_store
-from vitdsl.runtime.without import training_form
+from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.train.store import find, recipe_key, shipped_store
+from vitdsl.runtime.train.without import training_form
 
 ROOT = Path(__file__).parent.parent
 YAML = sorted((ROOT / "specs").rglob("*.yaml"))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from vitdsl.dsl.study import WeightsFile as WeightsFile
     from vitdsl.dsl.study import WeightsHub as WeightsHub
     from vitdsl.reports.render import write_report as write_report
-    from vitdsl.runtime.results import Run as Run
-    from vitdsl.runtime.results import open_run as open_run
+    from vitdsl.runtime.results.folder import Run as Run
+    from vitdsl.runtime.results.folder import open_run as open_run
 else:
     _HOMES = {
         "vitdsl.api": ("compile", "run"),
@@ -44,7 +44,7 @@ else:
             "Train", "WeightsFile", "WeightsHub",
         ),
         "vitdsl.reports.render": ("write_report",),
-        "vitdsl.runtime.results": ("Run", "open_run"),
+        "vitdsl.runtime.results.folder": ("Run", "open_run"),
     }  # fmt: skip
     _HOME = {name: home for home, names in _HOMES.items() for name in names}
     __all__ = ["__version__", *_HOME]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from vitdsl.dsl.load import Loaded, load_source
 from vitdsl.dsl.study import Study
 from vitdsl.reports.render import write_report
-from vitdsl.runtime import bind as binding
-from vitdsl.runtime import environment
-from vitdsl.runtime import run as running
-from vitdsl.runtime.plan import Plan
+from vitdsl.runtime.plan import bind as binding
+from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Progress
-from vitdsl.runtime.results import Run, open_run
+from vitdsl.runtime.results.folder import Run, open_run
+from vitdsl.runtime.run import environment
+from vitdsl.runtime.run import run as running
 
 if TYPE_CHECKING:
     import torch

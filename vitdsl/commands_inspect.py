@@ -17,8 +17,8 @@ from vitdsl.commands_run import JSON
 from vitdsl.dsl.text import counted, shown
 
 if TYPE_CHECKING:
-    from vitdsl.runtime.cost import Cost
-    from vitdsl.runtime.plan import Plan
+    from vitdsl.runtime.plan.plan import Plan
+    from vitdsl.runtime.run.cost import Cost
 
 TEMPLATES = {
     "skip": "Two small trained models, digits, one removed skip after another.",
@@ -45,8 +45,8 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     from vitdsl.dsl.load import load_source
 
     loaded = load_source(study, overrides=overrides)
-    from vitdsl.runtime.bind import bind
-    from vitdsl.runtime.cost import cost
+    from vitdsl.runtime.plan.bind import bind
+    from vitdsl.runtime.run.cost import cost
 
     bound = bind(loaded)
     price = cost(bound)
@@ -171,9 +171,9 @@ def sites(
         entry = load_text(text, "<command line>", overrides=settings).study.models["it"]
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
-    from vitdsl.runtime.matching import chosen
-    from vitdsl.runtime.models import preprocessing, skeleton
-    from vitdsl.runtime.sites import describe, sites_of
+    from vitdsl.runtime.graph.sites import describe, sites_of
+    from vitdsl.runtime.models.loading import preprocessing, skeleton
+    from vitdsl.runtime.plan.matching import chosen
 
     first = variants(model, entry)[0].entry
     module = skeleton(first)
@@ -250,7 +250,7 @@ def init(file: Path, template: str) -> None:
 
     A folder as FILE gets `study.yaml` in it.
     """
-    from vitdsl.runtime.results import write_text
+    from vitdsl.runtime.results.folder import write_text
 
     path = file / "study.yaml" if file.is_dir() or file.suffix not in (".yaml", ".yml") else file
     if path.exists():

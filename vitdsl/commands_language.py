@@ -76,7 +76,7 @@ def _problem(path: Path, overrides: Sequence[str]) -> VitdslError | None:
             load_recipe(path)
             return None
         loaded = load_source(path, overrides=overrides)
-        from vitdsl.runtime.bind import bind
+        from vitdsl.runtime.plan.bind import bind
 
         bind(loaded)
     except VitdslError as error:

@@ -12,7 +12,7 @@ from vitdsl.output import Output
 from vitdsl.progress import Told
 
 if TYPE_CHECKING:
-    from vitdsl.runtime.run import Outcome
+    from vitdsl.runtime.run.run import Outcome
 
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps or cpu.")
@@ -65,9 +65,9 @@ def run(
     loaded = load_source(study, overrides=overrides)
     with Told(color=output.color, quiet=quiet) as told:
         told.say(f"study {loaded.study.study}: {loaded.study.title or study}")
-        from vitdsl.runtime.bind import bind
-        from vitdsl.runtime.environment import device as find_device
-        from vitdsl.runtime.run import run as run_plan
+        from vitdsl.runtime.plan.bind import bind
+        from vitdsl.runtime.run.environment import device as find_device
+        from vitdsl.runtime.run.run import run as run_plan
 
         chosen = find_device(device)
         outcome = run_plan(bind(loaded), out=out, device=chosen, dtype=dtype, progress=told)
@@ -130,11 +130,11 @@ def train(
             f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
         )
     with Told(color=output.color, quiet=quiet) as told:
-        from vitdsl.runtime.bind import bind
-        from vitdsl.runtime.environment import device as find_device
-        from vitdsl.runtime.run import Epochs
-        from vitdsl.runtime.store import train_study
-        from vitdsl.runtime.without import training_form
+        from vitdsl.runtime.plan.bind import bind
+        from vitdsl.runtime.run.environment import device as find_device
+        from vitdsl.runtime.run.run import Epochs
+        from vitdsl.runtime.train.store import train_study
+        from vitdsl.runtime.train.without import training_form
 
         forms = {name: training_form(planned) for name, planned in bind(loaded).models.items()}
         stored = train_study(
@@ -162,7 +162,7 @@ def train(
 
 def _draw(folder: Path, out: Path | None) -> Path:
     from vitdsl.reports.render import write_report
-    from vitdsl.runtime.results import open_run
+    from vitdsl.runtime.results.folder import open_run
 
     return write_report(open_run(folder), out)
 

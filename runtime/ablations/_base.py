@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from torch import Tensor, fx
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.units import Unit
+from vitdsl.runtime.graph.units import Unit
 
 
 @dataclass(frozen=True)

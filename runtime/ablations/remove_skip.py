@@ -21,7 +21,7 @@ Example:
 from typing import Any
 
 from vitdsl.runtime.ablations._base import Ablation, Rewriter
-from vitdsl.runtime.units import Unit
+from vitdsl.runtime.graph.units import Unit
 
 
 class RemoveSkip(Ablation):

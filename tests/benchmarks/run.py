@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from vitdsl.dsl.load import load_text
-from vitdsl.runtime import models
-from vitdsl.runtime.bind import bind
-from vitdsl.runtime.execute import Runner, compile_model, run_pass
-from vitdsl.runtime.plan import Plan
+from vitdsl.runtime.data.stream import open_stream
+from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
-from vitdsl.runtime.stream import open_stream
+from vitdsl.runtime.run.execute import Runner, compile_model, run_pass
 
 HEAD = """\
 vitdsl: 1
@@ -92,7 +92,7 @@ def ratio(
         run_pass(runner, stream, first=lambda *_: None, progress=Silent())
 
     def bare() -> None:
-        from vitdsl.runtime.execute import computing
+        from vitdsl.runtime.run.execute import computing
 
         with computing(device, dtype):
             for batch in batches:
@@ -117,8 +117,8 @@ def memory(images: int, size: int) -> int:
     code = (
         "import sys; sys.argv=['x']; import tests.benchmarks.run as b, torch, resource\n"
         f"t = b.CKA.format(images={images}, size={size}, batch=32, vit='vit_tiny_patch16_224', res='resnet18')\n"
-        "from vitdsl.dsl.load import load_text\nfrom vitdsl.runtime.bind import bind\n"
-        "from vitdsl.runtime.run import run\nimport tempfile\n"
+        "from vitdsl.dsl.load import load_text\nfrom vitdsl.runtime.plan.bind import bind\n"
+        "from vitdsl.runtime.run.run import run\nimport tempfile\n"
         "run(bind(load_text(t, 'b')), out=tempfile.mkdtemp())\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from vitdsl.reports.render import render
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 
 def _load() -> ModuleType:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 Array = npt.NDArray[np.float64]
 REPLICATES = 16

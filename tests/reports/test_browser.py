@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vitdsl.reports.render import write_report
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 
 from vitdsl.reports.render import render, write_report
-from vitdsl.runtime.results import Run, summary_rows
+from vitdsl.runtime.results.folder import Run, summary_rows
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x' {{ 7*7 }} $x_1$ \u2028"
 

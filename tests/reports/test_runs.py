@@ -12,7 +12,7 @@ import xarray as xr
 from vitdsl.reports.figure_effect import effect_lines
 from vitdsl.reports.parts import Part, sections
 from vitdsl.reports.render import render
-from vitdsl.runtime.results import Run
+from vitdsl.runtime.results.folder import Run
 
 PATHS = ("accuracy/vit", "across/vit~resnet", "drift/vit", "ratio/vit", "distance/vit")
 

@@ -11,9 +11,9 @@ import pytest
 
 from vitdsl.runtime import kinds
 from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
 from vitdsl.runtime.metrics._base import Metric
-from vitdsl.runtime.sources._base import Source
 
 ALL = [(registry, name) for registry in (METRICS, ABLATIONS, SOURCES) for name in registry.kinds()]
 

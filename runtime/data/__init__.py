@@ -1,0 +1,1 @@
+"""Streams of images in batches and image blocks."""

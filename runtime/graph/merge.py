@@ -1,0 +1,276 @@
+"""One graph for all conditions of a model: what they have in common is computed once.
+
+Every condition is the intact graph with some values replaced. Walking a condition, each operation is looked up by
+what it does and what it does it to; if it is there already, it is shared. So a condition costs only what lies
+downstream of its edit, whatever the edits are. Lanes are laid so that few activations live at a time: the intact
+model is walked, and where a condition's first edit lies, its whole lane is laid before the walk goes on. A tap is laid
+right after the tensors that it reads, so that no activation outlives its last use.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from vitdsl.runtime.ablations._base import Operation, Rewriter
+from vitdsl.runtime.graph.functional import OUT_OF_PLACE
+from vitdsl.runtime.graph.propagate import FLOPS, VALUE, modules_of
+from vitdsl.runtime.metrics._base import Reducer, Site
+
+Rewrite = Callable[[Rewriter], Any]
+RANDOM = {
+    torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli, torch.rand_like, torch.randn_like,
+    torch.normal, torch.multinomial, "bernoulli", "multinomial", "random_", "normal_", "uniform_",
+}  # fmt: skip
+ORIGIN = "origin"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A condition of one model: its name and what replaces which values of the intact graph."""
+
+    name: str
+    edits: Mapping[fx.Node, Rewrite]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A reduction of some tensors of a site; equal taps on equal tensors are computed once."""
+
+    nodes: tuple[fx.Node, ...]
+    reducer: Reducer
+    site: Site
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The merged graph.
+
+    Attributes:
+        module: From images `[batch, channel, row, col]` to a tuple of tuples of small tensors.
+        slots: For each lane and tap, its position in that tuple.
+        work: Floating point operations for one image: `merged`, and `separate` for each lane run alone.
+        live: Largest number of activation values alive at a time, for one image.
+    """
+
+    module: fx.GraphModule
+    slots: dict[tuple[str, Tap], int]
+    work: dict[str, float]
+    live: int
+
+    @property
+    def saved(self) -> float:
+        """Share of the work that merging saves, 0 to 1."""
+        merged, separate = self.work["merged"], self.work["separate"]
+        return 1 - merged / separate if separate else 0.0
+
+
+class Reduce(nn.Module):
+    """A tap in the graph; runs in float32 or better, whatever the model computes in."""
+
+    def __init__(self, reducer: Reducer, site: Site) -> None:
+        super().__init__()
+        self.reducer, self.site = reducer, site
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Reduce a site's tensors `[batch, ...]` to small ones."""
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
+        return result if isinstance(result, tuple) else (result,)
+
+
+class Apply(nn.Module):
+    """An ablation's operation in the graph."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Apply the operation."""
+        return self.operation.function(*tensors, **dict(self.operation.constants))
+
+
+def merge(
+    model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]
+) -> Merged:
+    """Merge the lanes of a model into one graph.
+
+    Args:
+        model: The model whose graph it is.
+        graph: Its traced graph, free of in-place operations, annotated.
+        lanes: Its conditions; one of them is the intact model, without edits.
+        taps: What to read, by lane. In training mode nothing is shared: modules may draw or remember.
+    """
+    builder = _Builder(graph, training=model.training)
+    builder.lay(lanes, taps)
+    modules = modules_of(model, graph) | builder.modules
+    used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
+    module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
+    alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
+    work = {"merged": _work(builder.graph.nodes), "separate": alone}
+    return Merged(module, builder.slots, work, _live(builder.graph))
+
+
+class _Builder:
+    """The graph under construction, and what is in it by what it computes."""
+
+    def __init__(self, base: fx.Graph, *, training: bool) -> None:
+        self.base, self.training = base, training
+        self.graph = fx.Graph()
+        self.known: dict[Hashable, fx.Node] = {}
+        self.modules: dict[str, nn.Module] = {}
+        self.slots: dict[tuple[str, Tap], int] = {}
+        self.results: dict[fx.Node, int] = {}
+
+    def lay(self, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]) -> None:
+        position = {node: i for i, node in enumerate(self.base.nodes)}
+        edited = sorted(
+            (lane for lane in lanes if lane.edits), key=lambda lane: min(position[n] for n in lane.edits)
+        )
+        intact = [lane for lane in lanes if not lane.edits] or [Lane("", {})]
+        starts: dict[fx.Node, list[Lane]] = {}
+        for lane in intact[1:]:
+            starts.setdefault(next(iter(self.base.nodes)), []).append(lane)
+        for lane in edited:
+            starts.setdefault(min(lane.edits, key=lambda node: position[node]), []).append(lane)
+        self._walk(intact[0], taps.get(intact[0].name, ()), position, starts, taps)
+        self.graph.output(tuple(self.results))
+        for node in reversed(self.graph.nodes):
+            if not node.users and node.op not in ("placeholder", "output"):
+                self.graph.erase_node(node)
+        self.graph.lint()
+
+    def _walk(
+        self,
+        lane: Lane,
+        taps: Sequence[Tap],
+        position: Mapping[fx.Node, int],
+        starts: Mapping[fx.Node, list[Lane]],
+        taps_of: Mapping[str, Sequence[Tap]],
+    ) -> None:
+        """Lay a lane, and at the first edit of another, that one whole."""
+        last: dict[fx.Node, list[Tap]] = {}
+        for tap in taps:
+            last.setdefault(max(tap.nodes, key=lambda node: position[node]), []).append(tap)
+        needed = set(_needed(self.base, taps))
+        env: dict[fx.Node, Any] = {}
+        for node in self.base.nodes:
+            for other in starts.get(node, ()):
+                self._walk(other, taps_of.get(other.name, ()), position, {}, {})
+            if node not in needed:
+                continue
+            if node in lane.edits:
+                env[node] = lane.edits[node](_Rewriter(self, env, node))
+            else:
+                env[node] = self._copy(node, env)
+            for tap in last.get(node, ()):
+                self._tap(lane, tap, env)
+
+    def _copy(self, node: fx.Node, env: Mapping[fx.Node, Any]) -> fx.Node:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
+        shared = not (_is_random(node) or self.training and node.op.startswith("call"))
+        key = (node.op, node.target, _key(args), _key(kwargs), None if shared else object())
+        return self._emit(key, node.op, node.target, args, kwargs, node)
+
+    def _tap(self, lane: Lane, tap: Tap, env: Mapping[fx.Node, Any]) -> None:
+        args = tuple(env[node] for node in tap.nodes)
+        node = self._call("tap", (tap.reducer, tap.site), Reduce(tap.reducer, tap.site), args)
+        self.slots[lane.name, tap] = self.results.setdefault(node, len(self.results))
+
+    def _call(self, what: str, identity: Hashable, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+        key = (what, identity, _key(args))
+        if key not in self.known:
+            name = f"{what}_{len(self.modules)}"
+            self.modules[name] = module
+            return self._emit(key, "call_module", name, args, {}, None)
+        return self.known[key]
+
+    def _emit(
+        self, key: Hashable, op: str, target: Any, args: Any, kwargs: Any, origin: fx.Node | None
+    ) -> fx.Node:
+        if key not in self.known:
+            node = self.graph.create_node(op, target, args, kwargs)
+            if origin is not None:
+                node.meta.update(
+                    {k: origin.meta[k] for k in (VALUE, FLOPS, OUT_OF_PLACE) if k in origin.meta}
+                )
+                node.meta[ORIGIN] = origin
+            self.known[key] = node
+        return self.known[key]
+
+
+class _Rewriter:
+    """What an ablation sees while a lane is laid."""
+
+    def __init__(self, builder: _Builder, env: Mapping[fx.Node, Any], node: fx.Node) -> None:
+        self.builder, self.env, self.node = builder, env, node
+
+    def value(self, node: fx.Node) -> Any:
+        if node is self.node:
+            return self.builder._copy(node, self.env)
+        return self.env[node]
+
+    def call(self, operation: Operation, *values: Any) -> Any:
+        result = self.builder._call("edit", operation, Apply(operation), values)
+        result.meta.setdefault(VALUE, self.node.meta.get(VALUE))
+        return result
+
+
+def _needed(graph: fx.Graph, taps: Sequence[Tap]) -> list[fx.Node]:
+    """The nodes that some taps depend on, in order."""
+    needed = {node for tap in taps for node in tap.nodes}
+    for node in reversed(graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in graph.nodes if node in needed or node.op == "placeholder"]
+
+
+def _is_random(node: fx.Node) -> bool:
+    """Whether a node draws at every call; modules do so in training only, where nothing is shared."""
+    chance = node.kwargs.get("dropout_p")
+    return (
+        node.target in RANDOM
+        or node.kwargs.get("training") is True
+        or isinstance(chance, (int, float))
+        and chance > 0
+    )
+
+
+def _key(value: Any) -> Hashable:
+    if isinstance(value, (tuple, list)):
+        return (type(value).__name__, *(_key(item) for item in value))
+    if isinstance(value, dict):
+        return ("dict", *((name, _key(item)) for name, item in sorted(value.items())))
+    if isinstance(value, slice):
+        return ("slice", _key(value.start), _key(value.stop), _key(value.step))
+    if isinstance(value, (float, complex)):
+        return (type(value).__name__, repr(value))  # 0.0 == -0.0
+    return (type(value).__name__, value)
+
+
+def _work(nodes: Any) -> float:
+    return float(sum(node.meta.get(FLOPS, 0.0) for node in nodes))
+
+
+def _live(graph: fx.Graph) -> int:
+    """Most activation values alive at a time, for one image, when each is freed after its last use."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        for source in node.all_input_nodes:
+            last[source] = node
+    alive = peak = 0
+    for node in graph.nodes:
+        alive += _size(node)
+        peak = max(peak, alive)
+        alive -= sum(_size(source) for source in node.all_input_nodes if last[source] is node)
+    return peak
+
+
+def _size(node: fx.Node) -> int:
+    value = node.meta.get(VALUE)
+    if node.op in ("get_attr", "output") or not isinstance(value, torch.Tensor):
+        return 0
+    return value.numel() // value.shape[0] if value.ndim else 0

@@ -1,0 +1,97 @@
+"""Shapes and work of every node, found on the meta device: nothing is computed and no memory is taken.
+
+Leaves in `node.meta`: `value` (a meta tensor or whatever the node gives for a batch of PROBE images) and `flops`
+(floating point operations for one image).
+"""
+
+import re
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.functional import OUT_OF_PLACE, out_of_place
+from vitdsl.runtime.graph.trace import CONSTANT
+
+PROBE = 13
+"""Images in the probing batch: a size that no other axis is likely to have."""
+VALUE = "value"
+FLOPS = "flops"
+
+
+def modules_of(model: nn.Module, graph: fx.Graph) -> dict[str, Any]:
+    """What the targets of a graph name: modules, out-of-place twins where marked, parameters, buffers, constants."""
+    found: dict[str, Any] = {}
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op == "call_module" and target not in found:
+            module = model.get_submodule(target)
+            found[target] = out_of_place(module) if node.meta.get(OUT_OF_PLACE) else module
+        elif CONSTANT in node.meta:
+            found[target] = node.meta[CONSTANT]
+        elif node.op == "get_attr" and target not in found:
+            path, _, name = target.rpartition(".")
+            found[target] = getattr(model.get_submodule(path), name)
+    return found
+
+
+def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) -> None:
+    """Annotate a graph with shapes and work.
+
+    Args:
+        model: The traced model, on the meta device.
+        graph: Its graph, free of in-place operations.
+        input_size: `(channels, height, width)` of one image.
+
+    Raises:
+        StudyError: The model does not take images of this size (VD233).
+    """
+    model.requires_grad_(False)
+    probe = torch.empty(PROBE, *input_size, device="meta")
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), counter:
+            _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter).run(probe)
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = re.sub(r" ?\(Proxy\([^)]*\)\)", "", first)  # a name of ours in the model's own message
+        raise StudyError(
+            Diagnostic(
+                "VD233",
+                f"`{type(model).__name__}` does not take images of {input_size[1]} x {input_size[2]}: {first[:200]}",
+                help=(
+                    "set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",
+                ),
+            )
+        ) from error
+
+
+def copy_annotations(source: fx.Graph, target: fx.Graph) -> None:
+    """Carry the annotations of one trace of a model over to another trace of the same model."""
+    for one, other in zip(source.nodes, target.nodes, strict=True):
+        assert one.op == other.op and str(one.target) == str(other.target), (one, other)
+        other.meta.update({key: one.meta[key] for key in (VALUE, FLOPS) if key in one.meta})
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...] | None:
+    """Shape of one image's tensor at a node; None where the node gives no tensor with the batch first."""
+    value = node.meta.get(VALUE)
+    if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape[0] == PROBE:
+        return tuple(value.shape[1:])
+    return None
+
+
+class _Annotate(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.counter = counter
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node on the meta device and note what it gave and cost."""
+        before = self.counter.get_total_flops()
+        value = super().run_node(n)
+        n.meta[VALUE] = value
+        n.meta[FLOPS] = (self.counter.get_total_flops() - before) / PROBE
+        return value

@@ -1,0 +1,240 @@
+"""Architectures: what timm's `create_model` takes, checked before it is called.
+
+Owns: which names and tags exist, which options belong to the language instead, and turning timm's exceptions
+into ours with what the architecture does take. Does not own: weights and preprocessing (`models`).
+"""
+
+import difflib
+import inspect
+import sys
+from functools import cache
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg, is_model, is_model_pretrained, model_entrypoint
+from torch import nn
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
+from vitdsl.dsl.emit import flow
+from vitdsl.dsl.scalars import BOOLEAN_WORDS
+from vitdsl.dsl.study import Model
+from vitdsl.runtime.models.checkpoints import Misfit
+from vitdsl.runtime.randomness import isolated
+
+OURS = {
+    "pretrained": "`weights: pretrained`",
+    "pretrained_cfg": "a tag in `arch`, such as `vit_small_patch16_224.augreg_in1k`",
+    "pretrained_cfg_overlay": "`weights: {file: path}`",
+    "checkpoint_path": "`weights: {file: path}`",
+    "features_only": "`layers:`, which read inside the whole model",
+    "out_indices": "`layers:`, which read inside the whole model",
+    "cache_dir": "the environment variable `HF_HOME`",
+    "device": "`vitdsl run --device NAME`",
+    "dtype": "`vitdsl run --dtype NAME`",
+}
+"""Arguments of `create_model` that the language has its own words for."""
+
+
+def check(model: Model) -> None:
+    """Refuse what `create_model` cannot or should not take.
+
+    Raises:
+        StudyError: Unknown architecture or tag (VD230), an option that has another place (VD231), no
+            pretrained weights to take (VD232).
+    """
+    name, _, tag = model.arch.partition(".")
+    if not is_model(name) or ":" in model.arch:
+        raise StudyError(_unknown(model.arch, name))
+    if tag and tag not in _tags(name):
+        raise StudyError(_unknown_tag(name, tag))
+    for option, value in model.options.items():
+        if option in OURS:
+            raise StudyError(
+                Diagnostic(
+                    "VD231",
+                    f"`options: {{{option}: ...}}` is not for an architecture's options",
+                    help=(f"write {OURS[option]}",),
+                )
+            )
+        if value is None:
+            raise StudyError(
+                Diagnostic(
+                    "VD231",
+                    f"`options: {{{option}: null}}` says nothing: timm drops options that are null",
+                    help=(f"leave `{option}` out, or give a value",),
+                )
+            )
+    if model.options.get("in_chans", 3) != 3:
+        raise StudyError(
+            Diagnostic(
+                "VD231",
+                f"`in_chans: {model.options['in_chans']}`: images have three channels",
+                help=("leave `in_chans` out; grey images are given to the model as RGB",),
+            )
+        )
+    if model.weights == "pretrained" and not is_model_pretrained(model.arch):
+        tags = [other for other in _tags(name) if is_model_pretrained(f"{name}.{other}")]
+        raise StudyError(
+            Diagnostic(
+                "VD232",
+                f"timm has no pretrained weights for `{model.arch}`",
+                help=(
+                    f"tags with weights: {', '.join(tags)}"
+                    if tags
+                    else "write `weights: random`, or `train:`",
+                ),
+            )
+        )
+
+
+def create(model: Model, **more: Any) -> nn.Module:
+    """`timm.create_model` of a checked model; `more` are arguments that the options do not hold.
+
+    Raises:
+        StudyError: The architecture does not take the options (VD231).
+    """
+    try:
+        module: nn.Module = timm.create_model(model.arch, **{**more, **model.options})
+    except (VitdslError, Misfit):
+        raise
+    except Exception as error:  # an architecture checks its arguments in any way it likes
+        if more.get("pretrained"):
+            on_meta(model)
+            raise
+        raise StudyError(_refused(model, error)) from error
+    _check_types(model, module)
+    return module
+
+
+def _check_types(model: Model, module: nn.Module) -> None:
+    """Refuse a text or number where the architecture takes true or false, and the other way round.
+
+    Python takes any text for true: `class_token: no`, a text in YAML 1.2, would give a class token.
+    """
+    parameters = inspect.signature(type(module)).parameters
+    for option, value in model.options.items():
+        default = parameters[option].default if option in parameters else None
+        flag = isinstance(default, bool)
+        number = isinstance(default, (int, float)) and not flag
+        if (flag and not isinstance(value, bool)) or (number and isinstance(value, (bool, str))):
+            wanted = "`true` or `false`" if flag else "a number"
+            raise StudyError(
+                Diagnostic(
+                    "VD231",
+                    f"`{option}` of `{model.arch}` takes {wanted}, not `{flow(value)}`",
+                    help=(_word(value) if flag else "", f"the architecture's own is `{flow(default)}`"),
+                )
+            )
+
+
+def on_meta(model: Model) -> nn.Module:
+    """The module on the meta device; on the CPU for the few architectures that compute while being built."""
+    try:
+        with torch.device("meta"):
+            return create(model)
+    except StudyError as error:
+        if "meta" not in str(error.__cause__):
+            raise
+        with isolated(0):
+            return create(model)
+
+
+def _word(value: object) -> str:
+    word = BOOLEAN_WORDS.get(value.lower()) if isinstance(value, str) else None
+    return f"YAML 1.2 reads `{value}` as a text; write `{flow(word)}`" if word is not None else ""
+
+
+@cache
+def _tags(name: str) -> tuple[str, ...]:
+    full = timm.list_models(f"{name}.*", pretrained=False, include_tags=True)
+    return tuple(item.partition(".")[2] for item in full if get_pretrained_cfg(item) is not None)
+
+
+def _unknown(arch: str, name: str) -> Diagnostic:
+    if ":" in arch or "/" in arch:
+        repository = arch.partition(":")[2] or arch
+        return Diagnostic(
+            "VD230",
+            f"`{arch}` is not a name of an architecture",
+            help=(f"write `arch: NAME` and `weights: {{hub: {repository}}}`",),
+        )
+    near = difflib.get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.6)
+    return Diagnostic(
+        "VD230",
+        f"timm {timm.__version__} has no architecture `{arch}`",
+        help=(
+            *((f"did you mean {' or '.join(f'`{item}`' for item in near)}?",) if near else ()),
+            f"`vitdsl list models '{_family(name)}*'` shows what there is",
+        ),
+    )
+
+
+def _family(name: str) -> str:
+    """The start of a name, as far as timm has some that start so."""
+    words = name.lower().split("_")
+    starts = ["_".join(words[:count]) for count in range(len(words), 0, -1)]
+    return next((start for start in starts if timm.list_models(f"{start}*")), "")
+
+
+def _unknown_tag(name: str, tag: str) -> Diagnostic:
+    tags = _tags(name)
+    near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.5)
+    return Diagnostic(
+        "VD230",
+        f"`{name}` has no pretrained tag `{tag}`",
+        help=(
+            *((f"did you mean `{name}.{near[0]}`?",) if near else ()),
+            f"it has: {', '.join(tags)}" if tags else f"it has none: write `arch: {name}`",
+        ),
+    )
+
+
+def _refused(model: Model, error: Exception) -> Diagnostic:
+    text = str(error).strip()
+    taken = _taken(model.arch, text)
+    unknown = next((key for key in model.options if f"argument '{key}'" in text), None)
+    if unknown is None:
+        return Diagnostic(
+            "VD231",
+            f"`{model.arch}` cannot be built with `{flow(model.options)}`: {text or type(error).__name__}",
+            help=("correct the options, or leave them out to take the architecture's own",),
+        )
+    if "multiple values" in text:
+        return Diagnostic(
+            "VD231",
+            f"`{model.arch}` sets `{unknown}` itself: it cannot be an option",
+            help=(f"leave `{unknown}` out, or take another architecture of the family",),
+        )
+    near = difflib.get_close_matches(unknown, taken, n=1, cutoff=0.6)
+    size = unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int)
+    return Diagnostic(
+        "VD231",
+        f"`{model.arch}` takes no option `{unknown}`",
+        help=(
+            *(
+                (f"write `input_size: {model.options[unknown]}` beside `arch`: it takes any size",)
+                if size
+                else ()
+            ),
+            *((f"did you mean `{near[0]}`?",) if near and not size else ()),
+            *((f"it takes: {', '.join(taken)}",) if taken and not near and not size else ()),
+        ),
+    )
+
+
+def _taken(arch: str, text: str) -> list[str]:
+    """Options of the class that the message `Class.__init__() got an unexpected...` names."""
+    module = sys.modules[model_entrypoint(arch).__module__]
+    made = getattr(module, text.partition(".__init__()")[0], None) or getattr(
+        module, text.partition("(")[0].strip(), None
+    )
+    if made is None:
+        return []
+    kinds = inspect.Parameter
+    return [
+        name
+        for name, parameter in inspect.signature(made).parameters.items()
+        if name not in ("self", "cfg", "in_chans", *OURS)
+        and parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+    ]

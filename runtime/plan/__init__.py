@@ -1,0 +1,1 @@
+"""A study with every name resolved."""

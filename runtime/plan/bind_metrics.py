@@ -1,0 +1,262 @@
+"""Metrics meet their models, layers and conditions: the groups of the results.
+
+Owns which inputs a metric takes, which sites it reads, and under which conditions. Does not own kinds and their
+parameters (`bind`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.study import BASELINE, Layer
+from vitdsl.dsl.study import Metric as MetricEntry
+from vitdsl.dsl.text import ticked
+from vitdsl.runtime.metrics._base import Metric, Site
+from vitdsl.runtime.metrics._tokens import refuse_tokens
+from vitdsl.runtime.plan.matching import matched
+from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
+
+Models = Mapping[str, PlannedModel]
+TAKES = {"models": ("of", "at"), "layers": ("x", "y", "against")}
+"""What a metric of models and one of layers look at; the first is needed."""
+
+
+def taken_by(kind: Metric | type[Metric]) -> tuple[str, ...]:
+    """The fields of its input that a metric takes, the needed one first."""
+    fields = TAKES[kind.takes]
+    return fields[:1] if kind.takes == "models" and kind.places == "output" else fields
+
+
+def bind_metrics(
+    loaded: Loaded,
+    models: Models,
+    kinds: Mapping[str, Metric],
+    streams: Mapping[str, Sequence[str]],
+    problems: list[Diagnostic],
+) -> tuple[list[Group], list[str]]:
+    """The groups of a study's metrics, in order, and notes about sites that were left out.
+
+    Args:
+        loaded: The study.
+        models: Models by name, with their conditions.
+        kinds: The bound kind of each metric.
+        streams: For each data entry, the names of its streams: several where it is swept.
+        problems: Where problems are noted.
+    """
+    groups: list[Group] = []
+    notes: list[str] = []
+    for name, entry in loaded.study.metrics.items():
+        binder = _Binder(loaded, models, name, entry, kinds[name], problems, notes)
+        found = binder.groups()
+        names = streams[binder.data]
+        groups += [
+            replace(group, data=stream, path=f"{group.path}@{stream}" if len(names) > 1 else group.path)
+            for stream in names
+            for group in found
+        ]
+    return groups, notes
+
+
+class _Binder:
+    """One metric."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        models: Models,
+        name: str,
+        entry: MetricEntry,
+        kind: Metric,
+        problems: list[Diagnostic],
+        notes: list[str],
+    ) -> None:
+        self.loaded, self.models, self.name, self.entry, self.kind = loaded, models, name, entry, kind
+        self.problems, self.notes = problems, notes
+        self.where = ("metrics", name)
+        self.data = entry.data or next(iter(loaded.study.data))
+
+    def groups(self) -> list[Group]:
+        if not self._inputs_fit():
+            return []
+        found = self._of_models() if self.kind.takes == "models" else self._of_layers()
+        seen = [group for group in found if group.views]
+        self.notes.extend(
+            f"metric `{self.name}` leaves out `{'` and `'.join(group.models)}`: none of its conditions is in `under`"
+            for group in found
+            if seen and not group.views
+        )
+        if found and not seen and not self.problems:
+            self._problem(
+                ("under",),
+                "nothing is left to compute: a model trained `without` an ablation never has it as a condition",
+                label="never happens here",
+                help=("name other ablations, or `baseline`",),
+                code="VD205",
+            )
+        return seen
+
+    def _inputs_fit(self) -> bool:
+        before = len(self.problems)
+        taken, needed = taken_by(self.kind), TAKES[self.kind.takes][0]
+        lacks = getattr(self.entry, needed) is None
+        names = list(self.loaded.study.models if needed == "of" else self.loaded.study.layers)
+        section = "models" if needed == "of" else "layers"
+        add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
+        wrong = [f for fields in TAKES.values() for f in fields if f not in taken]
+        wrong = [field for field in wrong if getattr(self.entry, field) is not None]
+        for field in wrong:
+            reads = "reads the model's output" if field == "at" else f"is a metric of {self.kind.takes}"
+            self._problem(
+                (field,),
+                f"`{self.kind.name}` {reads} and takes no `{field}`",
+                label="not taken",
+                help=(add if lacks else f"remove `{field}`; it takes {ticked(taken)}",),
+                key=True,
+            )
+        if lacks and not wrong:
+            label = f"`{needed}` is required here"
+            self._problem((), f"`{self.kind.name}` needs `{needed}`", label=label, help=(add,), key=True)
+        if self.entry.y is not None and self.entry.against is not None:
+            self._problem(
+                ("against",),
+                "`against` compares `x` with itself in the intact model, so there can be no `y`",
+                label="not beside `y`",
+                help=("leave one of the two out",),
+                key=True,
+            )
+        return len(self.problems) == before
+
+    def _of_models(self) -> list[Group]:
+        groups = []
+        for base in self.entry.of or ():
+            for model in self._variants(base):
+                sites = self._places(model)
+                if sites:
+                    reading = Reading(model.name, tuple(sites), self.kind.roles)
+                    views = [View(c.id, c.id, BASELINE, model.name) for c in self._conditions(model)]
+                    groups.append(self._group(model.name, reading, reading, views))
+        return groups
+
+    def _places(self, model: PlannedModel) -> list[Site]:
+        """The sites of a metric of models: those it is defined at; all of those that `at` names must be."""
+        size, table = model.config.input_size, model.sites
+        if self.kind.places == "output":
+            candidates = {"": table.site("", "output", input_size=size)}
+        else:
+            role = self.kind.roles[0]
+            if not table.names(role):
+                what = "attention weights" if role == "attention" else "residual units"
+                self._refused(model, f"it has no {what}")
+                return []
+            what = f"{'attention' if role == 'attention' else 'residual unit'} of `{model.name}`"
+            found = matched(self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems)
+            candidates = {name: table.site(name, role, input_size=size) for name in found}
+        kept, refused = [], {}
+        for name, site in candidates.items():
+            why = self.kind.refuse(site)
+            if why is None:
+                kept.append(site)
+            else:
+                refused[name] = why
+        if refused and (self.entry.at is not None or not kept):
+            name, why = next(iter(refused.items()))
+            self._refused(model, f"at `{name}`, {why}" if name else why)
+            return []
+        self.notes.extend(
+            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}"
+            for name, why in refused.items()
+        )
+        return kept
+
+    def _refused(self, model: PlannedModel, why: str) -> None:
+        of = self.entry.of or ()
+        self._problem(
+            ("of", of.index(model.base)) if len(of) > 1 else ("of",),
+            f"`{self.kind.name}` is not defined for `{model.name}` ({model.entry.arch}): {why}",
+            label="not defined for it",
+            help=("leave this model out of the metric, or narrow `at:`",),
+            code="VD302",
+        )
+
+    def _of_layers(self) -> list[Group]:
+        x_name, y_name = self.entry.x or "", self.entry.y or self.entry.x or ""
+        x_entry, y_entry = self.loaded.study.layers[x_name], self.loaded.study.layers[y_name]
+        groups = []
+        for x_model in self._variants(x_entry.of):
+            x = self._layer(x_model, x_name, x_entry)
+            for y_model in [x_model] if x_entry.of == y_entry.of else self._variants(y_entry.of):
+                y = x if y_name == x_name else self._layer(y_model, y_name, y_entry)
+                if x is None or y is None:
+                    continue
+                label = x_model.name if x_model is y_model else f"{x_model.name}~{y_model.name}"
+                groups.append(self._group(label, x, y, self._views(x_model, y_model)))
+        return groups
+
+    def _layer(self, model: PlannedModel, name: str, entry: Layer) -> Reading | None:
+        before = len(self.problems)
+        role = entry.role
+        where = ("layers", name)
+        what = f"site of `{model.name}` with the role `{role}`"
+        names = matched(self.loaded, (*where, "at"), entry.at, model.sites, role, what, self.problems)
+        tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
+        sites = []
+        for site_name in names:
+            site = model.sites.site(site_name, role, input_size=model.config.input_size, tokens=tokens)
+            why = refuse_tokens(site) or self.kind.refuse(site)
+            if why is not None:
+                why, _, instead = why.partition("; ")
+                problem = self.loaded.problem(
+                    "VD242",
+                    (*where, "tokens" if entry.tokens != "all" else "at"),
+                    f"layers `{name}` cannot read `{site_name}` of `{model.name}`: {why}",
+                    label="not there",
+                    help=(instead or "choose other `tokens:`, or other sites with `at:`",),
+                    notes=(f"one image's tensor there has shape {list(site.shape)}",),
+                )
+                if problem not in self.problems:
+                    self.problems.append(problem)
+                return None
+            sites.append(site)
+        return Reading(model.name, tuple(sites), (role,)) if len(self.problems) == before else None
+
+    def _views(self, x: PlannedModel, y: PlannedModel) -> list[View]:
+        against = self.entry.against is not None
+        views = [View(c.id, c.id, BASELINE if against else c.id, x.name) for c in self._conditions(x)]
+        if x is not y:
+            views = [View(view.id, view.x, BASELINE, x.name) for view in views]
+            views += [View(c.id, BASELINE, c.id, y.name) for c in self._conditions(y) if c.ablation]
+        return views
+
+    def _conditions(self, model: PlannedModel) -> list[Condition]:
+        under = self.entry.under
+        return [c for c in model.conditions if under is None or (c.ablation or BASELINE) in under]
+
+    def _group(self, label: str, x: Reading, y: Reading, views: Sequence[View]) -> Group:
+        return Group(
+            self.name,
+            f"{self.name}/{label.replace('/', '|')}",
+            self.kind,
+            x,
+            y,
+            tuple(views),
+            self.entry.against is not None,
+            self.data,
+            self.entry.title,
+        )
+
+    def _variants(self, base: str) -> list[PlannedModel]:
+        return [model for model in self.models.values() if model.base == base]
+
+    def _problem(
+        self,
+        path: tuple[str | int, ...],
+        message: str,
+        *,
+        label: str = "",
+        help: Sequence[str] = (),
+        key: bool = False,
+        code: str = "VD222",
+    ) -> None:
+        place = (*self.where, *path)
+        self.problems.append(self.loaded.problem(code, place, message, label=label, help=help, key=key))

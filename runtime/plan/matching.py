@@ -1,0 +1,103 @@
+"""Selectors against the sites of one model, with an error that shows what there is instead."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.selectors import match, nearest
+from vitdsl.dsl.text import ticked
+from vitdsl.runtime.graph.sites import ROLES, Sites
+
+
+def chosen(sites: Sites, role: str, selectors: Sequence[str]) -> list[str]:
+    """The names with a role that selectors pick, in order of execution.
+
+    A residual unit or an attention module is also picked by the path of the module that holds it: `blocks.3` picks
+    `blocks.3.attn` and `blocks.3.mlp`.
+    """
+    names = sites.names(role)
+    holders = {name: sites.holder(name, role) for name in names}
+    known = list(dict.fromkeys([*names, *filter(None, holders.values())]))
+    picked = set(match([one for one in selectors if not one.startswith("!")], known))
+    dropped = set(match([one[1:] for one in selectors if one.startswith("!")], known))
+    return [name for name in names if {name, holders[name]} & picked and not {name, holders[name]} & dropped]
+
+
+def matched(
+    loaded: Loaded,
+    where: Sequence[str | int],
+    selectors: Sequence[str] | None,
+    sites: Sites,
+    role: str,
+    what: str,
+    problems: list[Diagnostic],
+) -> list[str]:
+    """The names with a role that a study's selectors pick; none given takes all.
+
+    Each selector of a list must match something by itself; one that does not is a problem, noted: nothing of that
+    name (VD210), or only in other roles (VD240).
+
+    Args:
+        loaded: The study, for the place of the error.
+        where: Path of the selectors in the study.
+        selectors: As written.
+        sites: The model's sites.
+        role: The role that is wanted.
+        what: What a name stands for, for the message.
+        problems: Where problems are noted.
+    """
+    names = sites.names(role)
+    if selectors is None:
+        if not names:
+            hint = f"`vitdsl sites MODEL --role {role}` shows what a model has; leave this out for this one"
+            problems.append(
+                loaded.problem(
+                    "VD210", where[:-1], f"there is no {what}", label="none", help=(hint,), key=True
+                )
+            )
+        return list(names)
+    before = len(problems)
+    for index, selector in enumerate(selectors):
+        if chosen(sites, role, [selector.removeprefix("!")]):
+            continue
+        path: tuple[Any, ...] = tuple(where)
+        if len(selectors) > 1 or loaded.source.text(path) is None:
+            path = (*path, index)
+        others = _other_roles(sites, selector, role)
+        problems.append(
+            loaded.problem(
+                "VD240" if others else "VD210",
+                path,
+                f"selector `{selector}` matches no {what}",
+                label="matches nothing",
+                help=(_instead(names, selector),),
+                notes=(others,),
+            )
+        )
+    found = chosen(sites, role, selectors)
+    if not found and len(problems) == before:
+        problems.append(
+            loaded.problem(
+                "VD210",
+                where,
+                f"the selectors together match no {what}",
+                label="nothing is left",
+                help=("`!` leaves out, wherever it stands in the list: narrow what it leaves out",),
+            )
+        )
+    return found
+
+
+def _instead(names: Sequence[str], selector: str) -> str:
+    if not names:
+        return "`vitdsl sites MODEL` shows what the model has"
+    near = nearest(selector, names, n=3)
+    if near:
+        return f"nearest: {', '.join(f'`{one}` ({len(match([one], names))})' for one in near)}"
+    return f"there are {ticked(names)}"
+
+
+def _other_roles(sites: Sites, selector: str, wanted: str) -> str:
+    roles = [role for role in ROLES if role != wanted and chosen(sites, role, [selector])]
+    return f"it matches sites with the role {' or '.join(f'`{role}`' for role in roles)}" if roles else ""

@@ -1,0 +1,1 @@
+"""From a plan to numbers: compile, execute, sum, estimate, trust."""

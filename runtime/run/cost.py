@@ -1,0 +1,127 @@
+"""What a plan will cost, before it runs: work, what shared prefixes save, memory, passes. On the meta device."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.runtime.data.stream import open_source
+from vitdsl.runtime.metrics._gram import u_gram
+from vitdsl.runtime.plan.plan import Plan
+from vitdsl.runtime.run.execute import compile_model
+
+FLOAT = 4
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """One model on one stream.
+
+    Attributes:
+        name: The model.
+        arch: Its architecture.
+        data: The stream.
+        conditions: How many conditions it runs under.
+        units: Its residual units.
+        merged: Floating point operations for one image, all conditions together.
+        separate: The same, each condition run alone.
+        saved: Share that merging saves.
+        memory: Bytes of weights, of activations alive at a time, and of Gram matrices, for one batch in float32.
+    """
+
+    name: str
+    arch: str
+    data: str
+    conditions: int
+    units: int
+    merged: float
+    separate: float
+    saved: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """One pass over one stream; numbers are None where the source cannot be opened here."""
+
+    data: str
+    source: str
+    images: int | None
+    batch: int
+    batches: int | None
+    blocks: int | None
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """All passes and models of a plan."""
+
+    models: tuple[ModelCost, ...]
+    passes: tuple[PassCost, ...]
+
+    def as_dict(self, plan: Plan) -> dict[str, Any]:
+        """Ready for JSON, with the conditions and sites that the plan matched."""
+        return {
+            "study": plan.loaded.study.study,
+            "conditions": {name: [c.id for c in model.conditions] for name, model in plan.models.items()},
+            "models": [asdict(model) for model in self.models],
+            "passes": [asdict(one) for one in self.passes],
+            "results": [
+                {
+                    "path": group.path,
+                    "kind": group.kind.name,
+                    "x": [site.name for site in group.x.sites],
+                    "y": [site.name for site in group.y.sites] if group.y is not group.x else None,
+                    "under": [view.id for view in group.views],
+                }
+                for group in plan.groups
+            ],
+            "notes": list(plan.notes),
+        }
+
+
+def cost(plan: Plan) -> Cost:
+    """Price a plan; compiles every model on the meta device."""
+    models, passes = [], []
+    for data, entry in plan.data.items():
+        groups, used = plan.groups_on(data), plan.models_on(data)
+        if not used:
+            continue
+        for name in used:
+            planned = plan.models[name]
+            compiled = compile_model(planned, planned.sites.model, groups)
+            grams = sum(tap.reducer.function is u_gram for tap in _taps(compiled.merged.slots))
+            weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
+            memory = FLOAT * (weights + entry.batch * compiled.merged.live + entry.batch**2 * grams)
+            models.append(
+                ModelCost(
+                    name,
+                    planned.entry.arch,
+                    data,
+                    len(planned.conditions),
+                    len(planned.sites.units),
+                    compiled.merged.work["merged"],
+                    compiled.merged.work["separate"],
+                    compiled.merged.saved,
+                    memory,
+                )
+            )
+        images = _images(plan, data)
+        batches = -(-images // entry.batch) if images is not None else None
+        blocks = min(entry.image_blocks, batches) if batches is not None else None
+        passes.append(PassCost(data, entry.source, images, entry.batch, batches, blocks, tuple(used)))
+    return Cost(tuple(models), tuple(passes))
+
+
+def _taps(slots: Any) -> list[Any]:
+    return list({position: tap for (_, tap), position in slots.items()}.values())
+
+
+def _images(plan: Plan, data: str) -> int | None:
+    entry = plan.data[data]
+    if entry.images is not None:
+        return entry.images
+    try:
+        return len(open_source(entry, seed=plan.loaded.study.seed, folder=plan.loaded.folder))
+    except VitdslError:
+        return None

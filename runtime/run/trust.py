@@ -1,0 +1,151 @@
+"""Trust checks: what every run shows about its own numbers before it reports them.
+
+The compiled intact model gives the plain model's output; a layer's CKA with itself is 1; every ablation changed
+something. A check that must hold and does not stops the run (VD501): its numbers would be wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.dsl.study import BASELINE
+from vitdsl.runtime.data.stream import Batch
+from vitdsl.runtime.graph.merge import Lane, merge
+from vitdsl.runtime.run.execute import Compiled, Runner, computing, edits_of
+
+EQUAL = {"float32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+"""Largest difference of outputs, relative to their largest value, by dtype."""
+IDENTITY = 1e-6
+EFFECT_IMAGES = 8
+Found = Mapping[str, tuple[tuple[Tensor, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what, of which model, whether it holds, the number and its bound, and a sentence."""
+
+    check: str
+    model: str
+    ok: bool
+    value: float
+    tolerance: float
+    text: str
+    required: bool = True
+
+
+def check_first_batch(
+    runner: Runner, batch: Batch, images: Mapping[str, Tensor], found: Found
+) -> list[dict[str, Any]]:
+    """All checks on the first batch of a stream.
+
+    Raises:
+        EnvironmentProblem: One that must hold does not (VD501).
+    """
+    checks: list[Check] = []
+    for name, compiled in runner.models.items():
+        checks.append(_same_output(runner, compiled, images[name], found[name]))
+        effect = _effects(runner, compiled, images[name], found[name])
+        if effect is not None:
+            checks.append(effect)
+    checks += _identity(runner, found)
+    failed = [check for check in checks if check.required and not check.ok]
+    if failed:
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD501",
+                f"trust check failed: {check.text}",
+                help=("the run was stopped, since its numbers would be wrong; please report it",),
+            )
+            for check in failed
+        )
+    return [asdict(check) for check in checks]
+
+
+def _same_output(
+    runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
+) -> Check:
+    """The compiled intact model against the plain one; skipped edits of training are part of both."""
+    (ours,) = found[compiled.merged.slots[BASELINE, compiled.output]]
+    name = compiled.planned.name
+    if compiled.planned.always:
+        return Check(
+            "output", name, True, 0.0, 0.0, f"`{name}` was trained without parts and has no plain form", False
+        )
+    with computing(runner.device, runner.dtype):
+        plain = compiled.module(images).float().to(ours.device)
+    difference = float((ours - plain).abs().max())
+    scale = float(plain.abs().max())
+    bound = EQUAL[runner.dtype] * max(scale, 1e-30)
+    same = torch.equal(ours, plain)
+    unfused = " with attention weights read un-fused" if compiled.planned.unfuse else ""
+    text = (
+        f"compiled `{name}`{unfused} equals the plain model on {len(images)} images "
+        + ("bit for bit" if same else f"to {difference:.2g} (largest output {scale:.3g})")
+        if difference <= bound
+        else f"compiled `{name}` differs from the plain model by {difference:.3g} (largest output {scale:.3g})"
+    )
+    return Check("output", name, difference <= bound, difference, bound, text)
+
+
+def _effects(
+    runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
+) -> Check | None:
+    """The smallest change of the model's output over its ablations; None without ablations."""
+    ablated = [c for c in compiled.planned.conditions if c.ablation]
+    if not ablated:
+        return None
+    name, slots, tap = compiled.planned.name, compiled.merged.slots, compiled.output
+    if all((c.id, tap) in slots for c in ablated):
+        outputs = {c.id: found[slots[c.id, tap]][0] for c in ablated}
+        intact = found[slots[BASELINE, tap]][0]
+        count = len(images)
+    else:
+        outputs = _outputs(runner, compiled, images[:EFFECT_IMAGES])
+        intact = outputs.pop(BASELINE)
+        count = min(EFFECT_IMAGES, len(images))
+    changes = {id: float((output - intact).abs().max()) for id, output in outputs.items()}
+    least = min(changes, key=lambda id: changes[id])
+    idle = [id for id, change in changes.items() if change == 0]
+    text = (
+        f"each of the {len(changes)} ablations of `{name}` changes its output on {count} images; "
+        f"least, by {changes[least]:.2g}: `{least}`"
+        if not idle
+        else f"{len(idle)} of {len(changes)} ablations of `{name}` change nothing: {', '.join(idle[:3])}"
+    )
+    return Check("effect", name, not idle, changes[least], 0.0, text, required=False)
+
+
+def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Tensor]:
+    """The model's output under every condition."""
+    planned, sites, tap = compiled.planned, compiled.sites, compiled.output
+    lanes = [Lane(c.id, edits_of(planned, c, sites)) for c in planned.conditions]
+    merged = merge(sites.model, sites.traced.graph, lanes, {lane.name: [tap] for lane in lanes})
+    with computing(runner.device, runner.dtype):
+        found = merged.module(images)
+    return {lane.name: found[merged.slots[lane.name, tap]][0] for lane in lanes}
+
+
+def _identity(runner: Runner, found: Found) -> list[Check]:
+    """Metrics of layers for each layer and itself, computed the way two different layers are."""
+    checks = []
+    for group in runner.groups:
+        wanted = group.kind.identity
+        if wanted is None or not any(view.x == BASELINE for view in group.views):
+            continue
+        x = runner.reads(group, "x", BASELINE, found)
+        sums = group.kind.observe(x, list(x), labels=None, paired=True)
+        values = group.kind.estimate({k: v.cpu().numpy() for k, v in sums.items()}, group.x.sites)
+        for name, array in values.items():
+            defined = array[~np.isnan(array)]
+            worst = float(np.abs(defined - wanted).max()) if defined.size else 0.0
+            text = (
+                f"{name} of each of the {array.size} layers of `{group.path}` with itself is {wanted:g}"
+                + (f" to {worst:.1g}" if worst else " exactly")
+            )
+            checks.append(Check("identity", group.x.model, worst <= IDENTITY, worst, IDENTITY, text))
+    return checks

@@ -1,0 +1,1 @@
+"""Training inside a study, and the store of trained weights."""

@@ -1,0 +1,287 @@
+"""Trained weights, kept by the hash of the recipe that made them.
+
+Owns: what makes two trainings the same (`recipe`), where their weights lie, and reading and writing them.
+Does not own: the training itself (`train`).
+
+A recipe is everything that the weights depend on: architecture, options, what it starts from, seed,
+training images, every training field, the ablations that hold, and the version of the trainer. The name of
+a recipe file does not count, nor does the machine: stored weights are used wherever the hash is the same.
+Images in a folder count by its path; after changing them, train with `--force`.
+
+Weights are looked for in the user's cache (`$VITDSL_CACHE/weights`, else `$XDG_CACHE_HOME/vitdsl/weights`,
+else `~/.cache/vitdsl/weights`), then among those that come with the program. A file is named by the first
+16 digits of the hash; its header holds the whole hash, the recipe, and how the training ended.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.dsl.hashing import canonical
+from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.study import Data, Model, WeightsFile
+from vitdsl.dsl.sweeps import variants
+from vitdsl.runtime.kinds import SOURCES
+from vitdsl.runtime.models import architectures, checkpoints
+from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.plan.places import placing
+from vitdsl.runtime.randomness import isolated
+from vitdsl.runtime.results.folder import write_atomically
+from vitdsl.runtime.train import loop as train
+
+TRAINER_VERSION = 1
+"""Raised when the same recipe would give other weights."""
+
+HEADER = "vitdsl"
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What training a model of a study left behind.
+
+    Attributes:
+        name: The model's name in the study.
+        key: The hash of its recipe.
+        path: The file of its weights.
+        stats: How the training ended: loss and accuracy of the last epoch, images, epochs.
+        trained: Whether it was trained now, not found.
+    """
+
+    name: str
+    key: str
+    path: Path
+    stats: dict[str, Any]
+    trained: bool
+
+
+def recipe(
+    model: Model, *, seed: int, folder: Path, without: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Everything that a trained model's weights depend on, ready for JSON.
+
+    Args:
+        model: A model with `train`, its recipe filled in.
+        seed: The study's, where the training has none.
+        folder: Where relative paths start.
+        without: The resolved ablations that hold during training.
+    """
+    entry = train.check(model)
+    assert entry.data is not None
+    fields = entry.model_dump(mode="json", exclude={"recipe", "data", "without", "seed"}, exclude_none=True)
+    weights: Any = model.weights or "random"
+    if isinstance(weights, WeightsFile):
+        weights = {"file_sha256": checkpoints.file_digest(checkpoints.find(weights.file, folder))}
+    elif not isinstance(weights, str):
+        weights = weights.model_dump()
+    return {
+        "arch": model.arch,
+        "options": model.options,
+        "input_size": model.input_size,
+        "weights": weights,
+        "start_seed": models.start_seed(model, seed),
+        "seed": entry.seed if entry.seed is not None else seed,
+        "data": _data(entry.data, folder),
+        "train": fields,
+        "without": [dict(ablation) for ablation in without],
+        "trainer": TRAINER_VERSION,
+    }
+
+
+def recipe_key(
+    model: Model, *, seed: int, folder: Path = Path(), without: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The SHA-256 of a trained model's recipe, 64 hexadecimal digits."""
+    return _hash(recipe(model, seed=seed, folder=folder, without=without))
+
+
+def user_store() -> Path:
+    """The folder of weights that were trained on this machine."""
+    named = os.environ.get("VITDSL_CACHE")
+    if named:
+        return Path(named).expanduser() / "weights"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "vitdsl" / "weights"
+
+
+def shipped_store() -> Path:
+    """The folder of weights that come with the program."""
+    return Path(str(files("vitdsl.specs"))) / "zoo" / "weights"
+
+
+def find(key: str, store: Path | None = None) -> Path | None:
+    """The file of a recipe's weights, in one store or in the user's and the shipped one, or None."""
+    for folder in (store,) if store is not None else (user_store(), shipped_store()):
+        path = folder / f"{key[:16]}.safetensors"
+        if path.is_file():
+            return path
+    return None
+
+
+def obtain(
+    model: Model,
+    *,
+    seed: int,
+    folder: Path,
+    progress: train.Progress | None = None,
+    device: torch.device | None = None,
+    force: bool = False,
+    store: Path | None = None,
+    wrap: Wrap | None = None,
+    without: Sequence[Mapping[str, Any]] = (),
+) -> LoadedModel:
+    """A model with its weights; one with `train` is taken from the store, or trained and stored.
+
+    Args:
+        model: What the study names.
+        seed: The study's.
+        folder: Where relative paths start.
+        progress: Hears of the epochs.
+        device: Where to train; None is the CPU.
+        force: Train even where weights are stored.
+        store: The only folder to look in and to write to; None takes the user's, and looks in the shipped
+            one.
+        wrap: See `train.train`.
+        without: The resolved ablations that hold during training, for the hash.
+
+    Raises:
+        StudyError: As `models.load` and `train.train`.
+        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written (VD407).
+    """
+    if model.train is None:
+        return models.load(model, seed=seed, folder=folder)
+    content = recipe(model, seed=seed, folder=folder, without=without)
+    path = None if force else find(_hash(content), store)
+    if path is None:
+        done = train.train(model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress)
+        path = _save(done, content, store or user_store())
+    return read(path, model, _hash(content))
+
+
+def train_study(
+    loaded: Loaded,
+    *,
+    names: Collection[str] = (),
+    force: bool = False,
+    store: Path | None = None,
+    progress: Callable[[str], train.Progress] | None = None,
+    device: torch.device | None = None,
+    wraps: Mapping[str, Wrap] | None = None,
+    without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> list[Stored]:
+    """Train the models of a study that have `train`, or find them trained.
+
+    Args:
+        loaded: The study.
+        names: Models to train; empty takes all that are trained.
+        force: Train even where weights are stored.
+        store: See `obtain`.
+        progress: Gives, for a model's name, what hears of its epochs.
+        device: Where to train; None is the CPU.
+        wraps: By model: see `train.train`.
+        without: By model: see `recipe`.
+    """
+    found = []
+    for entry_name, entry in loaded.study.models.items():
+        for variant in variants(entry_name, entry):
+            model, name = variant.entry, variant.name
+            if model.train is None or (names and not {entry_name, name} & set(names)):
+                continue
+            seed, held = loaded.study.seed, (without or {}).get(name, ())
+            key = recipe_key(model, seed=seed, folder=loaded.folder, without=held)
+            known = None if force else find(key, store)
+            with placing(loaded.source, ("models", entry_name)):
+                ready = obtain(
+                    model,
+                    seed=seed,
+                    folder=loaded.folder,
+                    progress=progress(name) if progress else None,
+                    device=device,
+                    force=force,
+                    store=store,
+                    wrap=(wraps or {}).get(name),
+                    without=held,
+                )
+            detail = ready.weights.detail
+            found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
+    return found
+
+
+def read(path: Path, model: Model, key: str) -> LoadedModel:
+    """A trained model from the file of its weights.
+
+    Raises:
+        EnvironmentProblem: The file is damaged, or holds another recipe's weights (VD412).
+    """
+    with isolated(0):
+        module = architectures.create(model)
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        if header["key"] != key:
+            raise ValueError(f"it holds the weights of recipe {header['key'][:16]}")
+        module.load_state_dict(state)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD412",
+                f"the stored weights `{path}` are damaged: {str(error).splitlines()[0]}",
+                help=("delete that file; the model is then trained again",),
+            )
+        ) from error
+    return models.finish(
+        module, model, "trained", {"key": key, "file": str(path), "training": header["training"]}
+    )
+
+
+def _save(done: train.Trained, content: Mapping[str, Any], store: Path) -> Path:
+    key = _hash(content)
+    path = store / f"{key[:16]}.safetensors"
+    # One entry, and nothing that differs between equal trainings: the same recipe gives the same file.
+    header = {
+        "key": key,
+        "recipe": content,
+        "training": {name: value for name, value in done.stats.items() if name != "seconds"},
+        "versions": {"torch": torch.__version__, "timm": timm.__version__},
+    }
+    state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
+    data = safetensors.torch.save(state, {HEADER: canonical(header)})
+    try:
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    except EnvironmentProblem as error:
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD407",
+                error.diagnostics[0].message,
+                help=("name a folder that can be written to in the environment variable `VITDSL_CACHE`",),
+            )
+        ) from error
+    return path
+
+
+def _data(data: Data, folder: Path) -> dict[str, Any]:
+    """A training entry without what does not matter to training, its paths made absolute."""
+    fields = data.model_dump(mode="json", exclude={"image_blocks", "preprocess", "vary"}, exclude_none=True)
+    kind = SOURCES.kinds().get(data.source)
+    for name in kind.paths if kind else ():
+        if isinstance(fields.get(name), str):
+            fields[name] = str((folder / Path(fields[name]).expanduser()).resolve())
+    return fields
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(content).encode()).hexdigest()

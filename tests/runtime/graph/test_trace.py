@@ -1,0 +1,106 @@
+"""Tracing names every call, un-fuses for a while only, and says why where it cannot."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from vitdsl.dsl.diagnostics import StudyError
+from vitdsl.runtime.graph.trace import fusable, trace, unfused
+
+TINY: dict[str, Any] = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "num_heads": 3, "depth": 2}
+
+
+def vit(**more: Any) -> nn.Module:
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model("vit_tiny_patch16_224", **{**TINY, **more}).eval()
+    return model
+
+
+def test_every_module_that_ran_has_its_output_in_order_of_execution() -> None:
+    model = vit()
+    traced = trace(model)
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    positions = [order[node] for node in traced.outputs.values()]
+    assert positions == sorted(positions)
+    never = {"", "pos_drop", "patch_drop"}
+    missing = {path for path, _ in model.named_modules()} - set(traced.outputs) - never
+    assert all(path.endswith(("q_norm", "k_norm")) or "." not in path for path in missing), missing
+    assert traced.outputs["blocks.1"] is traced.inputs["norm"]
+    assert sum(node.op == "placeholder" for node in traced.graph.nodes) == 1
+
+
+def test_attention_is_unfused_only_where_asked_and_only_for_a_while() -> None:
+    model = vit()
+    assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
+    for unfuse, fused in ((None, 0), (frozenset({"blocks.1.attn"}), 1), (frozenset(), 2)):
+        graph = trace(model, unfuse=unfuse).graph
+        assert sum(node.target is F.scaled_dot_product_attention for node in graph.nodes) == fused
+        assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
+
+
+def test_flags_come_back_after_an_error() -> None:
+    model = vit()
+    with pytest.raises(ZeroDivisionError), unfused(model, None):
+        assert fusable(model) == []
+        raise ZeroDivisionError
+    assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
+
+    def broken(x: Tensor) -> Tensor:
+        raise ValueError("broken")
+
+    model.get_submodule("blocks.1").mlp.forward = broken  # type: ignore[union-attr, assignment]
+    with pytest.raises(StudyError):
+        trace(model)
+    assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
+
+
+def test_a_module_that_was_not_fused_stays_so() -> None:
+    model = vit()
+    model.get_submodule("blocks.0.attn").fused_attn = False  # type: ignore[assignment]
+    trace(model, unfuse=None)
+    assert fusable(model) == ["blocks.1.attn"]
+
+
+class Calls(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.never = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, scale: float = 2.0, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            x = x * mask
+        out: Tensor = self.f(self.f(self.f(x))) * scale
+        return out
+
+
+def test_repeated_calls_are_numbered_and_arguments_keep_their_defaults() -> None:
+    model = Calls().eval()
+    traced = trace(model)
+    assert list(traced.outputs) == ["f", "f:1", "f:2"]
+    assert traced.inputs["f:2"] is traced.outputs["f:1"]
+    x = torch.randn(2, 4)
+    assert torch.equal(fx.GraphModule(model, traced.graph)(x), model(x))
+    assert [node.name for node in traced.graph.nodes if node.op == "placeholder"] == ["x"]
+
+
+class Decides(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x * 2
+
+
+@pytest.mark.parametrize(("model", "why"), [(Decides(), "control flow"), (Pair(), "returns a tuple")])
+def test_what_cannot_be_traced_says_why(model: nn.Module, why: str) -> None:
+    with pytest.raises(StudyError) as raised:
+        trace(model.eval())
+    (problem,) = raised.value.diagnostics
+    assert problem.code == "VD301"
+    assert why in problem.message

@@ -1,0 +1,277 @@
+"""Run folders: what is written is read back, whole or not at all."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.runtime.results import folder as results
+
+GROUPS = ("within/vit", "across/vit[train.fraction=0.1]~resnet", "files/m[weights.file=a/b.pth]", "lines/vit")
+
+
+def text(*values: str) -> np.ndarray:
+    return np.asarray(values, dtype=object)
+
+
+def matrix(seed: int, replicates: int = 4, **attrs: Any) -> xr.Dataset:
+    rng = np.random.default_rng(seed)
+    dims = ("condition", "site_x", "site_y")
+    values = rng.normal(size=(2, 3, 2)) * 10.0 ** rng.integers(-300, 300, size=(2, 3, 2))
+    values[0, 1, 1], values[1, 0, 0] = np.nan, 1 / 3
+    return xr.Dataset(
+        {
+            "cka": (
+                dims,
+                values,
+                {"units": "1", "long_name": "CKA – unbiased", "relative": 0, "valid_max": 1.0},
+            ),
+            "cka_low": (dims, values - 0.5, {"units": "1"}),
+            "cka_high": (dims, values + 0.5, {"units": "1"}),
+            "cka_replicates": (("replicate", *dims), rng.normal(size=(replicates, 2, 3, 2)), {"units": "1"}),
+        },
+        {
+            "condition": ("condition", text("baseline", "no_skip@blocks.3.attn")),
+            "site_x": ("site_x", text("blocks.0", "größe", "")),
+            "site_y": ("site_y", text("layer1.0", "層")),
+            "depth_x": ("site_x", [0.0, 0.5, np.nan]),
+        },
+        {
+            "metric": "m",
+            "data": "probe",
+            "title": "",
+            "paired": 0,
+            "train.fraction": 0.1,
+            "block_images": np.asarray([8.0, 8.0, 8.0, 3.0]),
+            "undefined": json.dumps(["`größe` is constant"]),
+            **attrs,
+        },
+    )
+
+
+def line(seed: int) -> xr.Dataset:
+    values = np.random.default_rng(seed).normal(size=(1, 2, 3))
+    return xr.Dataset(
+        {"ratio": (("condition", "site", "row"), values, {"units": "px"})},
+        {
+            "condition": ("condition", text("baseline")),
+            "site": ("site", text("a", "b")),
+            "depth": ("site", [0.25, 1.0]),
+        },
+    )
+
+
+def made() -> dict[str, xr.Dataset]:
+    return {path: line(i) if path.startswith("lines") else matrix(i) for i, path in enumerate(GROUPS)}
+
+
+def complete(folder: Path, **manifest: Any) -> Path:
+    results.write_groups(folder, made())
+    results.write_json(folder / results.MANIFEST, {"schema": results.SCHEMA, "status": "success"} | manifest)
+    for name in (results.SOURCE, results.RESOLVED):
+        results.write_text(folder / name, f"study: größe # {name}\n")
+    return folder
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    run = results.open_run(complete(tmp_path / "runs" / "größe"))
+    assert set(run.groups) == set(GROUPS)
+    flat = [path for path in GROUPS if path.count("/") == 1]
+    assert [path for path in run.groups if path in flat] == flat, "in the order of the study"
+    for path, wanted in made().items():
+        found = run.groups[path]
+        xr.testing.assert_equal(found, wanted)
+        assert all(found[name].dtype == np.float64 for name in found.data_vars)
+        assert set(found.attrs) == set(wanted.attrs)
+        for key, value in wanted.attrs.items():
+            np.testing.assert_array_equal(found.attrs[key], value)
+        for name in wanted.data_vars:
+            assert found[name].attrs == wanted[name].attrs
+    assert run.source.startswith("study: größe") and run.manifest["status"] == "success"
+    assert results.values_of(run.groups["within/vit"]) == ["cka"]
+
+
+def test_a_run_without_replicates_and_one_with_a_long_list_of_reasons(tmp_path: Path) -> None:
+    many = json.dumps([f"layer {i} is constant" for i in range(20_000)])
+    groups = {"m/a": matrix(0, replicates=0), "m/b": matrix(1, undefined=many)}
+    results.write_groups(tmp_path, groups)
+    with xr.open_datatree(tmp_path / results.RESULTS, engine="h5netcdf") as tree:
+        xr.testing.assert_equal(tree["m/a"].to_dataset(), groups["m/a"])
+        assert tree["m/b"].attrs["undefined"] == many
+
+
+def test_summary_is_the_same_numbers(tmp_path: Path) -> None:
+    run = results.open_run(complete(tmp_path))
+    with (tmp_path / results.SUMMARY).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(name for name in rows[0] if name != "row") == results.SUMMARY_COLUMNS
+    assert len(rows) == sum(
+        data[name].size for data in run.groups.values() for name in results.values_of(data)
+    )
+    for row in rows:
+        data = run.groups[f"{row['metric']}/{row['group']}"]
+        at = {dim: row[dim] for dim in ("condition", "site", "site_x", "site_y") if dim in data.dims}
+        if "row" in data.dims:
+            data = data.isel(row=int(row["row"]))
+        one = data.sel(at)
+        assert float(row["estimate"]) == float(one[row["value"]]) or np.isnan(float(row["estimate"]))
+        assert np.isnan(float(row["estimate"])) == bool(np.isnan(one[row["value"]]))
+        if row["low"]:
+            np.testing.assert_array_equal(float(row["low"]), float(one[f"{row['value']}_low"]))
+            np.testing.assert_array_equal(float(row["high"]), float(one[f"{row['value']}_high"]))
+        assert row["units"] == one[row["value"]].attrs["units"]
+        if "site" in at:
+            assert float(row["depth"]) == float(one["depth"])
+
+
+def test_images(tmp_path: Path) -> None:
+    results.write_images(tmp_path, {"probe": [("a,b.png", 3, "f0"), ("ü\n.png", None, "f1")]})
+    with (tmp_path / results.IMAGES).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [["probe", "0", "a,b.png", "3", "f0"], ["probe", "1", "ü\n.png", "", "f1"]]
+
+
+def test_json_of_numbers_that_json_does_not_have(tmp_path: Path) -> None:
+    value = {
+        "a": np.float64("nan"),
+        "b": [np.inf, np.int64(3), (1.5, None)],
+        4: np.float32(0.5),
+        "c": np.bool_(True),
+    }
+    results.write_json(tmp_path / "x.json", value)
+    assert json.loads((tmp_path / "x.json").read_text()) == {
+        "a": None,
+        "b": [None, 3, [1.5, None]],
+        "4": 0.5,
+        "c": True,
+    }
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), RuntimeError("broken")])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    results.write_text(path, "before")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(type(error)):
+        results.write_atomically(path, fail)
+    assert path.read_text() == "before" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_an_environment_problem(tmp_path: Path) -> None:
+    def full(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(EnvironmentProblem) as caught:
+        results.write_atomically(tmp_path / "a.txt", full)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "VD407" and "No space left" in problem.message and "a.txt" in problem.message
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of files are a POSIX matter")
+@pytest.mark.parametrize("limit", [0, 500, 8000])
+def test_results_on_a_disk_that_is_really_full(tmp_path: Path, limit: int) -> None:
+    """HDF5 itself would end the process with a segmentation fault here."""
+    script = textwrap.dedent(f"""
+        import resource, signal, sys
+        from pathlib import Path
+        import numpy as np, xarray as xr
+        from vitdsl.dsl.diagnostics import EnvironmentProblem
+        from vitdsl.runtime.results.folder import write_groups
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        try:
+            write_groups(Path(sys.argv[1]), {{"m/a": xr.Dataset({{"v": ("x", np.arange(9000.0))}})}})
+        except EnvironmentProblem as problem:
+            sys.exit(30 if problem.diagnostics[0].code == "VD407" else 31)
+    """)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True)
+    assert done.returncode == 30, done.stderr.decode()[-2000:]
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unwritable_folder_is_an_environment_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for write in (
+        lambda path: results.write_text(path / "a.txt", ""),
+        lambda path: results.write_groups(path, made()),
+        lambda path: results.write_images(path, {}),
+        lambda path: results.write_json(path / "a.json", {}),
+    ):
+        with pytest.raises(EnvironmentProblem, match="VD407"):
+            write(tmp_path / "file" / "run")
+    (tmp_path / "taken" / "a.txt").mkdir(parents=True)
+    with pytest.raises(EnvironmentProblem, match="VD407"):
+        results.write_text(tmp_path / "taken" / "a.txt", "")
+    assert os.listdir(tmp_path / "taken") == ["a.txt"]
+
+
+def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
+    results.write_text(tmp_path / "a.txt", "")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+
+
+def broken(name: str, content: bytes | None) -> Any:
+    def make(folder: Path) -> None:
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("breaks", "says"),
+    [
+        (broken("manifest.json", None), "manifest.json"),
+        (broken("manifest.json", b"{"), "`manifest.json` is not JSON"),
+        (broken("manifest.json", b"[]"), "not a JSON object"),
+        (broken("manifest.json", b"\xff\xfe"), "`manifest.json` is not JSON"),
+        (broken("manifest.json", b'{"schema": "other/2"}'), "schema 'other/2'"),
+        (broken("manifest.json", b'{"schema": "vitdsl.run/1"}'), "status `None`"),
+        (broken("manifest.json", b'{"schema": "vitdsl.run/1", "status": "failed"}'), "status `failed`"),
+        (broken("results.nc", None), "results.nc"),
+        (broken("results.nc", b""), "results.nc"),
+        (broken("results.nc", b"not HDF5 at all" * 100), "`results.nc` cannot be read"),
+        (broken("spec.source.yaml", None), "spec.source.yaml"),
+        (broken("spec.resolved.yaml", None), "spec.resolved.yaml"),
+    ],
+)
+def test_open_refuses_what_is_no_complete_run(tmp_path: Path, breaks: Any, says: str) -> None:
+    breaks(complete(tmp_path))
+    with pytest.raises(EnvironmentProblem) as caught:
+        results.open_run(tmp_path)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "VD601" and str(tmp_path) in problem.message and says in problem.message
+    assert problem.help
+
+
+def test_open_refuses_truncated_results(tmp_path: Path) -> None:
+    complete(tmp_path)
+    content = (tmp_path / results.RESULTS).read_bytes()
+    (tmp_path / results.RESULTS).write_bytes(content[: len(content) // 2])
+    with pytest.raises(EnvironmentProblem, match="VD601"):
+        results.open_run(tmp_path)
+
+
+def test_open_refuses_no_folder_and_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "none", tmp_path / "file", str(tmp_path / "none")):
+        with pytest.raises(EnvironmentProblem, match="VD601"):
+            results.open_run(path)

@@ -1,0 +1,147 @@
+"""A run that computes something else stops, loudly; ablations that change nothing are named."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.dsl.load import load_text
+from vitdsl.runtime.data.stream import Batch, open_stream
+from vitdsl.runtime.models.loading import load
+from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.run.execute import Runner, compile_model
+from vitdsl.runtime.run.trust import check_first_batch
+
+STUDY = """
+vitdsl: 1
+study: trust
+data: {probe: {source: noise, total: 16, batch: 16}}
+models:
+  vit: {arch: vit_tiny_patch16_224, weights: random,
+        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
+  resnet: {arch: resnet18, weights: random, options: {num_classes: 10}, input_size: 32}
+layers:
+  blocks: {of: vit, at: "blocks.*"}
+  stages: {of: resnet, at: "layer*.*"}
+ablations:
+  no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}
+  no_branch: {kind: remove_branch, of: resnet, at: "layer4.1"}
+metrics:
+  within: {kind: cka, x: blocks}
+  across: {kind: cka, x: blocks, y: stages, under: baseline}
+  distance: {kind: attention_distance, of: vit, under: baseline}
+  ratio: {kind: skip_ratio, of: resnet}
+"""
+
+
+class Ready:
+    """A compiled study and its first batch."""
+
+    def __init__(self, text: str = STUDY) -> None:
+        plan = bind(load_text(text))
+        self.modules = {
+            name: load(planned.entry, seed=0, folder=plan.loaded.folder).module
+            for name, planned in plan.models.items()
+        }
+        configs = {name: planned.config for name, planned in plan.models.items()}
+        stream = open_stream(
+            plan.data["probe"], seed=0, folder=plan.loaded.folder, transforms=configs, workers=0
+        )
+        self.batch: Batch = next(iter(stream))
+        compiled = {
+            name: compile_model(planned, self.modules[name], plan.groups)
+            for name, planned in plan.models.items()
+        }
+        self.runner = Runner(plan, compiled, plan.groups, torch.device("cpu"), "float32")
+
+    def check(self) -> list[dict[str, Any]]:
+        found = {name: self.runner.forward(name, images) for name, images in self.batch.images.items()}
+        return check_first_batch(self.runner, self.batch, self.batch.images, found)
+
+
+def test_all_checks_of_a_right_run() -> None:
+    checks = Ready().check()
+    assert all(check["ok"] for check in checks if check["required"])
+    found = {(check["check"], check["model"]) for check in checks}
+    assert found >= {
+        ("output", "vit"),
+        ("output", "resnet"),
+        ("effect", "vit"),
+        ("effect", "resnet"),
+        ("identity", "vit"),
+    }
+    output = {check["model"]: check for check in checks if check["check"] == "output"}
+    assert output["resnet"]["value"] == 0
+    assert "bit for bit" in output["resnet"]["text"]
+    assert output["vit"]["value"] <= output["vit"]["tolerance"]
+    assert "un-fused" in output["vit"]["text"]
+
+
+def test_an_ablation_that_changes_nothing_is_named_and_does_not_stop_the_run() -> None:
+    """timm starts the last norm of each ResNet branch at zero, so that a random one has empty branches."""
+    checks = Ready().check()
+    (idle,) = [check for check in checks if check["check"] == "effect" and check["model"] == "resnet"]
+    assert not idle["ok"]
+    assert not idle["required"]
+    assert "`resnet` change nothing: no_branch" in idle["text"]
+    (alive,) = [check for check in checks if check["check"] == "effect" and check["model"] == "vit"]
+    assert alive["ok"]
+    assert alive["value"] > 0
+
+
+class Off(nn.Module):
+    """A module with a small error."""
+
+    def __init__(self, inner: nn.Module, by: float) -> None:
+        super().__init__()
+        self.inner, self.by = inner, by
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out * (1 + self.by)
+
+
+@pytest.mark.parametrize("by", [0.5, float("nan")])
+def test_a_graph_that_is_not_the_model_stops_the_run(by: float) -> None:
+    ready = Ready()
+    merged = ready.runner.models["vit"].merged.module
+    merged.get_submodule("blocks.0.mlp").fc2 = Off(merged.get_submodule("blocks.0.mlp.fc2"), by)
+    with pytest.raises(EnvironmentProblem) as raised:
+        ready.check()
+    assert {problem.code for problem in raised.value.diagnostics} == {"VD501"}
+    assert any("compiled `vit`" in problem.message for problem in raised.value.diagnostics)
+
+
+def test_a_wrong_edge_of_the_graph_stops_the_run() -> None:
+    ready = Ready()
+    module = ready.runner.models["vit"].merged.module
+    gelu = [node for node in module.graph.nodes if str(node.target) == "blocks.0.mlp.act"][
+        -1
+    ]  # the intact one
+    gelu.replace_all_uses_with(gelu.args[0])  # as if the activation were forgotten
+    module.recompile()
+    with pytest.raises(EnvironmentProblem, match="VD501.*compiled `vit`"):
+        ready.check()
+
+
+def test_a_metric_that_is_not_its_own_identity_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = Ready()
+    kind = type(ready.runner.groups[0].kind)
+    right = kind.estimate
+    monkeypatch.setattr(
+        kind,
+        "estimate",
+        lambda *args, **more: {key: 0.999 * value for key, value in right(*args, **more).items()},
+    )
+    with pytest.raises(EnvironmentProblem, match="VD501"):
+        ready.check()
+
+
+def test_the_whole_model_is_compared_when_weights_change_after_compiling() -> None:
+    """The graph holds the model's own parameters, so both change together."""
+    ready = Ready()
+    with torch.no_grad():
+        next(ready.modules["vit"].parameters()).mul_(2)
+    assert all(check["ok"] for check in ready.check() if check["required"])

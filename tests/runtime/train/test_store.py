@@ -1,0 +1,189 @@
+"""The store: one recipe, one hash, one file; what is shipped is found; damage is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+
+from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.dsl.load import load_source
+from vitdsl.dsl.study import Model
+from vitdsl.dsl.sweeps import variants
+from vitdsl.runtime.train import loop as train
+from vitdsl.runtime.train import store
+
+SPECS = store.shipped_store().parents[1]
+OPTIONS = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2, "num_classes": 10}
+DATA = {"source": "digits", "split": "train", "images": 48, "batch": 16}
+
+
+def model(
+    options: dict[str, Any] | None = None, weights: Any = None, data: Any = None, **recipe: Any
+) -> Model:
+    fields = {
+        "arch": "vit_tiny_patch16_224",
+        "options": {**OPTIONS, **(options or {})},
+        "train": {"data": {**DATA, **(data or {})}, "epochs": 1, **recipe},
+    }
+    return Model.model_validate({**fields, **({"weights": weights} if weights else {})})
+
+
+def key(study_seed: int = 0, folder: Path = Path(), without: Any = (), **fields: Any) -> str:
+    return store.recipe_key(model(**fields), seed=study_seed, folder=folder, without=without)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VITDSL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "weights"
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    done: list[str] = []
+    original = train.train
+
+    def counted(trained: Model, **more: Any) -> train.Trained:
+        done.append(trained.arch)
+        return original(trained, **more)
+
+    monkeypatch.setattr(train, "train", counted)
+    return done
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"depth": 2}}, {"weights": "pretrained"}, {"weights": {"hub": "a/b"}}, {"seed": 1},
+        {"epochs": 2}, {"learning_rate": 0.5}, {"fraction": 0.5}, {"optimizer": "sgd"},
+        {"data": {"images": 32}}, {"data": {"batch": 8}}, {"data": {"split": "all"}},
+        {"augment": {"hflip": 0.5}}, {"study_seed": 1},
+        {"without": [{"kind": "remove_skip", "at": ["blocks.0.attn"]}]},
+    ],
+)  # fmt: skip
+def test_what_the_weights_depend_on_changes_the_hash(change: dict[str, Any]) -> None:
+    assert key(**change) != key()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": "some_name"}, {"data": {"image_blocks": 4}}, {"data": {"preprocess": "vit"}},
+        {"weights": "random"}, {"optimizer": "adamw"}, {"study_seed": 1, "seed": 0},
+    ],
+)  # fmt: skip
+def test_what_they_do_not_depend_on_does_not(change: dict[str, Any]) -> None:
+    assert key(**change) == (key(seed=0) if "seed" in change else key())
+
+
+def test_a_start_from_a_file_counts_by_its_content(tmp_path: Path) -> None:
+    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (key(folder=tmp_path, weights={"file": name}) for name in ("a.pth", "b.pth", "c.pth"))
+    assert a == b != c
+
+
+def test_the_same_relative_path_elsewhere_is_another_folder(tmp_path: Path) -> None:
+    data = {"source": "folder", "path": "./train"}
+    one, two = (
+        store.recipe_key(
+            Model.model_validate({"arch": "resnet18", "train": {"data": data}}),
+            seed=0,
+            folder=tmp_path / name,
+        )
+        for name in ("one", "two")
+    )
+    assert one != two
+
+
+def test_a_recipe_is_trained_once_and_an_edited_one_again(cache: Path, trainings: list[str]) -> None:
+    first = store.obtain(model(), seed=0, folder=Path())
+    again = store.obtain(model(), seed=0, folder=Path())
+    assert len(trainings) == 1 and first.weights == again.weights
+    assert first.weights.source == "trained" and first.weights.detail["key"] == key()
+    store.obtain(model(learning_rate=0.002), seed=0, folder=Path())
+    assert len(trainings) == 2 and len(list(cache.iterdir())) == 2
+    store.obtain(model(), seed=0, folder=Path(), force=True)
+    assert len(trainings) == 3 and len(list(cache.iterdir())) == 2
+
+
+def test_equal_trainings_leave_equal_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        store.obtain(model(), seed=0, folder=Path(), store=tmp_path / name)
+    (one,), (two,) = ((tmp_path / name).iterdir() for name in ("one", "two"))
+    assert one.name == two.name and one.read_bytes() == two.read_bytes()
+
+
+def test_a_file_says_what_it_holds(cache: Path) -> None:
+    store.obtain(model(), seed=0, folder=Path())
+    (path,) = cache.iterdir()
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["vitdsl"])
+    assert header["key"] == key() and path.stem == key()[:16]
+    assert header["recipe"]["train"]["epochs"] == 1 and header["versions"]["torch"] == torch.__version__
+    assert {"train_loss", "train_accuracy", "images", "epochs"} <= set(header["training"])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def swap(path: Path) -> None:
+    other = store.obtain(model(seed=1), seed=0, folder=Path(), store=path.parent / "other")
+    path.write_bytes(Path(other.weights.detail["file"]).read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, swap, lambda path: path.write_bytes(b"")])
+def test_a_damaged_file_is_named(cache: Path, damage: Any, trainings: list[str]) -> None:
+    store.obtain(model(), seed=0, folder=Path())
+    (path,) = cache.iterdir()
+    damage(path)
+    before = len(trainings)
+    with pytest.raises(EnvironmentProblem, match="VD412") as caught:
+        store.obtain(model(), seed=0, folder=Path())
+    assert str(path) in str(caught.value) and "delete that file" in caught.value.diagnostics[0].help[0]
+    assert len(trainings) == before
+
+
+def test_a_failed_training_leaves_nothing(cache: Path) -> None:
+    with pytest.raises(Exception, match="VD503"):
+        store.obtain(model(learning_rate=1e30, optimizer="sgd"), seed=0, folder=Path())
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VITDSL_CACHE", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match="VD407") as caught:
+        store.obtain(model(), seed=0, folder=Path())
+    assert "VITDSL_CACHE" in caught.value.diagnostics[0].help[0]
+
+
+STUDIES = sorted(path for path in SPECS.rglob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: str(path.relative_to(SPECS)))
+def test_shipped_studies_need_no_training(path: Path) -> None:
+    """A model trained without ablations must be in the shipped store, under the key of its recipe."""
+    loaded = load_source(path)
+    for name, entry in loaded.study.models.items():
+        for variant in variants(name, entry):
+            recipe = variant.entry.train
+            if recipe is None or recipe.without:
+                continue
+            wanted = store.recipe_key(variant.entry, seed=loaded.study.seed, folder=loaded.folder)
+            assert store.find(wanted, store.shipped_store()), f"{variant.name}: run `make zoo`"
+
+
+def test_every_shipped_file_belongs_to_the_zoo_and_is_small(trainings: list[str]) -> None:
+    loaded = load_source(SPECS / "zoo" / "digits.yaml")
+    found = store.train_study(loaded)
+    assert [one.name for one in found] == list(loaded.study.models) and not any(one.trained for one in found)
+    assert not trainings
+    files = set(store.shipped_store().glob("*.safetensors"))
+    assert {one.path for one in found} == files
+    assert all(path.stat().st_size <= 1_000_000 for path in files)
+    assert [one.name for one in store.train_study(loaded, names=["vit"])] == ["vit"]
