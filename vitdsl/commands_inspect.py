@@ -171,7 +171,7 @@ def sites(
         entry = load_text(text, "<command line>", overrides=settings).study.models["it"]
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
-    from vitdsl.runtime.graph.sites import describe, sites_of
+    from vitdsl.runtime.graph.sites import listed, sites_of
     from vitdsl.runtime.models.loading import preprocessing, skeleton
     from vitdsl.runtime.plan.matching import chosen
 
@@ -185,7 +185,7 @@ def sites(
         named = " ".join(f"`{shown(selector)}`" for selector in selectors)
         what = f"{named} matches no site" if selectors else "there is no site"
         raise click.UsageError(f"{what} with the role `{role}`" + (f"; nearest: {near}" if near else ""))
-    rows = describe(found, role, kept)
+    rows = listed(found, role, kept)
     if as_json:
         click.echo(json.dumps({"schema": "vitdsl.sites/1", "model": first.arch, "sites": rows}, indent=2))
         return

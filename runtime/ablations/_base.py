@@ -1,35 +1,15 @@
 """What an ablation is: at a place in a model's graph, another value instead of the model's own.
 
-Does not own: how conditions share what they have in common (`merge`), which places match (`bind`).
+A place is a site and a role of it, as metrics read them. Does not own: how conditions share what they have in common
+(`graph`), which places match (`plan`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
-
-from torch import Tensor, fx
+from typing import Any, ClassVar
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.graph.units import Unit
-
-
-@dataclass(frozen=True)
-class Operation:
-    """`function(*tensors, **constants)`, pure, as one node of the graph; hashable, to share equal ones."""
-
-    function: Callable[..., Tensor]
-    constants: tuple[tuple[str, Hashable], ...] = ()
-
-
-class Rewriter(Protocol):
-    """What an ablation may do while its condition's graph is built."""
-
-    def value(self, node: fx.Node) -> Any:
-        """The value, under this condition, of a node of the intact graph."""
-
-    def call(self, operation: Operation, *values: Any) -> Any:
-        """The value of an operation on such values."""
+from vitdsl.runtime.graph.edit import Place, Rewriter
+from vitdsl.runtime.graph.site import Site
 
 
 class Ablation(ABC):
@@ -37,22 +17,23 @@ class Ablation(ABC):
 
     Attributes:
         name: The kind's name, equal to the file's.
+        version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
-        places: What `at` selects: residual `units`.
+        roles: The roles that it can act on; the first where a study does not say which.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
-    places: ClassVar[Literal["units"]] = "units"
+    roles: ClassVar[tuple[str, ...]]
 
     def __init__(self, params: Entry) -> None:
         self.params = params
 
-    def target(self, unit: Unit) -> fx.Node:
-        """The node whose value it changes: the unit's residual add unless overridden."""
-        return unit.add
+    def refuse(self, site: Site) -> str | None:
+        """Why this ablation cannot act at a site, or None."""
+        return None
 
     @abstractmethod
-    def rewrite(self, unit: Unit, build: Rewriter) -> Any:
-        """The target's value under this ablation."""
+    def rewrite(self, place: Place, build: Rewriter) -> Any:
+        """The value at a place under this ablation: `build.before` changed, or `build.nothing`."""

@@ -19,15 +19,16 @@ Example:
 
 from typing import Any
 
-from vitdsl.runtime.ablations._base import Ablation, Rewriter
-from vitdsl.runtime.graph.units import Unit
+from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.graph.edit import Place, Rewriter
 
 
 class RemoveBranch(Ablation):
     """The stream becomes the skip alone."""
 
     name = "remove_branch"
+    roles = ("branch",)
 
-    def rewrite(self, unit: Unit, build: Rewriter) -> Any:
-        """What the skip carries, and nothing else."""
-        return build.value(unit.skip)
+    def rewrite(self, place: Place, build: Rewriter) -> Any:
+        """Nothing, where the add takes what the branch adds."""
+        return build.nothing

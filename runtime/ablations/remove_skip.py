@@ -20,15 +20,16 @@ Example:
 
 from typing import Any
 
-from vitdsl.runtime.ablations._base import Ablation, Rewriter
-from vitdsl.runtime.graph.units import Unit
+from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.graph.edit import Place, Rewriter
 
 
 class RemoveSkip(Ablation):
     """The stream becomes the branch alone."""
 
     name = "remove_skip"
+    roles = ("skip",)
 
-    def rewrite(self, unit: Unit, build: Rewriter) -> Any:
-        """What the branch adds, and nothing else."""
-        return build.value(unit.branch)
+    def rewrite(self, place: Place, build: Rewriter) -> Any:
+        """Nothing, where the add takes what the skip carries."""
+        return build.nothing

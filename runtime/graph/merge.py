@@ -7,41 +7,24 @@ model is walked, and where a condition's first edit lies, its whole lane is laid
 right after the tensors that it reads, so that no activation outlives its last use.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from vitdsl.runtime.ablations._base import Operation, Rewriter
+from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
+from vitdsl.runtime.graph.lanes import Values
 from vitdsl.runtime.graph.propagate import FLOPS, VALUE, modules_of
-from vitdsl.runtime.metrics._base import Reducer, Site
+from vitdsl.runtime.graph.tap import Reduce, Tap
 
-Rewrite = Callable[[Rewriter], Any]
 RANDOM = {
     torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli, torch.rand_like, torch.randn_like,
     torch.normal, torch.multinomial, "bernoulli", "multinomial", "random_", "normal_", "uniform_",
 }  # fmt: skip
 ORIGIN = "origin"
-
-
-@dataclass(frozen=True)
-class Lane:
-    """A condition of one model: its name and what replaces which values of the intact graph."""
-
-    name: str
-    edits: Mapping[fx.Node, Rewrite]
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A reduction of some tensors of a site; equal taps on equal tensors are computed once."""
-
-    nodes: tuple[fx.Node, ...]
-    reducer: Reducer
-    site: Site
 
 
 @dataclass(frozen=True)
@@ -65,32 +48,6 @@ class Merged:
         """Share of the work that merging saves, 0 to 1."""
         merged, separate = self.work["merged"], self.work["separate"]
         return 1 - merged / separate if separate else 0.0
-
-
-class Reduce(nn.Module):
-    """A tap in the graph; runs in float32 or better, whatever the model computes in."""
-
-    def __init__(self, reducer: Reducer, site: Site) -> None:
-        super().__init__()
-        self.reducer, self.site = reducer, site
-
-    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Reduce a site's tensors `[batch, ...]` to small ones."""
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
-        return result if isinstance(result, tuple) else (result,)
-
-
-class Apply(nn.Module):
-    """An ablation's operation in the graph."""
-
-    def __init__(self, operation: Operation) -> None:
-        super().__init__()
-        self.operation = operation
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Apply the operation."""
-        return self.operation.function(*tensors, **dict(self.operation.constants))
 
 
 def merge(
@@ -119,6 +76,7 @@ class _Builder:
 
     def __init__(self, base: fx.Graph, *, training: bool) -> None:
         self.base, self.training = base, training
+        self.position = {node: i for i, node in enumerate(base.nodes)}
         self.graph = fx.Graph()
         self.known: dict[Hashable, fx.Node] = {}
         self.modules: dict[str, nn.Module] = {}
@@ -126,61 +84,60 @@ class _Builder:
         self.results: dict[fx.Node, int] = {}
 
     def lay(self, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]) -> None:
-        position = {node: i for i, node in enumerate(self.base.nodes)}
+        first = next(iter(self.base.nodes))
         edited = sorted(
-            (lane for lane in lanes if lane.edits), key=lambda lane: min(position[n] for n in lane.edits)
+            (lane for lane in lanes if lane.edits), key=lambda lane: self.position[self._start(lane)]
         )
-        intact = [lane for lane in lanes if not lane.edits] or [Lane("", {})]
+        intact = [lane for lane in lanes if not lane.edits] or [Lane("")]
         starts: dict[fx.Node, list[Lane]] = {}
         for lane in intact[1:]:
-            starts.setdefault(next(iter(self.base.nodes)), []).append(lane)
+            starts.setdefault(first, []).append(lane)
         for lane in edited:
-            starts.setdefault(min(lane.edits, key=lambda node: position[node]), []).append(lane)
-        self._walk(intact[0], taps.get(intact[0].name, ()), position, starts, taps)
+            starts.setdefault(self._start(lane), []).append(lane)
+        self._walk(intact[0], starts, taps)
         self.graph.output(tuple(self.results))
         for node in reversed(self.graph.nodes):
             if not node.users and node.op not in ("placeholder", "output"):
                 self.graph.erase_node(node)
         self.graph.lint()
 
+    def _start(self, lane: Lane) -> fx.Node:
+        """Where a lane leaves the intact model."""
+        seen = (node for place, _ in lane.edits for node in (place.readers or (place.node,)))
+        return min(seen, key=lambda node: self.position[node])
+
     def _walk(
-        self,
-        lane: Lane,
-        taps: Sequence[Tap],
-        position: Mapping[fx.Node, int],
-        starts: Mapping[fx.Node, list[Lane]],
-        taps_of: Mapping[str, Sequence[Tap]],
+        self, lane: Lane, starts: Mapping[fx.Node, list[Lane]], taps: Mapping[str, Sequence[Tap]]
     ) -> None:
         """Lay a lane, and at the first edit of another, that one whole."""
+        mine = taps.get(lane.name, ())
         last: dict[fx.Node, list[Tap]] = {}
-        for tap in taps:
-            last.setdefault(max(tap.nodes, key=lambda node: position[node]), []).append(tap)
-        needed = set(_needed(self.base, taps))
-        env: dict[fx.Node, Any] = {}
+        for tap in mine:
+            last.setdefault(max(tap.nodes, key=lambda node: self.position[node]), []).append(tap)
+        needed = set(_needed(self.base, mine))
+        values = Values(self, lane)
         for node in self.base.nodes:
             for other in starts.get(node, ()):
-                self._walk(other, taps_of.get(other.name, ()), position, {}, {})
-            if node not in needed:
-                continue
-            if node in lane.edits:
-                env[node] = lane.edits[node](_Rewriter(self, env, node))
-            else:
-                env[node] = self._copy(node, env)
-            for tap in last.get(node, ()):
-                self._tap(lane, tap, env)
+                self._walk(other, {}, taps)
+            if node in needed:
+                values.of(node)
+                for tap in last.get(node, ()):
+                    self._tap(lane, tap, values)
 
-    def _copy(self, node: fx.Node, env: Mapping[fx.Node, Any]) -> fx.Node:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
+    def copy(self, node: fx.Node, args: Any, kwargs: Any) -> fx.Node:
+        """A node of the intact graph with other inputs."""
         shared = not (_is_random(node) or self.training and node.op.startswith("call"))
         key = (node.op, node.target, _key(args), _key(kwargs), None if shared else object())
         return self._emit(key, node.op, node.target, args, kwargs, node)
 
-    def _tap(self, lane: Lane, tap: Tap, env: Mapping[fx.Node, Any]) -> None:
-        args = tuple(env[node] for node in tap.nodes)
-        node = self._call("tap", (tap.reducer, tap.site), Reduce(tap.reducer, tap.site), args)
+    def _tap(self, lane: Lane, tap: Tap, values: Values) -> None:
+        args = tuple(values.of(node) for node in tap.nodes)
+        site = tap.site.nameless()
+        node = self.call("tap", (tap.reducer, site), Reduce(tap.reducer, site), args)
         self.slots[lane.name, tap] = self.results.setdefault(node, len(self.results))
 
-    def _call(self, what: str, identity: Hashable, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+    def call(self, what: str, identity: Hashable, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+        """A call of a module of ours."""
         key = (what, identity, _key(args))
         if key not in self.known:
             name = f"{what}_{len(self.modules)}"
@@ -200,23 +157,6 @@ class _Builder:
                 node.meta[ORIGIN] = origin
             self.known[key] = node
         return self.known[key]
-
-
-class _Rewriter:
-    """What an ablation sees while a lane is laid."""
-
-    def __init__(self, builder: _Builder, env: Mapping[fx.Node, Any], node: fx.Node) -> None:
-        self.builder, self.env, self.node = builder, env, node
-
-    def value(self, node: fx.Node) -> Any:
-        if node is self.node:
-            return self.builder._copy(node, self.env)
-        return self.env[node]
-
-    def call(self, operation: Operation, *values: Any) -> Any:
-        result = self.builder._call("edit", operation, Apply(operation), values)
-        result.meta.setdefault(VALUE, self.node.meta.get(VALUE))
-        return result
 
 
 def _needed(graph: fx.Graph, taps: Sequence[Tap]) -> list[fx.Node]:

@@ -5,10 +5,9 @@ A name is a module's path or a unit's name; a role says which tensor of it: `out
 the projection) of an attention module.
 """
 
-import math
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import torch
@@ -16,11 +15,14 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vitdsl.dsl.study import Role
+from vitdsl.runtime.graph.anatomy import Anatomy, anatomy_of
+from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.functional import functionalise, settled
 from vitdsl.runtime.graph.propagate import PROBE, VALUE, copy_annotations, propagate
-from vitdsl.runtime.graph.trace import Traced, trace
-from vitdsl.runtime.graph.units import SOFTMAX, Unit, find_units, owner
-from vitdsl.runtime.metrics._base import Layout, Site
+from vitdsl.runtime.graph.site import Layout, Site
+from vitdsl.runtime.graph.trace import CONSTANT, Traced, trace
+from vitdsl.runtime.graph.unit_names import owner
+from vitdsl.runtime.graph.units import SOFTMAX, Unit, find_units
 
 ROLES: tuple[str, ...] = get_args(Role)
 UNIT_ROLES = ("stream", "branch", "skip")
@@ -36,12 +38,16 @@ class Sites:
         traced: Its graph, free of in-place operations.
         units: Its residual units by name.
         nodes: Role to name to node, names in order of execution.
+        anatomy: What its tokens and grid are.
+        unfuse: The attention modules whose weights are nodes; None for all.
     """
 
     model: nn.Module
     traced: Traced
     units: dict[str, Unit]
     nodes: Mapping[str, Mapping[str, fx.Node]]
+    anatomy: Anatomy
+    unfuse: frozenset[str] | None
     _depths: dict[fx.Node, float] = field(repr=False)
 
     def names(self, role: str) -> list[str]:
@@ -60,26 +66,18 @@ class Sites:
             return owner(self.units[name].add)
         return name.rpartition(".")[0] if role in ("attention", "heads") else ""
 
-    def site(
-        self, name: str, role: str, *, input_size: tuple[int, ...], tokens: str | tuple[int, ...] = "all"
-    ) -> Site:
-        """The facts about a site that metrics need.
+    def site(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> Site:
+        """The facts about a site that metrics and ablations need.
 
         Args:
             name: One of `names(role)`, or "" for the model's own output.
             role: Its role.
-            input_size: `(channels, height, width)` of the images.
-            tokens: Which tokens a layer selects.
+            tokens: Which tokens a layer selects, or an ablation changes.
         """
         node = self.nodes[role][name] if name else self.traced.output
-        value = node.meta[VALUE]
-        shape = tuple(value.shape[1:])
-        layout = self._layout(node, role, input_size)
-        prefix, grid = self._grid(shape, role, layout, input_size)
-        if layout == "map":
-            grid = (shape[1], shape[2])
-        elif layout == "map_last":
-            grid = (shape[0], shape[1])
+        shape = tuple(node.meta[VALUE].shape[1:])
+        layout = self._layout(node, role)
+        prefix, grid = self._tokens(shape, role, layout)
         return Site(
             name=name,
             role=role,
@@ -87,11 +85,25 @@ class Sites:
             layout=layout,
             depth=self.depth(name, role) if name else self._depths[node],
             prefix=prefix,
-            class_token=prefix > 0 and getattr(self.model, "cls_token", None) is not None,
+            class_token=bool(prefix) and self.anatomy.class_token,
             grid=grid,
-            patch=(input_size[1] // grid[0], input_size[2] // grid[1]) if grid else None,
+            patch=self.anatomy.patch(grid) if grid else None,
             tokens=tokens,
         )
+
+    def place(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> Place:
+        """Where an ablation acts: the tensor, as those see it whom the role speaks of.
+
+        What a skip carries and what a branch adds is seen by their add; a module's input by the module; every other
+        role's tensor by all that read it.
+        """
+        node = self.nodes[role][name]
+        readers: frozenset[fx.Node] = frozenset()
+        if role in ("skip", "branch"):
+            readers = frozenset({self.units[name].add})
+        elif role == "input":
+            readers = frozenset(user for user in node.users if _inside(user, name.partition(":")[0]))
+        return Place(node, readers, self.site(name, role, tokens=tokens))
 
     def attention_of(self, node: fx.Node) -> str:
         """The attention module whose logits or weights a node gives, "" where it gives neither."""
@@ -101,7 +113,7 @@ class Sites:
                 return name
         return ""
 
-    def _layout(self, node: fx.Node, role: str, input_size: tuple[int, ...]) -> Layout:
+    def _layout(self, node: fx.Node, role: str) -> Layout:
         value = node.meta[VALUE]
         if value.shape[0] != PROBE:
             return "windows"
@@ -110,53 +122,39 @@ class Sites:
                 return "attention"
             if role == "heads":
                 return "other"
-            last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-            return _map_layout(tuple(value.shape[1:]), input_size, last=last)
+            return _map_layout(tuple(value.shape[1:]), self.anatomy)
         named: dict[int, Layout] = {2: "vector", 3: "tokens"}
         return named.get(value.ndim, "other")
 
-    def _grid(
-        self, shape: tuple[int, ...], role: str, layout: Layout, input_size: tuple[int, ...]
-    ) -> tuple[int, tuple[int, int] | None]:
-        """Prefix tokens and grid of a token axis, where the model's patch embedding explains its length."""
+    def _tokens(
+        self, shape: tuple[int, ...], role: str, layout: Layout
+    ) -> tuple[int | None, tuple[int, int] | None]:
+        """Prefix tokens and grid of a tensor; None where they are not known."""
+        if layout == "map":
+            return 0, (shape[1], shape[2])
+        if layout == "map_last":
+            return 0, (shape[0], shape[1])
         axis = {"attention": -1, "tokens": 0, "other": 1 if role == "heads" else None}.get(layout)
-        if axis is None:
-            return 0, None
-        prefix = int(getattr(self.model, "num_prefix_tokens", 0) or 0)
-        for grid in _patch_grids(self.model, input_size):
-            for first in (prefix, 0):
-                if shape[axis] == first + math.prod(grid):
-                    return first, grid
-        return 0, None
+        return (0, None) if axis is None else self.anatomy.tokens(shape[axis])
 
 
-def _map_layout(shape: tuple[int, ...], input_size: tuple[int, ...], *, last: bool) -> Layout:
-    """Which axes of `[a, b, c]` are rows and columns: those in the proportion of the image, `last` in doubt."""
-    height, width = input_size[1:]
+def _map_layout(shape: tuple[int, ...], anatomy: Anatomy) -> Layout:
+    """Which axes of `[a, b, c]` are rows and columns: those in the proportion of the image; in doubt, the model's."""
+    height, width = anatomy.input_size[1:]
     rows, cols, end = shape
     is_first, is_last = cols * width == end * height, rows * width == cols * height
     if is_first == is_last:
         off_first, off_last = abs(cols - end * height / width), abs(rows - cols * height / width)
         if min(off_first, off_last) > 1:  # a size that does not divide is rounded
             return "other"
-        return "map_last" if last else "map"
+        return "map_last" if anatomy.channels_last else "map"
     return "map_last" if is_last else "map"
 
 
-def _patch_grids(model: nn.Module, input_size: tuple[int, ...]) -> list[tuple[int, int]]:
-    """The grid of patches of images of this size, and the one that the model was built for."""
-    found: list[tuple[int, int]] = []
-    for module in model.modules():
-        grid, patch = getattr(module, "grid_size", None), getattr(module, "patch_size", None)
-        if not isinstance(grid, tuple) and module is not getattr(model, "patch_embed", None):
-            continue
-        size = (patch, patch) if isinstance(patch, int) else patch
-        if isinstance(size, tuple) and len(size) == 2:
-            found.append((math.ceil(input_size[1] / size[0]), math.ceil(input_size[2] / size[1])))
-        if isinstance(grid, tuple) and len(grid) == 2:
-            found.append((int(grid[0]), int(grid[1])))
-        break
-    return found
+def _inside(node: fx.Node, path: str) -> bool:
+    """Whether a node belongs to a module: to its forward, or to that of a module in it; or is the module's call."""
+    stack = [entry.partition("@")[0] for entry in (node.meta.get("nn_module_stack") or ())]
+    return path in stack or (node.op == "call_module" and str(node.target) == path)
 
 
 def sites_of(
@@ -175,18 +173,23 @@ def sites_of(
     traced = trace(skeleton, unfuse=unfuse)
     functionalise(traced.graph, dict(skeleton.named_modules()))
     propagate(skeleton, traced.graph, input_size)
-    return _sites(skeleton, settled(traced))
+    return _sites(skeleton, settled(traced), anatomy_of(skeleton, input_size), unfuse)
 
 
-def same_sites(model: nn.Module, of: Sites, *, unfuse: frozenset[str] | None = None) -> Sites:
-    """The sites of the model with its weights, annotated as its skeleton's are."""
-    traced = trace(model, unfuse=unfuse)
+def same_sites(model: nn.Module, of: Sites) -> Sites:
+    """The sites of the model with its weights: its skeleton's, for a graph names modules and holds none.
+
+    Where tracing itself made tensors, such as masks, the model is traced again, for those of a skeleton are empty.
+    """
+    if not any(CONSTANT in node.meta for node in of.traced.graph.nodes):
+        return replace(of, model=model)
+    traced = trace(model, unfuse=of.unfuse)
     functionalise(traced.graph, dict(model.named_modules()))
     copy_annotations(of.traced.graph, traced.graph)
-    return _sites(model, settled(traced))
+    return _sites(model, settled(traced), of.anatomy, of.unfuse)
 
 
-def _sites(model: nn.Module, traced: Traced) -> Sites:
+def _sites(model: nn.Module, traced: Traced, anatomy: Anatomy, unfuse: frozenset[str] | None) -> Sites:
     units = {unit.name: unit for unit in find_units(traced.graph, model)}
     attention, heads = _attention(traced.graph)
     nodes: dict[str, dict[str, fx.Node]] = {
@@ -202,7 +205,8 @@ def _sites(model: nn.Module, traced: Traced) -> Sites:
             if name and name in traced.inputs and _is_tensor(traced.inputs[name])
         },
     }
-    return Sites(model, traced, units, nodes, _depths(traced.graph, [unit.add for unit in units.values()]))
+    depths = _depths(traced.graph, [unit.add for unit in units.values()])
+    return Sites(model, traced, units, nodes, anatomy, unfuse, depths)
 
 
 def _is_tensor(node: fx.Node) -> bool:
@@ -256,7 +260,7 @@ def _depths(graph: fx.Graph, adds: list[fx.Node]) -> dict[fx.Node, float]:
     return depths
 
 
-def describe(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
+def listed(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
     """Rows for `vitdsl sites`: name, role, shape of one image's tensor, what produced it."""
     rows = []
     for name in names:

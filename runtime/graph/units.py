@@ -5,12 +5,10 @@ run through identities, reshapes, scales or a linear projection (a downsampling 
 parameters, and beside a projected skip it must do something non-linear. So rotary embeddings, sums of parallel
 convolutions, window bookkeeping and the fusion of two streams are not units.
 
-A unit is named after the module that owns its add, or, where a module owns several, after its child on the branch
-with the most parameters: `layer2.1` in a ResNet, `blocks.3.attn` and `blocks.3.mlp` in a ViT.
+Does not own what units are called (`unit_names`).
 """
 
 import operator
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +18,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vitdsl.runtime.graph.propagate import VALUE
+from vitdsl.runtime.graph.unit_names import names_of
 
 BranchKind = Literal["attention", "mlp", "conv", "mixer", "other"]
 
@@ -44,7 +43,6 @@ ATTENTION: set[object] = {F.scaled_dot_product_attention}
 PRODUCTS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
 BILINEAR = PRODUCTS | {operator.mul, torch.mul, "mul"}
 WEIGHTED = {"conv1d", "conv2d", "linear", "matmul", "mul"}
-AROUND = ("Norm", "LayerScale", "DropPath", "Identity", "Dropout", "Affine")
 
 
 @dataclass(frozen=True)
@@ -79,19 +77,11 @@ def find_units(graph: fx.Graph, model: nn.Module) -> list[Unit]:
     """
     finder = _Finder(graph, model)
     found = [unit for node in graph.nodes if (unit := finder.unit(node)) is not None]
-    names = _names(found, model)
+    names = names_of(found, model)
     return [
         Unit(name, unit.add, unit.branch, unit.skip, unit.projected, unit.kind, (i + 1) / len(found))
         for i, (unit, name) in enumerate(zip(found, names, strict=True))
     ]
-
-
-def owner(node: fx.Node) -> str:
-    """Path of the module whose forward made a node; a leaf module's own node belongs to its parent."""
-    stack = list(node.meta.get("nn_module_stack") or ())
-    if node.op == "call_module" and stack and stack[-1].partition("@")[0] == str(node.target):
-        stack.pop()
-    return stack[-1].partition("@")[0] if stack else ""
 
 
 class _Finder:
@@ -261,48 +251,3 @@ def _is_data(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor) or (
         isinstance(value, (tuple, list)) and any(isinstance(item, torch.Tensor) for item in value)
     )
-
-
-def _names(units: list[Unit], model: nn.Module) -> list[str]:
-    owners = [owner(unit.add) for unit in units]
-    shared = Counter(owners)
-    names = [
-        _child(unit, path, model) if shared[path] > 1 else (path or unit.add.name)
-        for unit, path in zip(units, owners, strict=True)
-    ]
-    repeated, seen = Counter(names), Counter[str]()
-    for i, name in enumerate(names):
-        if repeated[name] > 1:
-            seen[name] += 1
-            names[i] = f"{name}:{seen[name] - 1}" if seen[name] > 1 else name
-    return names
-
-
-def _child(unit: Unit, path: str, model: nn.Module) -> str:
-    """The child of the owning module that does a branch's work, by its parameters; norms and scales do not."""
-    prefix = f"{path}." if path else ""
-    sizes: dict[str, tuple[bool, int]] = {}
-    pending, seen = [unit.branch], {unit.skip}
-    while pending:
-        node = pending.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        full = [str(node.target)] if node.op in ("call_module", "get_attr") else []
-        full += [entry.partition("@")[0] for entry in (node.meta.get("nn_module_stack") or ())][-1:]
-        inside = [name for name in full if name.startswith(prefix) and name != path]
-        if not inside:
-            if owner(node) == path:
-                pending += node.all_input_nodes
-            continue
-        child = prefix + inside[0][len(prefix) :].split(".")[0]
-        if child not in sizes:
-            try:
-                module = model.get_submodule(child)
-            except AttributeError:
-                module = nn.Identity()
-            kind = type(module).__name__
-            works = kind != "Scale" and not any(word in kind for word in AROUND)
-            sizes[child] = works, sum(parameter.numel() for parameter in module.parameters())
-        pending += node.all_input_nodes
-    return max(sizes, key=lambda name: sizes[name]) if sizes else (path or unit.add.name)

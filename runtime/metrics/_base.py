@@ -1,16 +1,15 @@
 """What a metric is: three pure functions over sites, and the facts a report needs.
 
     reduce   (tensors of a site)      -> small tensors    inside the graph, shared by all that need the same
-    observe  (reduced, per batch)     -> statistics       additive sums over images, float64
+    observe  (what a batch reduced to) -> statistics       additive sums over images, float64
     estimate (statistics, summed)     -> labelled arrays  vectorised over leading axes
 
 Because statistics add, batches, shards and image blocks merge exactly, and leaving one image block out gives
-every metric an interval. Does not own: where tensors come from (`compile`), who sums (`statistics`), labels
-(`estimates`).
+every metric an interval. Does not own: where tensors come from (`graph`), who sums and labels (`run`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,53 +18,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
 
-Layout = Literal["tokens", "map", "map_last", "vector", "attention", "windows", "other"]
 Direction = Literal["higher", "lower", "none"]
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Site:
-    """A named place in a model's graph, as a reducer sees it; hashable, so that equal reductions are shared.
-
-    Attributes:
-        name: Its path, such as `blocks.3.attn`.
-        role: Which tensor of it is read.
-        shape: Shape of one image's tensor, without the batch.
-        layout: What its axes are: tokens `[token, width]`, map `[width, row, col]`, map_last `[row, col,
-            width]`, vector `[width]`, attention `[head, query, key]`; windows: the first axis is not the
-            image.
-        depth: Where it stands in the model, 0 (first) to 1 (last).
-        prefix: Number of prefix tokens (class, registers) before the spatial ones; 0 where there are none.
-        class_token: Whether token 0 is a class token.
-        grid: Rows and columns of the spatial tokens, None where unknown.
-        patch: Height and width of a patch in pixels of the model's input, None where unknown.
-        tokens: Which tokens a layer selects.
-    """
-
-    name: str
-    role: str
-    shape: tuple[int, ...]
-    layout: Layout
-    depth: float
-    prefix: int = 0
-    class_token: bool = False
-    grid: tuple[int, int] | None = None
-    patch: tuple[int, int] | None = None
-    tokens: str | tuple[int, ...] = "all"
-
-
-@dataclass(frozen=True)
-class Reducer:
-    """`function(*tensors, site=site, **constants)`, pure, from a site's tensors to small ones.
-
-    The function sees batch-first tensors in the model's dtype and must compute in float32 or better.
-    """
-
-    function: Callable[..., Tensor | tuple[Tensor, ...]]
-    constants: tuple[tuple[str, Hashable], ...] = ()
-
 
 Reads = Sequence[tuple[Tensor, ...]]
 """What a reducer gave, one tuple of tensors for each site."""
@@ -86,6 +43,49 @@ class Value:
     relative: bool = False
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a kind of metric looks at.
+
+    Attributes:
+        of: `models` (fields `of`, and `at` where there is a choice) or `layers` (fields `x`, `y`, `against`).
+        roles: For a metric of models: the tensors that reduce gets of each site, in order. `output` alone is the
+            model's own output; any other role is read at every place that has it, or at those that `at` names.
+    """
+
+    of: Literal["models", "layers"] = "models"
+    roles: tuple[str, ...] = ("output",)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a study that name the inputs, the needed one first."""
+        if self.of == "layers":
+            return ("x", "y", "against")
+        return ("of",) if self.roles == ("output",) else ("of", "at")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one batch reduced to, under one condition.
+
+    Attributes:
+        x: Of the sites of x, under the condition.
+        y: For a metric of layers, of the sites of `y`; the same object as `x` within one set of layers; the intact
+            model's where `paired`. None for a metric of models.
+        intact: For a metric of models, the same sites of the intact model.
+        labels: `[batch]`, where the metric needs them.
+        rows: Positions of the images in their stream.
+        paired: Compare site by site rather than every x with every y.
+    """
+
+    x: Reads
+    y: Reads | None = None
+    intact: Reads | None = None
+    labels: Tensor | None = None
+    rows: range = range(0)
+    paired: bool = False
+
+
 class Metric(ABC):
     """A kind of metric; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
 
@@ -93,10 +93,7 @@ class Metric(ABC):
         name: The kind's name, equal to the file's.
         version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
-        takes: `models` (fields `of`, `at`) or `layers` (fields `x`, `y`, `against`).
-        places: For a metric of models: what `at` selects: the model's `output`, its `units`, or its
-            `attention`.
-        roles: For a metric of models: the tensors that reduce gets of each site, in order.
+        inputs: What it looks at.
         labels: Whether it needs the images' labels.
         VALUES: Its values by name.
         reference: Citation of its source.
@@ -107,9 +104,7 @@ class Metric(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
-    takes: ClassVar[Literal["models", "layers"]] = "models"
-    places: ClassVar[Literal["output", "units", "attention"]] = "output"
-    roles: ClassVar[tuple[str, ...]] = ("output",)
+    inputs: ClassVar[Inputs] = Inputs()
     labels: ClassVar[bool] = False
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
@@ -140,16 +135,8 @@ class Metric(ABC):
         """What runs inside the graph, at each site."""
 
     @abstractmethod
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
-        """Additive statistics of one batch, float64, sums over its images.
-
-        Args:
-            x: Reduced tensors of the sites, under the condition.
-            y: For a metric of models, the same sites of the intact model. For a metric of layers, those of
-                `y`; the same object as `x` within one set of layers; the intact model's where `paired`.
-            labels: `[batch]`, where the metric needs them.
-            paired: Compare site by site rather than every x with every y.
-        """
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        """Additive statistics of one batch, float64, sums over its images."""
 
     @abstractmethod
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:

@@ -9,8 +9,8 @@ holds over- or underflows. Sums are float64.
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Site
-from vitdsl.runtime.metrics._tokens import select
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tokens import select
 
 SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Reducer, Site
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
 
 
 def as_float(tensor: Tensor, *, site: Site) -> Tensor:

@@ -34,7 +34,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.metrics._base import Array, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 from vitdsl.runtime.metrics._output import OUTPUT
 
@@ -64,10 +66,11 @@ class Accuracy(Metric):
         """The logits."""
         return OUTPUT
 
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Counts and sums over the batch."""
-        assert y is not None and labels is not None
-        here, intact = x[0][0], y[0][0]
+        assert seen.intact is not None and seen.labels is not None
+        labels = seen.labels
+        here, intact = seen.x[0][0], seen.intact[0][0]
         exact = accumulator(here.device)
         here, intact = here.to(exact), intact.to(exact)
         rank = _rank(here, labels)

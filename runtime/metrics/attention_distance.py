@@ -37,7 +37,10 @@ from pydantic import Field
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.graph.tokens import prefix_of
+from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
 
@@ -55,8 +58,7 @@ class AttentionDistance(Metric):
 
     name = "attention_distance"
     Params = Params
-    places = "attention"
-    roles = ("attention",)
+    inputs = Inputs(roles=("attention",))
     VALUES: ClassVar[Mapping[str, Value]] = {
         "distance": Value(("site", "head"), "mean attention distance", "px", "none", (0.0, None)),
         "prefix_mass": Value(
@@ -87,7 +89,7 @@ class AttentionDistance(Metric):
         site = sites[0]
         distances = patch_distances(site)
         patches = distances.shape[0]
-        share = 1.0 if self.params.renormalize else patches / (patches + site.prefix)
+        share = 1.0 if self.params.renormalize else patches / (patches + prefix_of(site))
         return float(distances.mean()) * share, "uniform attention"
 
     def reducer(self) -> Reducer:
@@ -95,15 +97,15 @@ class AttentionDistance(Metric):
         assert isinstance(self.params, Params)
         return Reducer(distance_and_prefix_mass, (("renormalize", self.params.renormalize),))
 
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Sums over images; sites with fewer heads are padded with NaN."""
-        heads = max(read[0].shape[1] for read in x)
+        heads = max(read[0].shape[1] for read in seen.x)
         rows = []
-        for (read,) in x:
+        for (read,) in seen.x:
             total = read.to(accumulator(read.device)).sum(0)
             rows.append(torch.nn.functional.pad(total, (0, 0, 0, heads - total.shape[0]), value=float("nan")))
         images = torch.full(
-            (len(x), heads), float(x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device
+            (len(seen.x), heads), float(seen.x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device
         )
         return {"sums": torch.stack(rows), "images": images}
 
@@ -137,7 +139,7 @@ def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool
     distances = torch.as_tensor(patch_distances(site), dtype=torch.float32, device=attention.device)
     step = max(1, (CHUNK << 6 if attention.is_cuda else CHUNK >> 2) // max(1, attention[0].numel()))
     return torch.cat(
-        [_reach(part, distances, site.prefix, renormalize) for part in torch.split(attention, step)]
+        [_reach(part, distances, prefix_of(site), renormalize) for part in torch.split(attention, step)]
     )
 
 

@@ -39,9 +39,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.graph.tokens import refuse_tokens
+from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Reads, Seen, Value
 from vitdsl.runtime.metrics._gram import SMALLEST_BATCH, accumulator, inner_products, two_to, u_gram
-from vitdsl.runtime.metrics._tokens import refuse_tokens
 
 NAME = "CKA (minibatch, unbiased)"
 
@@ -50,7 +52,7 @@ class CKA(Metric):
     """Minibatch linear CKA with the unbiased HSIC estimator."""
 
     name = "cka"
-    takes = "layers"
+    inputs = Inputs("layers")
     identity = 1.0
     smallest_batch = SMALLEST_BATCH
     VALUES: ClassVar[Mapping[str, Value]] = {
@@ -73,18 +75,18 @@ class CKA(Metric):
         """The U-centred Gram matrix of the batch."""
         return Reducer(u_gram)
 
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Inner products of U-centred Gram matrices: between x and y, and of each with itself."""
-        assert y is not None
-        left = _Matrices(x)
-        size = x[0][0].shape[0]
+        assert seen.y is not None
+        left = _Matrices(seen.x)
+        size = seen.x[0][0].shape[0]
         images = left.scale.new_tensor(float(size if size >= SMALLEST_BATCH else 0))
-        if y is x:
+        if seen.y is seen.x:
             products = left.products(left)
             own = products.diagonal()
             return {"xy": products, "xx": own.clone(), "yy": own.clone(), "images": images}
-        right = _Matrices(y)
-        between = left.products_in_pairs(right) if paired else left.products(right)
+        right = _Matrices(seen.y)
+        between = left.products_in_pairs(right) if seen.paired else left.products(right)
         return {"xy": between, "xx": left.norms(), "yy": right.norms(), "images": images}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:

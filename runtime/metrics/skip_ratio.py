@@ -34,7 +34,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, prefix_of
+from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
 GROUPS = ("cls", "registers", "spatial")
@@ -47,8 +50,7 @@ class SkipRatio(Metric):
     """Skip over branch norm, and the cosines between skip, branch and stream."""
 
     name = "skip_ratio"
-    places = "units"
-    roles = ("skip", "branch")
+    inputs = Inputs(roles=("skip", "branch"))
     VALUES: ClassVar[Mapping[str, Value]] = {
         "ratio": Value(("site", "token"), "skip norm over branch norm", "1", "none", (0.0, None)),
         "cos_skip_stream": Value(("site", "token"), "cosine of skip and stream", "1", "none", (-1.0, 1.0)),
@@ -63,9 +65,9 @@ class SkipRatio(Metric):
     reference = "Raghu et al. 2021, Figure 7"
 
     def refuse(self, site: Site) -> str | None:
-        """Needs tokens or positions, and the image as the first axis."""
+        """Needs tokens or positions, and the image as the first axis; known which of them are prefix tokens."""
         if site.layout in ("tokens", "map", "map_last"):
-            return None
+            return UNKNOWN_PREFIX if site.prefix is None else None
         return f"one image's tensor has shape {list(site.shape)}, which has no tokens or positions"
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
@@ -76,9 +78,9 @@ class SkipRatio(Metric):
         """Sums over the tokens of each group, for each image."""
         return Reducer(norms_and_cosines)
 
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Sums over images."""
-        sums = torch.stack([read[0].to(accumulator(read[0].device)).sum(0) for read in x])
+        sums = torch.stack([read[0].to(accumulator(read[0].device)).sum(0) for read in seen.x])
         return {"sums": sums}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
@@ -147,7 +149,8 @@ def _sums(skip: Tensor, branch: Tensor, site: Site) -> Tensor:
     ]
     rows = torch.stack([*(kept.to(exact) for kept in defined), *values, torch.ones_like(size_z)], -1)
     first = 1 if site.class_token else 0
-    groups = (rows[:, :first], rows[:, first : site.prefix], rows[:, site.prefix :])
+    prefix = prefix_of(site)
+    groups = (rows[:, :first], rows[:, first:prefix], rows[:, prefix:])
     return torch.stack([group.sum(1) for group in groups], 1)
 
 
@@ -160,7 +163,7 @@ def _norm(vectors: Tensor, axis: int) -> Tensor:
 def _groups(sites: Sequence[Site]) -> list[str]:
     has = {
         "cls": any(site.class_token for site in sites),
-        "registers": any(site.prefix > int(site.class_token) for site in sites),
+        "registers": any(prefix_of(site) > int(site.class_token) for site in sites),
         "spatial": True,
     }
     return [group for group in GROUPS if has[group]]

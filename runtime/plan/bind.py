@@ -27,8 +27,9 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models.loading import preprocessing, skeleton
 from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
-from vitdsl.runtime.plan.bind_metrics import bind_metrics, taken_by
-from vitdsl.runtime.plan.matching import matched
+from vitdsl.runtime.plan.bind_metrics import bind_metrics
+from vitdsl.runtime.plan.lanes import unfused_for
+from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.places import placed
 from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of, frame
 from vitdsl.runtime.results.claims import claim_problems
@@ -118,16 +119,18 @@ def _limit(loaded: Loaded, total: int, most: Where) -> Diagnostic:
 
 
 def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
-    """The attention modules of a model of which some group reads what only un-fused attention has."""
-    return frozenset(
-        name
+    """The attention modules of a model that must be un-fused: for what some group reads, or some edit changes."""
+    read = [
+        (site.name, role)
         for group in groups
         for reading in (group.x, group.y)
         if reading.model == model.name
         for role in reading.roles
         for site in reading.sites
-        if site.name and (name := model.sites.attention_of(model.sites.nodes[role][site.name]))
-    )
+    ]
+    edits = (edit for condition in model.conditions for edit in (*model.always, *condition.edits))
+    changed = [(site.name, site.role) for edit in edits for site in edit.sites]
+    return unfused_for(model.sites, dict.fromkeys([*read, *changed]))
 
 
 def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:
@@ -218,7 +221,7 @@ def _what(kind: Any) -> str:
 def _fields(kind: Any) -> tuple[str, ...]:
     """The fields that stand beside a kind's own."""
     if issubclass(kind, Metric):
-        return ("kind", *taken_by(kind), "under", "data", "title")
+        return ("kind", *kind.inputs.fields, "under", "data", "title")
     return tuple(fields_of(AblationEntry if issubclass(kind, Ablation) else Data))
 
 
@@ -283,8 +286,10 @@ def _instances(
 ) -> list[Condition]:
     """The conditions of one ablation on one model."""
     where: Where = ("ablations", name)
-    what = f"residual unit of `{model.name}`"
-    units = matched(loaded, (*where, "at"), entry.at, model.sites, "branch", what, problems)
+    role = ABLATIONS.kinds()[entry.kind].roles[0]
+    what = f"{role_words(role)} of `{model.name}`"
+    names = matched(loaded, (*where, "at"), entry.at, model.sites, role, what, problems)
+    sites = [model.sites.site(one, role) for one in names]
     conditions: list[Condition] = []
     for variant in _variants(name, entry):
         kind = ABLATIONS.kinds()[variant.entry.kind]
@@ -296,12 +301,16 @@ def _instances(
         if entry.each:
             conditions += [
                 Condition(
-                    f"{name}@{unit}{suffix}", model.name, name, (Edit(bound, (unit,)),), variant.coordinates
+                    f"{name}@{site.name}{suffix}",
+                    model.name,
+                    name,
+                    (Edit(bound, (site,)),),
+                    variant.coordinates,
                 )
-                for unit in units
+                for site in sites
             ]
-        elif units:
-            edit = Edit(bound, tuple(units))
+        elif sites:
+            edit = Edit(bound, tuple(sites))
             conditions.append(Condition(f"{name}{suffix}", model.name, name, (edit,), variant.coordinates))
     return conditions
 

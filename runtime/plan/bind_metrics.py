@@ -12,20 +12,15 @@ from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.study import BASELINE, Layer
 from vitdsl.dsl.study import Metric as MetricEntry
 from vitdsl.dsl.text import ticked
-from vitdsl.runtime.metrics._base import Metric, Site
-from vitdsl.runtime.metrics._tokens import refuse_tokens
-from vitdsl.runtime.plan.matching import matched
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tokens import refuse_tokens
+from vitdsl.runtime.metrics._base import Inputs, Metric
+from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
 
 Models = Mapping[str, PlannedModel]
-TAKES = {"models": ("of", "at"), "layers": ("x", "y", "against")}
-"""What a metric of models and one of layers look at; the first is needed."""
-
-
-def taken_by(kind: Metric | type[Metric]) -> tuple[str, ...]:
-    """The fields of its input that a metric takes, the needed one first."""
-    fields = TAKES[kind.takes]
-    return fields[:1] if kind.takes == "models" and kind.places == "output" else fields
+EVERY = tuple(field for inputs in (Inputs(roles=("skip",)), Inputs("layers")) for field in inputs.fields)
+"""The fields of a metric that name an input."""
 
 
 def bind_metrics(
@@ -79,7 +74,7 @@ class _Binder:
     def groups(self) -> list[Group]:
         if not self._inputs_fit():
             return []
-        found = self._of_models() if self.kind.takes == "models" else self._of_layers()
+        found = self._of_models() if self.kind.inputs.of == "models" else self._of_layers()
         seen = [group for group in found if group.views]
         self.notes.extend(
             f"metric `{self.name}` leaves out `{'` and `'.join(group.models)}`: none of its conditions is in `under`"
@@ -98,15 +93,15 @@ class _Binder:
 
     def _inputs_fit(self) -> bool:
         before = len(self.problems)
-        taken, needed = taken_by(self.kind), TAKES[self.kind.takes][0]
+        taken = self.kind.inputs.fields
+        needed = taken[0]
         lacks = getattr(self.entry, needed) is None
         names = list(self.loaded.study.models if needed == "of" else self.loaded.study.layers)
         section = "models" if needed == "of" else "layers"
         add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
-        wrong = [f for fields in TAKES.values() for f in fields if f not in taken]
-        wrong = [field for field in wrong if getattr(self.entry, field) is not None]
+        wrong = [f for f in EVERY if f not in taken and getattr(self.entry, f) is not None]
         for field in wrong:
-            reads = "reads the model's output" if field == "at" else f"is a metric of {self.kind.takes}"
+            reads = "reads the model's output" if field == "at" else f"is a metric of {self.kind.inputs.of}"
             self._problem(
                 (field,),
                 f"`{self.kind.name}` {reads} and takes no `{field}`",
@@ -133,25 +128,24 @@ class _Binder:
             for model in self._variants(base):
                 sites = self._places(model)
                 if sites:
-                    reading = Reading(model.name, tuple(sites), self.kind.roles)
+                    reading = Reading(model.name, tuple(sites), self.kind.inputs.roles)
                     views = [View(c.id, c.id, BASELINE, model.name) for c in self._conditions(model)]
                     groups.append(self._group(model.name, reading, reading, views))
         return groups
 
     def _places(self, model: PlannedModel) -> list[Site]:
         """The sites of a metric of models: those it is defined at; all of those that `at` names must be."""
-        size, table = model.config.input_size, model.sites
-        if self.kind.places == "output":
-            candidates = {"": table.site("", "output", input_size=size)}
+        table, role = model.sites, self.kind.inputs.roles[0]
+        if role == "output":
+            candidates = {"": table.site("", role)}
         else:
-            role = self.kind.roles[0]
             if not table.names(role):
                 what = "attention weights" if role == "attention" else "residual units"
                 self._refused(model, f"it has no {what}")
                 return []
-            what = f"{'attention' if role == 'attention' else 'residual unit'} of `{model.name}`"
+            what = f"{role_words(role)} of `{model.name}`"
             found = matched(self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems)
-            candidates = {name: table.site(name, role, input_size=size) for name in found}
+            candidates = {name: table.site(name, role) for name in found}
         kept, refused = [], {}
         for name, site in candidates.items():
             why = self.kind.refuse(site)
@@ -202,7 +196,7 @@ class _Binder:
         tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
         sites = []
         for site_name in names:
-            site = model.sites.site(site_name, role, input_size=model.config.input_size, tokens=tokens)
+            site = model.sites.site(site_name, role, tokens=tokens)
             why = refuse_tokens(site) or self.kind.refuse(site)
             if why is not None:
                 why, _, instead = why.partition("; ")

@@ -7,7 +7,14 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.selectors import match, nearest
 from vitdsl.dsl.text import ticked
-from vitdsl.runtime.graph.sites import ROLES, Sites
+from vitdsl.runtime.graph.sites import ROLES, UNIT_ROLES, Sites
+
+
+def role_words(role: str) -> str:
+    """What stands at the places that have a role."""
+    if role in UNIT_ROLES:
+        return "residual unit"
+    return "attention" if role in ("attention", "heads") else f"site with the role `{role}`"
 
 
 def chosen(sites: Sites, role: str, selectors: Sequence[str]) -> list[str]:

@@ -14,17 +14,23 @@ import xarray as xr
 from vitdsl.dsl.load import Loaded
 from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
-from vitdsl.runtime.metrics._base import Metric, Site, Value
+from vitdsl.runtime.metrics._base import Metric, Value
 from vitdsl.runtime.models.loading import Preprocessing
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An ablation at some units of a model."""
+    """An ablation at some places of a model, each a site and its role."""
 
     kind: Ablation
-    units: tuple[str, ...]
+    sites: tuple[Site, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its places."""
+        return tuple(site.name for site in self.sites)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Condition:
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of the places it changes."""
-        return tuple(unit for edit in self.edits for unit in edit.units)
+        return tuple(name for edit in self.edits for name in edit.names)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class PlannedModel:
         config: The preprocessing it takes.
         always: Edits that hold at every use: what it was trained without.
         conditions: `baseline` first.
-        unfuse: Attention modules whose weights are read.
+        unfuse: Attention modules whose weights are read or changed.
     """
 
     name: str
@@ -71,8 +77,8 @@ class PlannedModel:
 
     def depth_of(self, condition: Condition) -> float:
         """Depth of the one place that a condition changes; NaN without one."""
-        (only,) = condition.sites if len(condition.sites) == 1 else (None,)
-        return self.sites.units[only].depth if only is not None else float("nan")
+        sites = [site for edit in condition.edits for site in edit.sites]
+        return sites[0].depth if len(sites) == 1 else float("nan")
 
 
 @dataclass(frozen=True)

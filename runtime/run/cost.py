@@ -7,7 +7,7 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.stream import open_source
 from vitdsl.runtime.metrics._gram import u_gram
 from vitdsl.runtime.plan.plan import Plan
-from vitdsl.runtime.run.execute import compile_model
+from vitdsl.runtime.run.compile import compile_model
 
 FLOAT = 4
 

@@ -10,39 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
-from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.data.stream import Batch, Stream
-from vitdsl.runtime.graph.merge import Lane, Merged, Rewrite, Tap, merge
-from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
-from vitdsl.runtime.metrics._base import Reads
-from vitdsl.runtime.metrics._output import OUTPUT
-from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, Reading, lanes_of
+from vitdsl.runtime.metrics._base import Reads, Seen
+from vitdsl.runtime.plan.lanes import taps_of
+from vitdsl.runtime.plan.plan import Group, Plan, View
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.statistics import Statistics
 
 DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class Compiled:
-    """One model, ready to run on one stream.
-
-    Attributes:
-        planned: What the plan says of it.
-        module: The model with its weights, on the device.
-        sites: Its graph's nodes.
-        merged: All its conditions in one graph.
-        output: The tap of the intact model's output.
-    """
-
-    planned: PlannedModel
-    module: nn.Module
-    sites: Sites
-    merged: Merged
-    output: Tap
 
 
 @dataclass
@@ -53,68 +32,6 @@ class Pass:
     statistics: dict[str, Statistics]
     seconds: float = 0.0
     forward_seconds: dict[str, float] = field(default_factory=dict)
-
-
-def compile_model(planned: PlannedModel, module: nn.Module, groups: Sequence[Group]) -> Compiled:
-    """Merge a model's conditions into one graph with the taps of some groups.
-
-    Args:
-        planned: The model's plan.
-        module: The model with its weights; stays as it is.
-        groups: The groups of one stream.
-    """
-    skeleton = sites_of(planned.sites.model, planned.config.input_size, unfuse=planned.unfuse)
-    on_meta = next(module.parameters()).is_meta
-    sites = skeleton if on_meta else same_sites(module, skeleton, unfuse=planned.unfuse)
-    taps: dict[str, list[Tap]] = {}
-    for group in groups:
-        for reading in (group.x, group.y):
-            if reading.model == planned.name:
-                for lane in lanes_of(group, planned.name):
-                    taps.setdefault(lane, []).extend(taps_of(sites, reading, group))
-    output = output_tap(planned, sites)
-    taps.setdefault(BASELINE, []).append(output)
-    conditions = [c for c in planned.conditions if c.id in taps]
-    lanes = [Lane(c.id, edits_of(planned, c, sites)) for c in conditions]
-    merged = merge(
-        sites.model, sites.traced.graph, lanes, {k: list(dict.fromkeys(v)) for k, v in taps.items()}
-    )
-    return Compiled(planned, module, sites, merged, output)
-
-
-def edits_of(planned: PlannedModel, condition: Condition, sites: Sites) -> dict[torch.fx.Node, Rewrite]:
-    """What a condition replaces in a model's graph; what the model was trained without comes first."""
-    edits: dict[torch.fx.Node, Rewrite] = {}
-    for edit in (*planned.always, *condition.edits):
-        for name in edit.units:
-            unit = sites.units[name]
-            edits[edit.kind.target(unit)] = _rewrite(edit, sites, name)
-    return edits
-
-
-def _rewrite(edit: Edit, sites: Sites, name: str) -> Rewrite:
-    return lambda build: edit.kind.rewrite(sites.units[name], build)
-
-
-def taps_of(sites: Sites, reading: Reading, group: Group) -> list[Tap]:
-    """The taps of a reading, one for each site."""
-    reducer = group.kind.reducer()
-    return [
-        Tap(
-            tuple(
-                sites.nodes[role][site.name] if site.name else sites.traced.output for role in reading.roles
-            ),
-            reducer,
-            site,
-        )
-        for site in reading.sites
-    ]
-
-
-def output_tap(planned: PlannedModel, sites: Sites) -> Tap:
-    """The tap of the model's own output."""
-    site = sites.site("", "output", input_size=planned.config.input_size)
-    return Tap((sites.traced.output,), OUTPUT, site)
 
 
 class Runner:
@@ -174,13 +91,25 @@ class Runner:
             statistics = into[group.path]
             statistics.images[batch.block] += len(batch.rows)
             for view in group.views:
-                x = self.reads(group, "x", view.x, found)
-                same = group.y is group.x and view.y == view.x and group.kind.takes == "layers"
-                y = x if same and not group.paired else self.reads(group, "y", view.y, found)
-                observed = group.kind.observe(
-                    x, y, labels=labels if group.kind.labels else None, paired=group.paired
-                )
+                observed = group.kind.observe(self._seen(group, view, batch, labels, found))
                 statistics.add(view.id, batch.block, observed)
+
+    def _seen(
+        self,
+        group: Group,
+        view: View,
+        batch: Batch,
+        labels: Tensor | None,
+        found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
+    ) -> Seen:
+        """What a group sees of a batch under one view."""
+        x = self.reads(group, "x", view.x, found)
+        labels = labels if group.kind.labels else None
+        if group.kind.inputs.of == "models":
+            return Seen(x, intact=self.reads(group, "y", view.y, found), labels=labels, rows=batch.rows)
+        same = group.y is group.x and view.y == view.x and not group.paired
+        y = x if same else self.reads(group, "y", view.y, found)
+        return Seen(x, y, labels=labels, rows=batch.rows, paired=group.paired)
 
 
 def run_pass(

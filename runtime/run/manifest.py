@@ -15,8 +15,8 @@ from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results import folder as results
+from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.environment import describe_environment
-from vitdsl.runtime.run.execute import Compiled
 
 
 def opening(plan: Plan, *, source: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _model(planned: PlannedModel, loaded: LoadedModel) -> dict[str, Any]:
         "prefix_tokens": int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
         "sites": len(planned.sites.names("output")),
         "units": len(planned.sites.units),
-        "without": [unit for edit in planned.always for unit in edit.units],
+        "without": [name for edit in planned.always for name in edit.names],
     }
 
 

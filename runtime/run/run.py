@@ -29,7 +29,8 @@ from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.results import claims
 from vitdsl.runtime.results import folder as results
 from vitdsl.runtime.run import manifest
-from vitdsl.runtime.run.execute import Compiled, Pass, Runner, compile_model, memory_errors, run_pass
+from vitdsl.runtime.run.compile import Compiled, compile_model
+from vitdsl.runtime.run.execute import Pass, Runner, memory_errors, run_pass
 from vitdsl.runtime.run.statistics import estimate
 from vitdsl.runtime.run.trust import check_first_batch
 from vitdsl.runtime.train.store import obtain
@@ -182,7 +183,7 @@ class _Run:
         for group in self.plan.groups:
             if group.kind.labels:
                 for model in group.models:
-                    classes = self.plan.models[model].sites.site("", "output", input_size=(3, 1, 1)).shape[-1]
+                    classes = self.plan.models[model].sites.site("", "output").shape[-1]
                     check_labels(streams[group.data], classes, model)
 
     def _pass(self, name: str, images: Stream, loaded: dict[str, LoadedModel]) -> Pass:

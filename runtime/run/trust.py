@@ -15,8 +15,11 @@ from torch import Tensor
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.data.stream import Batch
-from vitdsl.runtime.graph.merge import Lane, merge
-from vitdsl.runtime.run.execute import Compiled, Runner, computing, edits_of
+from vitdsl.runtime.graph.merge import merge
+from vitdsl.runtime.metrics._base import Seen
+from vitdsl.runtime.plan.lanes import lane_of
+from vitdsl.runtime.run.compile import Compiled
+from vitdsl.runtime.run.execute import Runner, computing
 
 EQUAL = {"float32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 """Largest difference of outputs, relative to their largest value, by dtype."""
@@ -123,7 +126,7 @@ def _effects(
 def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Tensor]:
     """The model's output under every condition."""
     planned, sites, tap = compiled.planned, compiled.sites, compiled.output
-    lanes = [Lane(c.id, edits_of(planned, c, sites)) for c in planned.conditions]
+    lanes = [lane_of(planned, c, sites) for c in planned.conditions]
     merged = merge(sites.model, sites.traced.graph, lanes, {lane.name: [tap] for lane in lanes})
     with computing(runner.device, runner.dtype):
         found = merged.module(images)
@@ -138,7 +141,7 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
         if wanted is None or not any(view.x == BASELINE for view in group.views):
             continue
         x = runner.reads(group, "x", BASELINE, found)
-        sums = group.kind.observe(x, list(x), labels=None, paired=True)
+        sums = group.kind.observe(Seen(x, list(x), paired=True))
         values = group.kind.estimate({k: v.cpu().numpy() for k, v in sums.items()}, group.x.sites)
         for name, array in values.items():
             defined = array[~np.isnan(array)]

@@ -21,7 +21,8 @@ from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
-from vitdsl.runtime.run.execute import Runner, compile_model, run_pass
+from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.execute import Runner, run_pass
 
 HEAD = """\
 vitdsl: 1

@@ -69,7 +69,7 @@ class Other(Metric):
     name = "NAME"
     VALUES = {"v": Value((), "something")}
     def reducer(self): return OUTPUT
-    def observe(self, x, y, *, labels, paired): return {}
+    def observe(self, seen): return {}
     def estimate(self, statistics, sites): return {}
 '''
 ABLATION = '''"""An ablation of somewhere else."""
@@ -77,7 +77,8 @@ from vitdsl.runtime.ablations._base import Ablation
 
 class Another(Ablation):
     name = "NAME"
-    def rewrite(self, unit, build): return None
+    roles = ("skip",)
+    def rewrite(self, place, build): return build.before
 '''
 
 

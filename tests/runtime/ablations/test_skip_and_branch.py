@@ -13,11 +13,14 @@ from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
-from vitdsl.runtime.graph.merge import Lane, Tap, merge
+from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
+from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.kinds import ABLATIONS
 from vitdsl.runtime.metrics._output import OUTPUT
 from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.plan.lanes import rewriting
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 3, "num_classes": 5}
 MODELS = {
@@ -50,11 +53,11 @@ def built(name: str) -> tuple[nn.Module, Tensor]:
 
 def ablated(name: str, module: nn.Module, kind: Ablation, at: str, images: Tensor) -> Tensor:
     sites = same_sites(module, sites_of(skeleton(MODELS[name]), tuple(images.shape[1:])))
-    unit = sites.units[at]
-    lane = Lane("ablated", {kind.target(unit): lambda build: kind.rewrite(unit, build)})
-    tap = Tap((sites.traced.output,), OUTPUT, sites.site("", "output", input_size=tuple(images.shape[1:])))
+    place = sites.place(at, kind.roles[0])
+    lane = Lane("ablated", ((place, rewriting(kind, place)),))
+    tap = Tap((sites.traced.output,), OUTPUT, sites.site("", "output"))
     merged = merge(
-        module, sites.traced.graph, [Lane("baseline", {}), lane], {"ablated": [tap], "baseline": [tap]}
+        module, sites.traced.graph, [Lane("baseline"), lane], {"ablated": [tap], "baseline": [tap]}
     )
     with torch.inference_mode():
         found = merged.module(images)
@@ -166,6 +169,6 @@ def test_both_kinds_are_registered_under_the_names_of_their_files() -> None:
     kinds = ABLATIONS.kinds()
     assert kinds["remove_skip"] is RemoveSkip
     assert kinds["remove_branch"] is RemoveBranch
-    for kind in (RemoveSkip, RemoveBranch):
-        assert kind.places == "units"
+    for kind, role in ((RemoveSkip, "skip"), (RemoveBranch, "branch")):
+        assert kind.roles == (role,)
         assert not kind.Params.model_fields

@@ -16,10 +16,12 @@ from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
-from vitdsl.runtime.graph.merge import Lane, Merged, Tap, merge
+from vitdsl.runtime.graph.edit import Lane, Place
+from vitdsl.runtime.graph.merge import Merged, merge
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
-from vitdsl.runtime.metrics._base import Reducer
+from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.plan.lanes import rewriting
 
 TINY: dict[str, Any] = {
     "embed_dim": 24,
@@ -61,15 +63,13 @@ def sites_for(model: Model) -> tuple[Sites, Tensor]:
 
 
 def lane(sites: Sites, name: str, *edits: tuple[Ablation, str]) -> Lane:
-    def rewrite(kind: Ablation, path: str) -> Callable[[Any], Any]:
-        return lambda build: kind.rewrite(sites.units[path], build)
-
-    return Lane(name, {kind.target(sites.units[path]): rewrite(kind, path) for kind, path in edits})
+    places = [(kind, sites.place(path, kind.roles[0])) for kind, path in edits]
+    return Lane(name, tuple((place, rewriting(kind, place)) for kind, place in places))
 
 
 def tap(sites: Sites, path: str = "", role: str = "stream", size: Sequence[int] = (3, 32, 32)) -> Tap:
     node = sites.nodes[role][path] if path else sites.traced.output
-    return Tap((node,), Reducer(keep), sites.site(path, role if path else "output", input_size=tuple(size)))
+    return Tap((node,), Reducer(keep), sites.site(path, role if path else "output"))
 
 
 def together(sites: Sites, lanes: Sequence[Lane], taps: dict[str, list[Tap]]) -> Merged:
@@ -87,7 +87,7 @@ SKIP, BRANCH = RemoveSkip(Entry()), RemoveBranch(Entry())
 def test_each_condition_equals_itself_in_a_graph_of_its_own_bit_for_bit(name: str) -> None:
     sites, images = sites_for(FAMILIES[name])
     units = list(sites.units)
-    lanes = [Lane("baseline", {})]
+    lanes = [Lane("baseline")]
     for path in units:
         lanes += [lane(sites, f"{kind.name}@{path}", (kind, path)) for kind in (SKIP, BRANCH)]
     lanes.append(lane(sites, "two", (SKIP, units[0]), (BRANCH, units[-1])))
@@ -122,8 +122,8 @@ def test_lanes_share_beyond_the_baseline() -> None:
     for lanes in (
         [lane(sites, "one", first)],
         [lane(sites, "one", first), lane(sites, "both", first, second)],
-        [Lane("baseline", {}), lane(sites, "one", first)],
-        [Lane("baseline", {}), lane(sites, "one", first), lane(sites, "both", first, second)],
+        [Lane("baseline"), lane(sites, "one", first)],
+        [Lane("baseline"), lane(sites, "one", first), lane(sites, "both", first, second)],
     ):
         counts.append(calls(together(sites, lanes, {one.name: [tap(sites)] for one in lanes}).module))
     after = counts[1] - counts[0]
@@ -134,7 +134,7 @@ def test_lanes_share_beyond_the_baseline() -> None:
 def test_a_condition_read_only_before_its_edit_costs_nothing() -> None:
     sites, images = sites_for(FAMILIES["vit"])
     early = tap(sites, "blocks.0.mlp")
-    lanes = [Lane("baseline", {}), lane(sites, "late", (SKIP, "blocks.2.mlp"))]
+    lanes = [Lane("baseline"), lane(sites, "late", (SKIP, "blocks.2.mlp"))]
     both = together(sites, lanes, {"baseline": [early], "late": [early]})
     assert both.slots["baseline", early] == both.slots["late", early]
     assert calls(both.module) == calls(together(sites, lanes[:1], {"baseline": [early]}).module)
@@ -157,9 +157,7 @@ def test_a_lane_that_stands_for_the_baseline_with_edits_is_not_the_intact_model(
 
 def test_several_lanes_without_edits_are_one_computation() -> None:
     sites, _ = sites_for(FAMILIES["vit"])
-    merged = together(
-        sites, [Lane("a", {}), Lane("b", {})], {"a": [tap(sites)], "b": [tap(sites, "blocks.0.mlp")]}
-    )
+    merged = together(sites, [Lane("a"), Lane("b")], {"a": [tap(sites)], "b": [tap(sites, "blocks.0.mlp")]})
     assert set(merged.slots) == {("a", tap(sites)), ("b", tap(sites, "blocks.0.mlp"))}
 
 
@@ -185,7 +183,7 @@ def test_memory_does_not_grow_with_the_number_of_conditions() -> None:
     gc.collect()
 
     def measured(units: list[str]) -> tuple[int, int]:
-        lanes = [Lane("baseline", {}), *(lane(sites, f"no@{path}", (SKIP, path)) for path in units)]
+        lanes = [Lane("baseline"), *(lane(sites, f"no@{path}", (SKIP, path)) for path in units)]
         norms = Tap(tap(sites).nodes, Reducer(lambda tensor, *, site: tensor.norm()), tap(sites).site)
         merged = together(sites, lanes, {one.name: [norms] for one in lanes})
         counting = Counting(merged.module)
@@ -229,9 +227,10 @@ def test_random_residual_networks(data: st.DataObject) -> None:
     def operand(node: fx.Node, which: int) -> Callable[[Any], Any]:
         return lambda build: build.value(node.args[which])
 
-    lanes = [Lane("baseline", {})]
+    lanes = [Lane("baseline")]
     for i, chosen in enumerate(edits):
-        lanes.append(Lane(f"{i}", {adds[at]: operand(adds[at], int(which)) for at, which in chosen.items()}))
+        rewrites = {adds[at]: operand(adds[at], int(which)) for at, which in chosen.items()}
+        lanes.append(Lane(f"{i}", tuple((Place(node), rewrite) for node, rewrite in rewrites.items())))
     taps = [
         Tap((node,), Reducer(keep), site) for node in data.draw(st.lists(st.sampled_from(adds), min_size=1))
     ]
@@ -245,6 +244,6 @@ def test_random_residual_networks(data: st.DataObject) -> None:
 
 
 def sites_for_vector() -> Any:
-    from vitdsl.runtime.metrics._base import Site
+    from vitdsl.runtime.graph.site import Site
 
     return Site("x", "output", (4,), "vector", 0.0)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from vitdsl.runtime.ablations._base import Operation, Rewriter
-from vitdsl.runtime.graph.merge import Lane, Tap, merge
-from vitdsl.runtime.metrics._base import Reducer, Site
+from vitdsl.runtime.graph.edit import Lane, Operation, Place, Rewrite, Rewriter
+from vitdsl.runtime.graph.merge import merge
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer, Tap
 
 SITE = Site("x", "output", (4,), "vector", 0.0)
 
@@ -44,12 +45,13 @@ def node(graph: fx.Graph, name: str) -> fx.Node:
 def text(
     model: nn.Module,
     graph: fx.Graph,
-    edits: Mapping[str, Mapping[str, Callable[[Rewriter], Any]]],
+    edits: Mapping[str, Mapping[str, Rewrite]],
     taps: Mapping[str, list[str]],
 ) -> str:
     """The merged graph, one line for each node."""
     lanes = [
-        Lane(name, {node(graph, at): rewrite for at, rewrite in one.items()}) for name, one in edits.items()
+        Lane(name, tuple((Place(node(graph, at)), rewrite) for at, rewrite in one.items()))
+        for name, one in edits.items()
     ]
     wanted = {
         name: [Tap((node(graph, at),), KEEP, Site(at, "output", (4,), "vector", 0.0)) for at in ats]
@@ -68,7 +70,7 @@ def check(found: str, expected: str) -> None:
     assert found == textwrap.dedent(expected).strip()
 
 
-def operand(graph: fx.Graph, at: str, which: int) -> Callable[[Rewriter], Any]:
+def operand(graph: fx.Graph, at: str, which: int) -> Rewrite:
     return lambda build: build.value(node(graph, at).args[which])
 
 
@@ -168,7 +170,7 @@ def count(body: Callable[[Any], Any], target: str, *, training: bool = False) ->
     merged = merge(
         nn.Identity().train(training),
         graph,
-        [Lane("baseline", {})],
+        [Lane("baseline")],
         {"baseline": [Tap((result,), KEEP, SITE)]},
     )
     names = [getattr(one.target, "__name__", one.target) for one in merged.module.graph.nodes]

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.dsl.study import Model
-from vitdsl.runtime.graph.merge import Lane, Tap, merge
-from vitdsl.runtime.graph.sites import Sites, describe, same_sites, sites_of
-from vitdsl.runtime.metrics._base import Reducer, Site
+from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.merge import merge
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.sites import Sites, listed, same_sites, sites_of
+from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, preprocessing, skeleton
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 2, "num_classes": 5}
@@ -28,7 +30,7 @@ def sites_and_size(model: Model) -> tuple[Sites, tuple[int, ...]]:
 
 def site(model: Model, name: str, role: str = "output") -> Site:
     sites, size = sites_and_size(model)
-    return sites.site(name, role, input_size=size)
+    return sites.site(name, role)
 
 
 VIT = entry("vit_tiny_patch16_224", **TINY, img_size=48)
@@ -77,7 +79,7 @@ def test_dynamic_sizes_have_the_grid_of_the_input_not_of_the_checkpoint() -> Non
     """7 x 28 patches are as many as the 14 x 14 that the model was built for; the image decides."""
     module = skeleton(entry("vit_tiny_patch16_224", **TINY, dynamic_img_size=True))
     for size, grid in (((3, 112, 448), (7, 28)), ((3, 96, 160), (6, 10)), ((3, 224, 224), (14, 14))):
-        found = sites_of(module, size).site("blocks.0", "output", input_size=size)
+        found = sites_of(module, size).site("blocks.0", "output")
         assert (found.grid, found.patch, found.prefix) == (grid, (16, 16), 1)
 
 
@@ -145,16 +147,16 @@ def values(
     module = load(model, seed=0, folder=Path()).module
     size = preprocessing(module, model).input_size
     unfuse: frozenset[str] | None = frozenset() if fused else None
-    sites = same_sites(module, sites_of(skeleton(model), size, unfuse=unfuse), unfuse=unfuse)
+    sites = same_sites(module, sites_of(skeleton(model), size, unfuse=unfuse))
     taps = [
         Tap(
             (sites.nodes[role][name],),
             Reducer(lambda t, *, site: t.clone()),
-            sites.site(name, role, input_size=size),
+            sites.site(name, role),
         )
         for name, role in names
     ]
-    merged = merge(module, sites.traced.graph, [Lane("baseline", {})], {"baseline": taps})
+    merged = merge(module, sites.traced.graph, [Lane("baseline")], {"baseline": taps})
     images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         found = merged.module(images)
@@ -209,7 +211,7 @@ def test_a_module_called_twice_has_two_names() -> None:
 
 def test_rows_of_the_sites_command() -> None:
     sites, _ = sites_and_size(VIT)
-    rows = describe(sites, "branch", sites.names("branch"))
+    rows = listed(sites, "branch", sites.names("branch"))
     assert rows[0] == {
         "site": "blocks.0.attn",
         "role": "branch",
@@ -218,4 +220,4 @@ def test_rows_of_the_sites_command() -> None:
         "kind": "attention",
     }
     assert [row["depth"] for row in rows] == [0.25, 0.5, 0.75, 1.0]
-    assert describe(sites, "output", ["patch_embed.proj"])[0]["kind"] == "Conv2d"
+    assert listed(sites, "output", ["patch_embed.proj"])[0]["kind"] == "Conv2d"

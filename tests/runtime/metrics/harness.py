@@ -19,8 +19,9 @@ import yaml
 from torch import Tensor
 
 from vitdsl.dsl.study import Metric as MetricEntry
+from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.kinds import documentation
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Site
+from vitdsl.runtime.metrics._base import Array, Metric, Reads, Seen
 from vitdsl.runtime.plan.plan import Group, Reading, View
 from vitdsl.runtime.run.statistics import Statistics, estimate
 
@@ -59,8 +60,8 @@ def group_of(
     views: Sequence[str] = ("baseline",),
     paired: bool = False,
 ) -> Group:
-    reading = Reading("model", tuple(x), kind.roles)
-    other = reading if y is None else Reading("model" if paired else "other", tuple(y), kind.roles)
+    reading = Reading("model", tuple(x), kind.inputs.roles)
+    other = reading if y is None else Reading("model" if paired else "other", tuple(y), kind.inputs.roles)
     entries = tuple(View(view, view, "baseline" if paired else view, "model") for view in views)
     return Group("metric", "metric/model", kind, reading, other, entries, paired, "probe")
 
@@ -110,7 +111,17 @@ def walk(group: Group, stream: Stream, cuts: Sequence[slice], of: Sequence[int],
             y = x
             if right is not None:
                 y = reduced(kind, [tuple(tensor[cut] for tensor in some) for some in right], group.y.sites)
-            observed = kind.observe(x, y, labels=labels, paired=group.paired)
+            of_models = kind.inputs.of == "models"
+            observed = kind.observe(
+                Seen(
+                    x,
+                    None if of_models else y,
+                    y if of_models else None,
+                    labels,
+                    range(cut.start, cut.stop),
+                    group.paired,
+                )
+            )
             assert all(value.dtype == torch.float64 for value in observed.values())
             statistics.add(view, block, observed)
     return statistics
@@ -229,6 +240,6 @@ def check_page(kind: type[Metric]) -> None:
         parsed = MetricEntry(**entry)
         assert parsed.kind == kind.name
         kind(kind.Params(**parsed.params))
-        taken = ("of", "at") if kind.takes == "models" else ("x", "y", "against")
+        taken = ("of", "at") if kind.inputs.of == "models" else ("x", "y", "against")
         given = {"of", "at", "x", "y", "against"} & set(entry)
         assert given and given <= set(taken)

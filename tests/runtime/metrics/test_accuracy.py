@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.metrics._base import Array, Site
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.accuracy import Accuracy
 
 KIND = Accuracy(Entry())

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Array, Site
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.attention_distance import AttentionDistance, Params
 
 PAPER = AttentionDistance(Params(renormalize=False))

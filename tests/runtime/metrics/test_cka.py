@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.metrics._base import Array, Site
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tokens import refuse_tokens, select, token_count
+from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics._gram import gram, u_center, u_gram
-from vitdsl.runtime.metrics._tokens import refuse_tokens, select, token_count
 from vitdsl.runtime.metrics.cka import CKA
 
 KIND = CKA(Entry())

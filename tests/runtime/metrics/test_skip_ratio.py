@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.dsl.study import Entry
+from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import same_sites, sites_of
-from vitdsl.runtime.metrics._base import Array, Site
+from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.skip_ratio import COSINES, GROUPS, SkipRatio, norms_and_cosines
 
 KIND = SkipRatio(Entry())
@@ -232,7 +233,7 @@ def test_layer_scale_counts_to_the_branch_on_a_real_model() -> None:
         read = dict(zip(nodes, tensors_at(model, graph, nodes, images), strict=True))
     assert set(sites.units) == {"blocks.0.attn", "blocks.0.mlp", "blocks.1.attn", "blocks.1.mlp"}
     for name in sites.units:
-        site = sites.site(name, "skip", input_size=(3, 32, 32))
+        site = sites.site(name, "skip")
         z, f = (read[sites.nodes[role][name]] for role in ("skip", "branch"))
         wanted = reference(kept[f"{name}:skip"], kept[f"{name}:branch"], 1, True)
         found = run(site, z, f)

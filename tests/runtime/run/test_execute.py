@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.dsl.study import Model
-from vitdsl.runtime.graph.merge import Lane, Tap, merge
+from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
-from vitdsl.runtime.metrics._base import Reducer
+from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, preprocessing, skeleton
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 3, "num_classes": 7}
 MODELS: dict[str, Model] = {
-    name: Model(arch=arch, options=options, weights="random", input_size=size)
+    name: Model(arch=arch, options=options, weights="random")
     for name, (arch, options, size) in {
         "vit": ("vit_tiny_patch16_224", {**TINY, "img_size": 48}, None),
         "deit": ("deit_tiny_distilled_patch16_224", {**TINY, "img_size": 48}, None),
@@ -60,20 +61,18 @@ def whole(tensor: Tensor, *, site: Any) -> Tensor:
 
 def sites_for(module: nn.Module, name: str, unfuse: frozenset[str] | None) -> Any:
     skeletal = sites_of(skeleton(MODELS[name]), preprocessing(module, MODELS[name]).input_size, unfuse=unfuse)
-    return same_sites(module, skeletal, unfuse=unfuse)
+    return same_sites(module, skeletal)
 
 
 def read(module: nn.Module, name: str, unfuse: frozenset[str] | None, batch: Tensor) -> dict[Any, Tensor]:
     """Every site of some roles, and the output, read through the merged graph."""
     sites = sites_for(module, name, unfuse)
-    size = tuple(batch.shape[1:])
     wanted = [(role, path) for role in ("output", "stream", "skip", "branch") for path in sites.names(role)]
     taps = {
-        key: Tap((sites.nodes[key[0]][key[1]],), Reducer(whole), sites.site(key[1], key[0], input_size=size))
-        for key in wanted
+        key: Tap((sites.nodes[key[0]][key[1]],), Reducer(whole), sites.site(key[1], key[0])) for key in wanted
     }
-    taps["", ""] = Tap((sites.traced.output,), Reducer(whole), sites.site("", "output", input_size=size))
-    merged = merge(module, sites.traced.graph, [Lane("baseline", {})], {"baseline": list(taps.values())})
+    taps["", ""] = Tap((sites.traced.output,), Reducer(whole), sites.site("", "output"))
+    merged = merge(module, sites.traced.graph, [Lane("baseline")], {"baseline": list(taps.values())})
     found = merged.module(batch)
     return {key: found[merged.slots["baseline", tap]][0] for key, tap in taps.items()}
 

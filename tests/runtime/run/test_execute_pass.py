@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import open_stream
-from vitdsl.runtime.graph.merge import Reduce
+from vitdsl.runtime.graph.tap import Reduce
 from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan, frame
 from vitdsl.runtime.progress import Silent
-from vitdsl.runtime.run.execute import Runner, compile_model, memory_errors, run_pass
+from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.execute import Runner, memory_errors, run_pass
 from vitdsl.runtime.run.statistics import estimate
 
 STUDY = """

@@ -11,7 +11,9 @@ import xarray as xr
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Reducer, Site, Value
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.metrics._base import Array, Metric, Seen, Value
 from vitdsl.runtime.metrics._output import OUTPUT
 from vitdsl.runtime.plan.plan import Group, Reading, View
 from vitdsl.runtime.run.statistics import Statistics, estimate
@@ -31,8 +33,8 @@ class Mean(Metric):
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         return {"channel": [0, 1, 2]}
 
-    def observe(self, x: Reads, y: Reads | None, *, labels: Tensor | None, paired: bool) -> dict[str, Tensor]:
-        return {"sum": x[0][0].sum(0), "n": torch.tensor(float(len(x[0][0])))}
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        return {"sum": seen.x[0][0].sum(0), "n": torch.tensor(float(len(seen.x[0][0])))}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         return {"mean": statistics["sum"] / statistics["n"][..., None]}
@@ -62,7 +64,7 @@ def frame(views: int) -> xr.Dataset:
 
 def fill(statistics: Statistics, view: str, data: Tensor, sizes: Sequence[int], count: bool = True) -> None:
     for block, part in enumerate(data.split(list(sizes))):
-        observed = statistics.group.kind.observe([(part,)], None, labels=None, paired=False)
+        observed = statistics.group.kind.observe(Seen([(part,)]))
         statistics.add(view, block, observed)
         if count:
             statistics.images[block] += len(part)
@@ -99,9 +101,9 @@ def test_merging_shards_is_exact_and_copies() -> None:
     data = torch.randn(12, 3).double()
     whole, one, other = (Statistics(group("baseline"), 2) for _ in range(3))
     fill(whole, "baseline", data, [6, 6])
-    one.add("baseline", 0, whole.group.kind.observe([(data[:6],)], None, labels=None, paired=False))
+    one.add("baseline", 0, whole.group.kind.observe(Seen([(data[:6],)])))
     one.images[0] = 6
-    other.add("baseline", 1, whole.group.kind.observe([(data[6:],)], None, labels=None, paired=False))
+    other.add("baseline", 1, whole.group.kind.observe(Seen([(data[6:],)])))
     other.images[1] = 6
     empty = Statistics(group("baseline"), 2)
     empty.merge(one)

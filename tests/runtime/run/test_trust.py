@@ -11,7 +11,8 @@ from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import Batch, open_stream
 from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.plan.bind import bind
-from vitdsl.runtime.run.execute import Runner, compile_model
+from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.run.trust import check_first_batch
 
 STUDY = """

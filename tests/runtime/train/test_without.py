@@ -11,7 +11,8 @@ from vitdsl.dsl.load import load_text
 from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan
-from vitdsl.runtime.run.execute import Runner, compile_model
+from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.train.without import training_form, without_parts
 
 STUDY = """

@@ -1,9 +1,17 @@
-"""Which tokens of a tensor a layer selects, whatever the tensor's axes are."""
+"""Which tokens of a tensor a layer reads or an ablation changes, whatever the tensor's axes are."""
 
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Site
+from vitdsl.runtime.graph.site import Site
+
+UNKNOWN_PREFIX = "it is not known which of its tokens are class or register tokens"
+
+
+def prefix_of(site: Site) -> int:
+    """Number of prefix tokens of a site where that is known; kinds refuse sites where it is not."""
+    assert site.prefix is not None, site
+    return site.prefix
 
 
 def refuse_tokens(site: Site) -> str | None:
@@ -54,9 +62,26 @@ def select(tensor: Tensor, site: Site) -> Tensor:
     if site.tokens == "cls":
         chosen = tokens[:, 0]
     elif site.tokens == "spatial":
-        chosen = tokens[:, site.prefix :]
+        chosen = tokens[:, prefix_of(site) :]
     elif site.tokens == "mean":
-        chosen = tokens[:, site.prefix :].mean(1, dtype=torch.float32)
+        chosen = tokens[:, prefix_of(site) :].mean(1, dtype=torch.float32)
     else:
         chosen = tokens[:, list(site.tokens)]
     return chosen.flatten(1)
+
+
+def only_tokens(before: Tensor, after: Tensor, *, site: Site) -> Tensor:
+    """`after` at the selected tokens, `before` at all others; both `[batch, ...]` of the site's layout."""
+    chosen = torch.zeros(token_count(site), dtype=torch.bool, device=before.device)
+    if site.tokens == "cls":
+        chosen[0] = True
+    elif site.tokens == "spatial":
+        chosen[prefix_of(site) :] = True
+    else:
+        chosen[list(site.tokens)] = True
+    if site.layout == "tokens":
+        mask = chosen[:, None]
+    else:
+        rows, cols = site.grid or (1, 1)
+        mask = chosen.view(rows, cols) if site.layout == "map" else chosen.view(rows, cols, 1)
+    return torch.where(mask, after, before)

@@ -1,0 +1,44 @@
+"""Taps: reading tensors of a graph, reduced at once inside it; a tap never changes what it reads."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from vitdsl.runtime.graph.site import Site
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """`function(*tensors, site=site, **constants)`, pure, from a site's tensors to small ones.
+
+    The function sees batch-first tensors in the model's dtype and must compute in float32 or better. The site that it
+    sees has no name: equal tensors are reduced once, whatever they are called.
+    """
+
+    function: Callable[..., Tensor | tuple[Tensor, ...]]
+    constants: tuple[tuple[str, Hashable], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A reduction of some tensors of a site; equal taps on equal tensors are computed once."""
+
+    nodes: tuple[fx.Node, ...]
+    reducer: Reducer
+    site: Site
+
+
+class Reduce(nn.Module):
+    """A tap in the graph; runs in float32 or better, whatever the model computes in."""
+
+    def __init__(self, reducer: Reducer, site: Site) -> None:
+        super().__init__()
+        self.reducer, self.site = reducer, site
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Reduce a site's tensors `[batch, ...]` to small ones."""
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
+        return result if isinstance(result, tuple) else (result,)

@@ -1,0 +1,61 @@
+"""One model, ready to run on one stream: its conditions merged into one graph, with the taps of some groups.
+
+Does not own what a condition or a reading is in a graph (`plan.lanes`), or how lanes share (`graph.merge`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from vitdsl.dsl.study import BASELINE
+from vitdsl.runtime.graph.merge import Merged, merge
+from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
+from vitdsl.runtime.graph.tap import Tap
+from vitdsl.runtime.graph.trace import fusable
+from vitdsl.runtime.plan.lanes import lane_of, output_tap, taps_of
+from vitdsl.runtime.plan.plan import Group, PlannedModel, lanes_of
+
+
+@dataclass
+class Compiled:
+    """One model, ready to run on one stream.
+
+    Attributes:
+        planned: What the plan says of it.
+        module: The model with its weights, on the device.
+        sites: Its graph's nodes.
+        merged: All its conditions in one graph.
+        output: The tap of the intact model's output.
+    """
+
+    planned: PlannedModel
+    module: nn.Module
+    sites: Sites
+    merged: Merged
+    output: Tap
+
+
+def compile_model(planned: PlannedModel, module: nn.Module, groups: Sequence[Group]) -> Compiled:
+    """Merge a model's conditions into one graph with the taps of some groups.
+
+    Args:
+        planned: The model's plan.
+        module: The model with its weights; stays as it is.
+        groups: The groups of one stream.
+    """
+    skeleton = planned.sites
+    if not planned.unfuse.issuperset(fusable(skeleton.model)):
+        skeleton = sites_of(skeleton.model, skeleton.anatomy.input_size, unfuse=planned.unfuse)
+    sites = skeleton if module is skeleton.model else same_sites(module, skeleton)
+    taps: dict[str, list[Tap]] = {}
+    for group in groups:
+        for reading in (group.x, group.y):
+            if reading.model == planned.name:
+                for lane in lanes_of(group, planned.name):
+                    taps.setdefault(lane, []).extend(taps_of(sites, reading, group))
+    output = output_tap(sites)
+    taps.setdefault(BASELINE, []).append(output)
+    lanes = [lane_of(planned, c, sites) for c in planned.conditions if c.id in taps]
+    wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
+    return Compiled(planned, module, sites, merge(sites.model, sites.traced.graph, lanes, wanted), output)
