@@ -73,10 +73,24 @@ class PathTracer(fx.Tracer):
         self.outputs: dict[str, fx.Node] = {}
         self.inputs: dict[str, fx.Node] = {}
         self.when: dict[tuple[str, str], int] = {}
+        self.names: dict[int, str] = {}
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """A value of the program that is being traced."""
         return Augmented(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A module's attribute: parameters become nodes, found by a table and not by a walk over all of them."""
+        if not isinstance(attr_val, nn.Parameter):
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        if not self.names:
+            self.names = {id(parameter): name for name, parameter in self.root.named_parameters()}
+        name = self.names.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""

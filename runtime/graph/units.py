@@ -89,12 +89,12 @@ class _Finder:
 
     def __init__(self, graph: fx.Graph, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
-        self.position: dict[fx.Node, int] = {}
+        self.order = list(graph.nodes)
+        self.position = {node: i for i, node in enumerate(self.order)}
         self.data: set[fx.Node] = set()
         self.weights: set[fx.Node] = set()
         self.ancestors: dict[fx.Node, int] = {}
-        for i, node in enumerate(graph.nodes):
-            self.position[node] = i
+        for i, node in enumerate(self.order):
             if node.op == "placeholder" or (
                 _is_data(node) and any(n in self.data for n in node.all_input_nodes)
             ):
@@ -145,12 +145,12 @@ class _Finder:
 
     def _between(self, source: fx.Node, end: fx.Node) -> list[fx.Node]:
         """Nodes on the ways from a source (left out) to an end (included)."""
+        first, last = self.position[source], self.position[end]
         return [
             node
-            for node in self.position
-            if node is not source
-            and node in self.data
-            and self.ancestors[node] >> self.position[source] & 1
+            for node in self.order[first + 1 : last + 1]
+            if node in self.data
+            and self.ancestors[node] >> first & 1
             and self.ancestors[end] >> self.position[node] & 1
         ]
 
