@@ -18,7 +18,7 @@ from vitdsl.dsl.nodes import Path
 from vitdsl.dsl.shape import description, entries, entry_at, fields_of, shape_at, words_of
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.text import Hints, shown, ticked
-from vitdsl.dsl.words import LANGUAGE_VERSION, OTHER_WORDS
+from vitdsl.dsl.words import LANGUAGE_VERSION, OTHER_WORDS, bare
 
 NOTHING = object()
 
@@ -52,7 +52,7 @@ class Complaints:
     ) -> None:
         self._beside = beside
         self._model = model
-        self._language: type[BaseModel] | None = getattr(model, "language", None)
+        self._language: type[BaseModel] | None = getattr(model, "whole_study", None)
         self._data = data
         self._source = source
         self._at = at
@@ -229,8 +229,7 @@ class Complaints:
 
 def _the(noun: str) -> str:
     """`a study` as `the study`."""
-    article, _, word = noun.partition(" ")
-    return f"the {word}" if article in ("a", "an") else noun
+    return noun if bare(noun) == noun else f"the {bare(noun)}"
 
 
 def inner(value: Any, part: str | int) -> Any:

@@ -20,7 +20,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
     in_words: ClassVar[Words] = Words()
-    language: ClassVar[type[BaseModel] | None] = None
+    whole_study: ClassVar[type[BaseModel] | None] = None
     """The type of a whole study, so that a misplaced key can be told where it belongs."""
 
     @model_validator(mode="wrap")

@@ -14,21 +14,14 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.entries import Data, Metric, Model
 from vitdsl.dsl.nodes import Path as Where
 from vitdsl.dsl.selectors import SelectorError, check, parse
+from vitdsl.dsl.shape import entry_at, words_of
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.sweeps import sweep_problems
 from vitdsl.dsl.text import Hints, shown, ticked
-from vitdsl.dsl.words import BASELINE, OWN
+from vitdsl.dsl.words import BASELINE, OWN, bare
 
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
-
-_NOUNS = {
-    "data": "data entry",
-    "models": "model",
-    "layers": "layer",
-    "ablations": "ablation",
-    "metrics": "metric",
-}
 
 
 def reference_problems(study: "Study", source: SourceMap) -> list[Diagnostic]:
@@ -219,6 +212,7 @@ class _Checker:
         known = [*getattr(self._study, section), *extra]
         if name in known:
             return
+        noun = self._noun(section)
         hint = self._hints(name, known)
         elsewhere = [
             other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
@@ -229,12 +223,17 @@ class _Checker:
         yield self._source.problem(
             "VD201",
             path,
-            f"unknown {_NOUNS[section]} `{shown(name)}` in `{dotted(path)}`",
-            label=f"no such {_NOUNS[section]}",
+            f"unknown {noun} `{shown(name)}` in `{dotted(path)}`",
+            label=f"no such {noun}",
             help=[hint or listed],
             notes=[note],
             secondary_paths=[((homes[0], name), "defined here")] if homes else (),
         )
+
+    def _noun(self, section: str) -> str:
+        """What an entry of a section is called."""
+        entry = entry_at((section, "any"), type(self._study))
+        return bare(words_of(entry).noun) if entry else section
 
     def _selectors(self, selectors: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
         if selectors is None:

@@ -84,4 +84,4 @@ class Study(Entry):
         loaded_of(self)
 
 
-Entry.language = Study
+Entry.whole_study = Study

@@ -42,3 +42,8 @@ class Words:
     noun: str = ""
     home: str = ""
     example: str = ""
+
+
+def bare(noun: str) -> str:
+    """A noun without its article: `model` for `a model`."""
+    return noun.removeprefix("an ").removeprefix("a ")
