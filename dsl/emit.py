@@ -12,7 +12,7 @@ from vitdsl.dsl.text import UNPRINTABLE
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
-    from vitdsl.dsl.load import Loaded
+    from vitdsl.dsl.loaded import Loaded
     from vitdsl.dsl.study import Study
 
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./\-]*( [A-Za-z0-9_./\-(),;]+)*")

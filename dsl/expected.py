@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from vitdsl.dsl.nodes import Scalar
 from vitdsl.dsl.scalars import BOOLEAN_WORDS, NumberError, resolve
-from vitdsl.dsl.shape import NOUNS
+from vitdsl.dsl.shape import words_of
 from vitdsl.dsl.text import shown
 
 _WANTED = {
@@ -33,9 +33,9 @@ def wanted_words(kinds: Iterable[str], entry: type[BaseModel] | None, forms: str
     if "a whole number" in words and "a number" in words:
         words.remove("a whole number")
     if entry is not None and "a mapping" in words:
-        words[words.index("a mapping")] = f"a mapping ({NOUNS.get(entry, 'an entry')})"
+        words[words.index("a mapping")] = f"a mapping ({words_of(entry).noun or 'an entry'})"
     if entry is not None and words == ["a number"]:
-        words.append(f"a mapping ({NOUNS.get(entry, 'an entry')})")
+        words.append(f"a mapping ({words_of(entry).noun or 'an entry'})")
     if forms:
         words.append(forms)
     return " or ".join(words) if len(words) < 3 else ", ".join(words[:-1]) + " or " + words[-1]

@@ -1,17 +1,19 @@
 """`extends: ./base.yaml`: one parent, whose mappings the file's own are laid on.
 
 Owns finding the parent and refusing cycles, long chains and paths that leave the project. Does not own how
-two documents merge (`nodes.merge`).
+two documents merge (`merging`).
 """
 
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
+from pydantic import BaseModel
+
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
-from vitdsl.dsl.nodes import Fields, Node, Scalar, merge, replaced
+from vitdsl.dsl.merging import merge
+from vitdsl.dsl.nodes import Fields, Node, Scalar, replaced
 from vitdsl.dsl.reader import read, read_text
-from vitdsl.dsl.shape import removable, whole
 from vitdsl.dsl.text import shown
 
 MAX_DEPTH = 4
@@ -27,7 +29,7 @@ class Bases:
     via: dict[str, str] = field(default_factory=dict)
 
 
-def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
+def extended(root: Node, path: Path | None, name: str, bases: Bases, language: type[BaseModel]) -> Node:
     """The document laid on everything it extends.
 
     Args:
@@ -35,6 +37,7 @@ def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
         path: Its file; None for a text, which can extend nothing.
         name: What spans call its file.
         bases: Takes the parents' files.
+        language: The type of a whole study.
 
     Raises:
         StudyError: A parent is missing, not allowed or itself wrong.
@@ -70,8 +73,8 @@ def extended(root: Node, path: Path | None, name: str, bases: Bases) -> Node:
         raise StudyError(replace(one, notes=(*one.notes, note)) for one in error.diagnostics) from None
     if not isinstance(base, Fields):
         raise _refused(f"`{shown(written)}` is not a mapping", place, "extend a study file")
-    grand = extended(base, target, base_name, bases)
-    return merge(grand, replaced(root, ("extends",), None), removable, whole)
+    grand = extended(base, target, base_name, bases, language)
+    return merge(grand, replaced(root, ("extends",), None), language)
 
 
 def _target(written: str, path: Path, place: Span) -> Path:

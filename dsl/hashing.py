@@ -4,19 +4,16 @@ Owns which fields are words for people and do not count: titles, questions, what
 name, where its files lie. Order of mappings, comments and formatting never count.
 """
 
-import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+
+from vitdsl.dsl.canonical import canonical as canonical
+from vitdsl.dsl.phases import loaded_of
 
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
 
 _WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "max_conditions"}
-
-
-def canonical(value: Any) -> str:
-    """A value as JSON with sorted keys and no spaces: equal values, equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def study_hash(study: "Study") -> str:
@@ -27,9 +24,7 @@ def study_hash(study: "Study") -> str:
 def scientific(study: "Study") -> dict[str, Any]:
     """The fields of a study that change what it computes or claims, with every default in place."""
     if any(model.train and model.train.recipe for model in study.models.values()):
-        from vitdsl.dsl.load import Loaded
-
-        study = Loaded.of(study).study
+        study = loaded_of(study).study
     found: dict[str, Any] = study.model_dump(by_alias=True, exclude=_WORDS_OF_A_STUDY)
     for metric in found["metrics"].values():
         metric.pop("title")

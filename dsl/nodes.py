@@ -1,10 +1,10 @@
-"""A YAML document as a tree of values that know where they stand, and how two trees merge.
+"""A YAML document as a tree of values that know where they stand.
 
-Owns the nodes and the rules of merging (`extends`, recipes and `--set` are all merges). Does not own reading
-text (`reader`) or what the values mean (`study`).
+Owns the nodes and the ways through them. Does not own reading text (`reader`), how two trees merge (`merging`) or
+what the values mean (`study`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,33 +116,3 @@ def replaced(node: Node, path: Path, value: Node | None) -> Node:
     else:
         fields[key] = Field(fields[key].key, value)
     return with_fields(node, fields)
-
-
-def merge(
-    base: Node,
-    over: Node,
-    removable: Callable[[Path], bool],
-    whole: Callable[[Path], bool],
-    path: Path = (),
-) -> Node:
-    """`over` laid on `base`: mappings merge key by key, lists and scalars replace, null removes.
-
-    Args:
-        base: The tree below.
-        over: The tree above; its values win.
-        removable: Whether null at this path removes what the base has there; elsewhere null is a value.
-        whole: Whether the mapping at this path is one value, which replaces and does not merge.
-        path: Where both trees stand.
-    """
-    if not isinstance(base, Fields) or not isinstance(over, Fields) or whole(path):
-        return over
-    fields = dict(base.fields)
-    for key, field in over.fields.items():
-        here = (*path, key)
-        if key not in base.fields:
-            fields[key] = field
-        elif isinstance(field.value, Scalar) and field.value.value is None and removable(here):
-            del fields[key]
-        else:
-            fields[key] = Field(field.key, merge(base.fields[key].value, field.value, removable, whole, here))
-    return with_fields(over, fields)

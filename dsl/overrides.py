@@ -8,11 +8,15 @@ import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
-from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at, merge
-from vitdsl.dsl.reader import FINITE, Lines, read
+from vitdsl.dsl.lines import Lines
+from vitdsl.dsl.merging import merge
+from vitdsl.dsl.nodes import Field, Fields, Node, Scalar, at
+from vitdsl.dsl.reader import FINITE, read
 from vitdsl.dsl.scalars import NumberError, resolve
-from vitdsl.dsl.shape import SECTIONS, removable, whole
+from vitdsl.dsl.shape import sections
 from vitdsl.dsl.source import dotted
 from vitdsl.dsl.text import UNPRINTABLE, did_you_mean, shown, ticked
 
@@ -29,7 +33,11 @@ def as_arguments(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...
 
 
 def overridden(
-    root: Node, arguments: Sequence[str], texts: MutableMapping[str, str], labels: MutableMapping[str, str]
+    root: Node,
+    arguments: Sequence[str],
+    texts: MutableMapping[str, str],
+    labels: MutableMapping[str, str],
+    language: type[BaseModel],
 ) -> Node:
     """The document with every argument laid on it, in order.
 
@@ -38,6 +46,7 @@ def overridden(
         arguments: Each `path=value`.
         texts: Takes each argument as a file of its own, so that a caret can point into it.
         labels: Takes `--set` for each.
+        language: The type of a whole study.
 
     Raises:
         StudyError: An argument has no `=`, no such path, or a value that cannot be read.
@@ -47,18 +56,18 @@ def overridden(
         name = "--set" if len(arguments) == 1 else f"--set #{number}"
         texts[name], labels[name] = argument, "--set"
         try:
-            over = _parsed(root, argument, name)
+            over = _parsed(root, argument, name, sections(language))
         except StudyError as error:
             problems += error.diagnostics
             continue
-        root = merge(root, over, removable, whole)
+        root = merge(root, over, language)
     if problems:
         raise StudyError(problems)
     return root
 
 
-def _parsed(root: Node, argument: str, name: str) -> Node:
-    """The argument as a document that holds one value."""
+def _parsed(root: Node, argument: str, name: str, named: Sequence[str]) -> Node:
+    """The argument as a document that holds one value; `named` are the sections with names of the author's."""
     lines = Lines(argument, name)
     bad = UNPRINTABLE.search(argument)
     if bad:
@@ -68,7 +77,7 @@ def _parsed(root: Node, argument: str, name: str) -> Node:
         )
     keys, offset = _path(argument, lines)
     value = _value(argument, offset, lines, name)
-    _check_path(root, keys, value, lines)
+    _check_path(root, keys, value, lines, named)
     node = value
     for key, start, end in reversed(keys):
         node = Fields(
@@ -113,12 +122,14 @@ def _value(argument: str, offset: int, lines: Lines, name: str) -> Node:
         raise StudyError(Diagnostic("VD011", f"`{shown(text)}` is {error}", span, help=(FINITE,))) from None
 
 
-def _check_path(root: Node, keys: list[tuple[str, int, int]], value: Node, lines: Lines) -> None:
+def _check_path(
+    root: Node, keys: list[tuple[str, int, int]], value: Node, lines: Lines, named: Sequence[str]
+) -> None:
     """Refuse to name a new entry by accident: `models.vti.seed=1` is a slip, not a new model."""
     path: tuple[str, ...] = ()
     for index, (key, start, end) in enumerate(keys):
         last = index == len(keys) - 1
-        chosen = len(path) == 1 and path[0] in SECTIONS
+        chosen = len(path) == 1 and path[0] in named
         there = at(root, (*path, key)) is not None
         new_entry = last and isinstance(value, Fields)
         if chosen and not there and not new_entry:

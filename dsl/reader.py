@@ -5,13 +5,13 @@ only, one document, and limits that a hostile file cannot get round. Does not ow
 """
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
+from vitdsl.dsl.lines import Lines
 from vitdsl.dsl.nodes import Field, Fields, Items, Node, Scalar
 from vitdsl.dsl.scalars import NumberError, resolve
 from vitdsl.dsl.syntax import explained
@@ -24,7 +24,6 @@ MAX_NODES = 10_000
 FINITE = "write a number, quote what is a text, or leave the key out"
 _ENDINGS = (".yaml", ".yml")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _ANCHOR = re.compile(r"&\S+\s*")
 
 
@@ -97,31 +96,6 @@ def read(text: str, name: str, source: str | None = None) -> Node | None:
     if composer.problems:
         raise StudyError(composer.problems)
     return composer.root
-
-
-class Lines:
-    """Turns offsets in a text into places; only LF, CR and CRLF end a line, as in an editor."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self.text = text
-        self._name = name
-        ends = list(_LINE_END.finditer(text))
-        self._starts = [0, *(end.end() for end in ends)]
-        self._ends = [*(end.start() for end in ends), len(text)]
-        self._sources: dict[int, str] = {}
-
-    def span(self, start: int, end: int) -> Span:
-        """The stretch between two offsets."""
-        line, column = self._place(start)
-        end_line, end_column = self._place(max(start, end))
-        source = self._sources.get(line)
-        if source is None:
-            source = self._sources[line] = self.text[self._starts[line] : self._ends[line]]
-        return Span(self._name, line + 1, column + 1, end_line + 1, end_column + 1, source)
-
-    def _place(self, offset: int) -> tuple[int, int]:
-        line = bisect_right(self._starts, offset) - 1
-        return line, offset - self._starts[line]
 
 
 class _Stop(Exception):

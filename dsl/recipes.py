@@ -9,14 +9,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
 from pydantic import Field as Described
 
 from vitdsl.dsl.diagnostics import Diagnostic, Span, StudyError
+from vitdsl.dsl.entries import Train
+from vitdsl.dsl.entry import Entry
 from vitdsl.dsl.extends import project_root
-from vitdsl.dsl.nodes import Fields, Node, Scalar, at, merge, replaced
+from vitdsl.dsl.field_types import Slug
+from vitdsl.dsl.merging import merge
+from vitdsl.dsl.nodes import Fields, Node, Scalar, at, replaced
 from vitdsl.dsl.reader import read, read_text
-from vitdsl.dsl.shape import removable, whole
-from vitdsl.dsl.study import Entry, Slug, Train
 from vitdsl.dsl.text import did_you_mean, shown, ticked
 
 
@@ -40,7 +43,11 @@ def shipped() -> dict[str, Path]:
 
 
 def expanded(
-    root: Node, folder: Path | None, texts: MutableMapping[str, str], labels: MutableMapping[str, str]
+    root: Node,
+    folder: Path | None,
+    texts: MutableMapping[str, str],
+    labels: MutableMapping[str, str],
+    language: type[BaseModel],
 ) -> Node:
     """The document with every named recipe written out under the fields given beside it.
 
@@ -49,6 +56,7 @@ def expanded(
         folder: Where a `./recipe.yaml` starts; None where there is no such place.
         texts: Takes the texts of the recipe files.
         labels: Takes what to call them.
+        language: The type of a whole study.
 
     Raises:
         StudyError: A recipe does not exist or is not one.
@@ -70,7 +78,7 @@ def expanded(
             problems += error.diagnostics
             continue
         own = replaced(train, ("recipe",), None)
-        root = replaced(root, path, merge(base, own, removable, whole, path))
+        root = replaced(root, path, merge(base, own, language, path))
     if problems:
         raise StudyError(problems)
     return root

@@ -1,36 +1,36 @@
 """Names across a study: what refers to what, and whether it may.
 
-Owns every check that needs two entries of a study and no model: references, claims' forms, selectors' syntax,
-sweeps' paths. Does not own what needs the runtime: kinds, architectures, sites (bound later).
+Owns every check that needs two entries of a study and no model, and asks for those of one entry: claims' forms
+(`claim_forms`), selectors' syntax (`selectors`), sweeps' paths (`sweeps`). Does not own what needs the runtime:
+kinds, architectures, sites (bound later).
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from vitdsl.dsl.claim_entries import Claim
+from vitdsl.dsl.claim_forms import form_problems, quantities_of
 from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.entries import Data, Metric, Model
+from vitdsl.dsl.nodes import Path as Where
 from vitdsl.dsl.selectors import SelectorError, check, parse
+from vitdsl.dsl.shape import entry_at, words_of
 from vitdsl.dsl.source import SourceMap, dotted
-from vitdsl.dsl.study import BASELINE, OWN, Claim, Data, Metric, Model, Quantity, Range, Study
 from vitdsl.dsl.sweeps import sweep_problems
 from vitdsl.dsl.text import Hints, shown, ticked
+from vitdsl.dsl.words import BASELINE, OWN, bare
 
-_ALONG = {"slope", "spearman", "argmin", "argmax", "first", "last"}
-_NOUNS = {
-    "data": "data entry",
-    "models": "model",
-    "layers": "layer",
-    "ablations": "ablation",
-    "metrics": "metric",
-}
-Where = tuple[str | int, ...]
+if TYPE_CHECKING:
+    from vitdsl.dsl.study import Study
 
 
-def reference_problems(study: Study, source: SourceMap) -> list[Diagnostic]:
+def reference_problems(study: "Study", source: SourceMap) -> list[Diagnostic]:
     """Everything that is wrong between the entries of a study."""
     return list(_Checker(study, source).problems())
 
 
 class _Checker:
-    def __init__(self, study: Study, source: SourceMap) -> None:
+    def __init__(self, study: "Study", source: SourceMap) -> None:
         self._study = study
         self._source = source
         self._hints = Hints()
@@ -192,47 +192,9 @@ class _Checker:
         return None if unknown else list(dict.fromkeys(found))
 
     def _claim(self, claim: Claim, path: Where) -> Iterator[Diagnostic]:
-        trend = claim.is_ in ("increasing", "decreasing")
-        if trend and claim.right is not None:
-            message = f"`is: {claim.is_}` takes no `right`"
-            yield self._malformed((*path, "right"), message, "nothing to compare with", "remove `right`")
-        if not trend and claim.right is None:
-            message = f"`is: {claim.is_}` needs a `right` to compare with"
-            yield self._malformed(path, message, "no `right`", "add `right:` with a quantity or a number")
-        if claim.is_ == "close" and claim.by == 0:
-            message = "`is: close` needs `by`, how close"
-            yield self._malformed(
-                path, message, "no `by`", "add `by:` with the largest difference that is close"
-            )
-        sides: list[tuple[str, Quantity]] = [("left", claim.left)]
-        if isinstance(claim.right, Quantity):
-            sides.append(("right", claim.right))
-        for side, quantity in sides:
-            yield from self._quantity(quantity, (*path, side), trend)
-
-    def _quantity(self, quantity: Quantity, path: Where, trend: bool) -> Iterator[Diagnostic]:
-        yield from self._known(quantity.metric, "metrics", (*path, "metric"))
-        if quantity.along is not None and quantity.take not in _ALONG and not trend:
-            message = f"`take: {quantity.take}` does not go along a coordinate"
-            hint = f"remove `along`, or take one of {ticked(sorted(_ALONG))}"
-            yield self._malformed((*path, "along"), message, "not used", hint)
-        for coordinate, kept in quantity.where.items():
-            place = (*path, "where", coordinate)
-            if isinstance(kept, Range) and kept.from_ is None and kept.to is None:
-                yield self._malformed(
-                    place, "a range with no end keeps everything", "no end", "add `from:` or `to:`"
-                )
-            elif (
-                isinstance(kept, Range)
-                and kept.from_ is not None
-                and kept.to is not None
-                and kept.from_ > kept.to
-            ):
-                message = f"the range from {kept.from_:g} to {kept.to:g} is empty"
-                yield self._malformed(place, message, "empty", "swap the two ends")
-
-    def _malformed(self, path: Where, message: str, label: str, hint: str) -> Diagnostic:
-        return self._source.problem("VD204", path, message, label=label, help=[hint], key=True)
+        for side, quantity in quantities_of(claim):
+            yield from self._known(quantity.metric, "metrics", (*path, side, "metric"))
+        yield from form_problems(claim, path, self._source)
 
     def _foreign(self, ablation: str, model: str, reason: str, path: Where) -> Diagnostic:
         return self._source.problem(
@@ -250,6 +212,7 @@ class _Checker:
         known = [*getattr(self._study, section), *extra]
         if name in known:
             return
+        noun = self._noun(section)
         hint = self._hints(name, known)
         elsewhere = [
             other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
@@ -260,12 +223,17 @@ class _Checker:
         yield self._source.problem(
             "VD201",
             path,
-            f"unknown {_NOUNS[section]} `{shown(name)}` in `{dotted(path)}`",
-            label=f"no such {_NOUNS[section]}",
+            f"unknown {noun} `{shown(name)}` in `{dotted(path)}`",
+            label=f"no such {noun}",
             help=[hint or listed],
             notes=[note],
             secondary_paths=[((homes[0], name), "defined here")] if homes else (),
         )
+
+    def _noun(self, section: str) -> str:
+        """What an entry of a section is called."""
+        entry = entry_at((section, "any"), type(self._study))
+        return bare(words_of(entry).noun) if entry else section
 
     def _selectors(self, selectors: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
         if selectors is None:

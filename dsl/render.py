@@ -6,7 +6,7 @@ shown is plain ASCII but for the user's own text, and that text is made safe fir
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -209,13 +209,3 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def sort(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """By file and place; those without a place last."""
-
-    def order(one: Diagnostic) -> tuple[int, str, int, int, str]:
-        span = one.span
-        return (0, span.file, span.line, span.column, one.code) if span else (1, "", 0, 0, one.code)
-
-    return sorted(diagnostics, key=order)

@@ -1,7 +1,7 @@
-"""What the language allows at a path, read off the pydantic models.
+"""What a language allows at a path, read off the pydantic models; its root, the type of a study, comes from outside.
 
 Owns the questions that did-you-mean, sweeps, overrides and merging ask of the models: which fields an entry
-has, whether its keys are free. Does not own the models (`study`).
+has, whether its keys are free, what to call it. Does not own the models (`study`, `entries`).
 """
 
 import types
@@ -14,86 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from vitdsl.dsl.study import (
-    Ablation,
-    Augment,
-    Claim,
-    Data,
-    KindEntry,
-    Layer,
-    Metric,
-    Model,
-    Quantity,
-    Range,
-    Study,
-    Train,
-    WeightsFile,
-    WeightsHub,
-)
-
-SECTIONS = ("data", "models", "layers", "ablations", "metrics", "claims")
-OPTIONAL_SECTIONS = frozenset({"layers", "ablations", "claims"})
-
-NOUNS: dict[type[BaseModel], str] = {
-    Study: "a study",
-    Data: "a data entry",
-    Model: "a model",
-    WeightsFile: "weights from a file",
-    WeightsHub: "weights from the hub",
-    Train: "`train`",
-    Augment: "`augment`",
-    Layer: "a layer",
-    Ablation: "an ablation",
-    Metric: "a metric",
-    Claim: "a claim",
-    Quantity: "a quantity",
-    Range: "a range",
-}
-HOMES: dict[type[BaseModel], str] = {
-    Study: "the top of a study",
-    Data: "`data.<name>`",
-    Model: "`models.<name>`",
-    Train: "`models.<name>.train`",
-    Augment: "`models.<name>.train.augment`",
-    Layer: "`layers.<name>`",
-    Ablation: "`ablations.<name>`",
-    Metric: "`metrics.<name>`",
-    Claim: "`claims.<name>`",
-    Quantity: "a quantity (`left` or `right` of a claim)",
-}
-"""The entries that authors meet, in words."""
-
-
-EXAMPLES: dict[type[BaseModel], str] = {
-    Data: "{source: folder, path: ./images}",
-    Model: "{arch: resnet50, weights: pretrained}",
-    Train: "{recipe: digits_vit}",
-    Layer: '{of: some_model, at: "blocks.*"}',
-    Ablation: '{kind: remove_skip, of: some_model, at: "blocks.*.attn"}',
-    Metric: "{kind: accuracy, of: some_model}",
-    Claim: "{say: ..., left: {metric: ..., value: ...}, is: greater, right: 0.5}",
-    Quantity: "{metric: accuracy, value: top1}",
-}
-"""A small entry of each type, for help."""
-
-OTHER_WORDS = {
-    "name": "study",
-    "description": "question",
-    "type": "kind",
-    "lr": "learning_rate",
-    "wd": "weight_decay",
-    "batch_size": "batch",
-    "n": "images",
-    "dataset": "data",
-    "backbone": "arch",
-    "architecture": "arch",
-    "checkpoint": "weights",
-    "kwargs": "options",
-    "experiments": "ablations",
-    "inherit": "extends",
-    "include": "extends",
-}
-"""What other programs call our fields."""
+from vitdsl.dsl.words import Words
 
 
 @dataclass(frozen=True)
@@ -136,7 +57,7 @@ def description(model: type[BaseModel], name: str) -> str:
     return ""
 
 
-def shape_at(path: Sequence[str | int], model: type[BaseModel] = Study) -> Shape | None:
+def shape_at(path: Sequence[str | int], model: type[BaseModel]) -> Shape | None:
     """What may stand at a path; None where nothing may."""
     shape: Shape | None = Shape((model,))
     for part in path:
@@ -146,13 +67,13 @@ def shape_at(path: Sequence[str | int], model: type[BaseModel] = Study) -> Shape
     return shape
 
 
-def entry_at(path: Sequence[str | int], model: type[BaseModel] = Study) -> type[BaseModel] | None:
+def entry_at(path: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel] | None:
     """The entry type at a path, if an entry stands there."""
     shape = shape_at(path, model)
     return shape.entries[0] if shape and shape.entries else None
 
 
-def is_free(path: Sequence[str | int], model: type[BaseModel] = Study) -> bool:
+def is_free(path: Sequence[str | int], model: type[BaseModel]) -> bool:
     """Whether the last key of the path is one that the author chose, or a kind's: an entry of a map."""
     if not path or not isinstance(path[-1], str):
         return False
@@ -162,14 +83,34 @@ def is_free(path: Sequence[str | int], model: type[BaseModel] = Study) -> bool:
     return not any(path[-1] in fields_of(entry) for entry in above.entries)
 
 
-def removable(path: tuple[str | int, ...]) -> bool:
-    """Whether null removes what a base has at this path, instead of being a value."""
-    return is_free(path) or (len(path) == 1 and path[0] in OPTIONAL_SECTIONS)
+@cache
+def sections(language: type[BaseModel]) -> tuple[str, ...]:
+    """The parts of a study in which authors name entries."""
+    return tuple(name for name, shape in fields_of(language).items() if shape.values and shape.values.entries)
 
 
-def whole(path: tuple[str | int, ...]) -> bool:
-    """Whether a mapping at this path is one value: one form of weights does not merge with another."""
-    return len(path) == 3 and path[0] == "models" and path[2] == "weights"
+@cache
+def optional_sections(language: type[BaseModel]) -> frozenset[str]:
+    """The sections that a study can do without."""
+    required = {written(name, field) for name, field in language.model_fields.items() if field.is_required()}
+    return frozenset(sections(language)) - required
+
+
+@cache
+def entries(language: type[BaseModel]) -> tuple[type[BaseModel], ...]:
+    """Every entry type from the top of a study down, each once, in the order of the fields."""
+    found: dict[type[BaseModel], None] = {language: None}
+    for shape in fields_of(language).values():
+        for here in (shape, shape.values):
+            for entry in here.entries if here else ():
+                found |= dict.fromkeys(entries(entry))
+    return tuple(found)
+
+
+def words_of(model: type[BaseModel]) -> Words:
+    """How messages speak of an entry; empty words for a model that says nothing."""
+    found = getattr(model, "in_words", None)
+    return found if isinstance(found, Words) else Words()
 
 
 def _below(shape: Shape, part: str | int) -> Shape | None:
@@ -179,7 +120,7 @@ def _below(shape: Shape, part: str | int) -> Shape | None:
         found = fields_of(entry).get(str(part))
         if found is not None:
             return found
-    free = any(issubclass(entry, KindEntry) for entry in shape.entries)
+    free = any(entry.model_config.get("extra") == "allow" for entry in shape.entries)
     return Shape(anything=True) if free else None
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Generic, TypeVar
 
+from vitdsl.dsl.canonical import canonical
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
-from vitdsl.dsl.hashing import canonical
+from vitdsl.dsl.entries import Ablation, Data, Model
 from vitdsl.dsl.schema import validated
 from vitdsl.dsl.shape import fields_of, shape_at
 from vitdsl.dsl.source import SourceMap
-from vitdsl.dsl.study import Ablation, Data, Model
 from vitdsl.dsl.text import did_you_mean, shown, ticked
 
 E = TypeVar("E", Data, Model, Ablation)

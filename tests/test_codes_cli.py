@@ -9,7 +9,7 @@ import pytest
 
 import vitdsl
 from vitdsl.cli import COMMANDS, run
-from vitdsl.dsl.load import Loaded, load, load_source, load_text
+from vitdsl.dsl.load import load, load_source, load_text, loaded_of
 from vitdsl.runtime.plan.bind import bind
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +133,7 @@ def test_load_dump_load(path: Path) -> None:
     again = load_text(study.to_yaml()).study
     assert again == study and again.hash == study.hash and again.to_yaml() == study.to_yaml()
     assert list(again.metrics) == list(study.metrics)
-    assert Loaded.of(study).study == study
+    assert loaded_of(study).study == study
 
 
 def test_a_resolved_study_with_a_base(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitdsl.dsl.load import Loaded, load_source
+from vitdsl.dsl.load import load_source, loaded_of
 from vitdsl.dsl.study import Study
 from vitdsl.reports.render import write_report
 from vitdsl.runtime.plan import bind as binding
@@ -26,7 +26,7 @@ def compile(study: Study | Path | str) -> Plan:
     Raises:
         StudyError: Everything that is wrong with it.
     """
-    return binding.bind(Loaded.of(study) if isinstance(study, Study) else load_source(study))
+    return binding.bind(loaded_of(study) if isinstance(study, Study) else load_source(study))
 
 
 def run(

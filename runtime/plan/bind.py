@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, TypeVar
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.schema import Beside, validated
 from vitdsl.dsl.shape import fields_of
 from vitdsl.dsl.source import SourceMap

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.dsl.hashing import canonical
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.runtime.data.sources._base import Source

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vitdsl.dsl.diagnostics import Diagnostic
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import BASELINE, Layer
 from vitdsl.dsl.study import Metric as MetricEntry
 from vitdsl.dsl.text import ticked

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitdsl.dsl.diagnostics import Diagnostic
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.selectors import match, nearest
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.sites import ROLES, UNIT_ROLES, Sites

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from vitdsl.dsl.diagnostics import Diagnostic
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.results.intervals import interval
 from vitdsl.runtime.results.quantities import QuantityProblem, Reading, only_intact, read, select

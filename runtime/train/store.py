@@ -30,7 +30,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.hashing import canonical
-from vitdsl.dsl.load import Loaded
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.kinds import SOURCES

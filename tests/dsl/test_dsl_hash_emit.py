@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitdsl.dsl.emit import flow, key_text, resolved_yaml
-from vitdsl.dsl.load import Loaded, load_source, load_text
+from vitdsl.dsl.load import load_source, load_text, loaded_of
 from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read
-from vitdsl.dsl.shape import HOMES, entry_at, fields_of
+from vitdsl.dsl.shape import entries, entry_at, fields_of, words_of
 from vitdsl.dsl.study import Data, Metric, Model, Study, Train
 
 HERE = Path(__file__)
@@ -94,7 +94,7 @@ def test_the_full_study_uses_every_field():
     used = {}
 
     def visit(value, path):
-        entry = entry_at(path)
+        entry = entry_at(path, Study)
         if isinstance(value, dict):
             if entry:
                 used.setdefault(entry.__name__, set()).update(value)
@@ -102,7 +102,7 @@ def test_the_full_study_uses_every_field():
                 visit(inner, (*path, key))
 
     visit(TREE, ())
-    for entry in HOMES:
+    for entry in filter(lambda one: words_of(one).home, entries(Study)):
         left_out = set(fields_of(entry)) - used[entry.__name__] - {"recipe"}
         assert not left_out, f"add {left_out} of {entry.__name__} to full.yaml"
 
@@ -237,7 +237,7 @@ def test_a_recipe_named_in_python_is_written_out(tmp_path, monkeypatch):
     small = load_source(HERE.with_name("small.yaml")).study
     model = Model(arch="a", train=Train(recipe="mine", epochs=2))
     study = small.model_copy(update={"models": {"vit": model}})
-    loaded = Loaded.of(study)
+    loaded = loaded_of(study)
     assert loaded.study.models["vit"].train.epochs == 2
     assert loaded.study.models["vit"].train.data.source == "digits"
     assert study.hash == loaded.study.hash
