@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from vitdsl.dsl.entry import Entry, KindEntry
-from vitdsl.dsl.field_types import Axes, OneOrMany, Role, Tokens
+from vitdsl.dsl.field_types import Axes, ChangedTokens, OneOrMany, Role, Tokens
 from vitdsl.dsl.words import OWN, Words
 
 
@@ -190,6 +190,13 @@ class Ablation(KindEntry):
     of: str = Field(description="The model.")
     at: OneOrMany | None = Field(
         default=None, description="Selectors over the places that the kind can change."
+    )
+    role: Role | None = Field(
+        default=None, description="Which tensor of a place is changed; null takes the kind's own."
+    )
+    tokens: ChangedTokens = Field(
+        default="all",
+        description="Which tokens are changed: all, the class token, the spatial ones, or indices.",
     )
     each: bool = Field(
         default=False, description="true: one condition per matched place; false: all at once."

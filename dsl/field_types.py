@@ -40,3 +40,10 @@ Tokens = Annotated[
     | Annotated[list[int], Field(min_length=1), Tag("list")],
     Discriminator(lambda value: "list" if form(value) == "list" else "one"),
 ]
+
+ChangedTokens = Annotated[
+    Annotated[Literal["all", "cls", "spatial"], Tag("one")]
+    | Annotated[list[int], Field(min_length=1), Tag("list")],
+    Discriminator(lambda value: "list" if form(value) == "list" else "one"),
+]
+"""Tokens that can be changed one by one: all of those that can be read but their mean."""

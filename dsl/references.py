@@ -12,13 +12,13 @@ from vitdsl.dsl.claim_entries import Claim
 from vitdsl.dsl.claim_forms import form_problems, quantities_of
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.entries import Data, Metric, Model
+from vitdsl.dsl.known import unknown
 from vitdsl.dsl.nodes import Path as Where
 from vitdsl.dsl.selectors import SelectorError, check, parse
-from vitdsl.dsl.shape import entry_at, words_of
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.sweeps import sweep_problems
 from vitdsl.dsl.text import Hints, shown, ticked
-from vitdsl.dsl.words import BASELINE, OWN, bare
+from vitdsl.dsl.words import BASELINE, OWN
 
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
@@ -209,31 +209,9 @@ class _Checker:
     def _known(
         self, name: str, section: str, path: Where, extra: tuple[str, ...] = ()
     ) -> Iterator[Diagnostic]:
-        known = [*getattr(self._study, section), *extra]
-        if name in known:
-            return
-        noun = self._noun(section)
-        hint = self._hints(name, known)
-        elsewhere = [
-            other for other in ("layers", "models", "ablations", "metrics", "data") if other != section
-        ]
-        homes = [other for other in elsewhere if name in getattr(self._study, other)]
-        note = f"`{shown(name)}` is one of the {homes[0]}" if homes else ""
-        listed = f"there are {ticked(known)}" if known else f"this study has no `{section}`"
-        yield self._source.problem(
-            "VD201",
-            path,
-            f"unknown {noun} `{shown(name)}` in `{dotted(path)}`",
-            label=f"no such {noun}",
-            help=[hint or listed],
-            notes=[note],
-            secondary_paths=[((homes[0], name), "defined here")] if homes else (),
-        )
-
-    def _noun(self, section: str) -> str:
-        """What an entry of a section is called."""
-        entry = entry_at((section, "any"), type(self._study))
-        return bare(words_of(entry).noun) if entry else section
+        problem = unknown(self._study, self._source, name, section, path, extra=extra, hints=self._hints)
+        if problem is not None:
+            yield problem
 
     def _selectors(self, selectors: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
         if selectors is None:

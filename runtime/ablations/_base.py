@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.edit import Place, Rewriter
 from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._fit import Fit
 
 
 class Ablation(ABC):
@@ -34,6 +35,20 @@ class Ablation(ABC):
         """Why this ablation cannot act at a site, or None."""
         return None
 
+    def fit(self) -> Fit | None:
+        """What it must know of its places before it can act: a statistic over images of the intact model."""
+        return None
+
+    def over(self) -> str | None:
+        """The data entry that the fit is made on; None for the images that are measured."""
+        return None
+
     @abstractmethod
-    def rewrite(self, place: Place, build: Rewriter) -> Any:
-        """The value at a place under this ablation: `build.before` changed, or `build.nothing`."""
+    def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:
+        """The value at a place under this ablation: `build.before` changed, or `build.nothing`.
+
+        Args:
+            place: Where it acts.
+            build: What it may do.
+            fitted: The constants that `fit` gave for the place.
+        """

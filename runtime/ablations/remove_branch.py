@@ -29,6 +29,6 @@ class RemoveBranch(Ablation):
     name = "remove_branch"
     roles = ("branch",)
 
-    def rewrite(self, place: Place, build: Rewriter) -> Any:
+    def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:
         """Nothing, where the add takes what the branch adds."""
         return build.nothing

@@ -30,6 +30,6 @@ class RemoveSkip(Ablation):
     name = "remove_skip"
     roles = ("skip",)
 
-    def rewrite(self, place: Place, build: Rewriter) -> Any:
+    def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:
         """Nothing, where the add takes what the skip carries."""
         return build.nothing

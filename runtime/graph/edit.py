@@ -54,6 +54,9 @@ class Rewriter(Protocol):
     def call(self, operation: Operation, *values: Any) -> Any:
         """The value of an operation on such values."""
 
+    def constant(self, tensor: Tensor) -> Any:
+        """A tensor that is the same for every batch."""
+
 
 Rewrite = Callable[[Rewriter], Any]
 

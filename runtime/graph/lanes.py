@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from vitdsl.runtime.graph.edit import Apply, Lane, Operation, Place, Rewrite
 from vitdsl.runtime.graph.propagate import VALUE
@@ -27,6 +27,9 @@ class Builder(Protocol):
 
     def call(self, what: str, identity: Hashable, module: nn.Module, args: tuple[Any, ...]) -> fx.Node:
         """A call of a module of ours."""
+
+    def constant(self, tensor: Tensor) -> fx.Node:
+        """A tensor that is the same for every batch."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,6 @@ class _Rewriter:
         result = self._values.builder.call("edit", operation, Apply(operation), whole)
         result.meta.setdefault(VALUE, self._place.node.meta.get(VALUE))
         return result
+
+    def constant(self, tensor: Tensor) -> Any:
+        return self._values.builder.constant(tensor)

@@ -79,7 +79,7 @@ class _Builder:
         self.position = {node: i for i, node in enumerate(base.nodes)}
         self.graph = fx.Graph()
         self.known: dict[Hashable, fx.Node] = {}
-        self.modules: dict[str, nn.Module] = {}
+        self.modules: dict[str, nn.Module | torch.Tensor] = {}
         self.slots: dict[tuple[str, Tap], int] = {}
         self.results: dict[fx.Node, int] = {}
 
@@ -143,6 +143,15 @@ class _Builder:
             name = f"{what}_{len(self.modules)}"
             self.modules[name] = module
             return self._emit(key, "call_module", name, args, {}, None)
+        return self.known[key]
+
+    def constant(self, tensor: torch.Tensor) -> fx.Node:
+        """A tensor that is the same for every batch."""
+        key = ("constant", id(tensor))
+        if key not in self.known:
+            name = f"constant_{len(self.modules)}"
+            self.modules[name] = tensor
+            return self._emit(key, "get_attr", name, (), {}, None)
         return self.known[key]
 
     def _emit(

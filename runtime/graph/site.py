@@ -28,6 +28,7 @@ class Site:
         grid: Rows and columns of the spatial tokens, None where unknown.
         patch: Height and width of a patch in pixels of the model's input, None where unknown.
         tokens: Which tokens a layer selects, or an ablation changes.
+        pixels: Height and width of the model's input, None where unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Site:
     grid: tuple[int, int] | None = None
     patch: tuple[int, int] | None = None
     tokens: str | tuple[int, ...] = "all"
+    pixels: tuple[int, int] | None = None
 
     def nameless(self) -> "Site":
         """The same without what says where it stands: all that may decide how its tensor is reduced."""

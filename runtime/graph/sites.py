@@ -89,6 +89,7 @@ class Sites:
             grid=grid,
             patch=self.anatomy.patch(grid) if grid else None,
             tokens=tokens,
+            pixels=(self.anatomy.input_size[1], self.anatomy.input_size[2]),
         )
 
     def place(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> Place:

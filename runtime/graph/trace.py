@@ -44,6 +44,11 @@ class Traced:
     when: dict[tuple[str, str], int]
 
     @property
+    def images(self) -> fx.Node:
+        """The node of the batch of images."""
+        return next(iter(self.graph.find_nodes(op="placeholder")))
+
+    @property
     def output(self) -> fx.Node:
         """The node of the model's own output."""
         (result,) = (node for node in self.graph.nodes if node.op == "output")

@@ -51,16 +51,20 @@ class Inputs:
         of: `models` (fields `of`, and `at` where there is a choice) or `layers` (fields `x`, `y`, `against`).
         roles: For a metric of models: the tensors that reduce gets of each site, in order. `output` alone is the
             model's own output; any other role is read at every place that has it, or at those that `at` names.
+        alone: For a metric of layers: it looks at each site by itself, and takes no `y` and no `against`.
+        image: Whether reduce gets the images themselves behind a site's tensors.
     """
 
     of: Literal["models", "layers"] = "models"
     roles: tuple[str, ...] = ("output",)
+    alone: bool = False
+    image: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of a study that name the inputs, the needed one first."""
         if self.of == "layers":
-            return ("x", "y", "against")
+            return ("x",) if self.alone else ("x", "y", "against")
         return ("of",) if self.roles == ("output",) else ("of", "at")
 
 
@@ -86,18 +90,17 @@ class Seen:
     paired: bool = False
 
 
-class Metric(ABC):
-    """A kind of metric; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
+class Observer(ABC):
+    """What looks at a stream: how tensors of sites reduce inside the graph, and what is kept of a batch.
 
     Attributes:
-        name: The kind's name, equal to the file's.
+        name: The kind's name.
         version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
         inputs: What it looks at.
         labels: Whether it needs the images' labels.
-        VALUES: Its values by name.
-        reference: Citation of its source.
-        identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
+        gradients: Whether its reduction differentiates; it then runs in a pass of its own.
+        rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed.
         smallest_batch: Fewer images in a batch carry nothing.
     """
 
@@ -106,13 +109,35 @@ class Metric(ABC):
     Params: ClassVar[type[Entry]] = Entry
     inputs: ClassVar[Inputs] = Inputs()
     labels: ClassVar[bool] = False
-    VALUES: ClassVar[Mapping[str, Value]]
-    reference: ClassVar[str] = ""
-    identity: ClassVar[float | None] = None
+    gradients: ClassVar[bool] = False
+    rows: ClassVar[tuple[str, ...]] = ()
     smallest_batch: ClassVar[int] = 1
 
     def __init__(self, params: Entry) -> None:
         self.params = params
+
+    @abstractmethod
+    def reducer(self) -> Reducer:
+        """What runs inside the graph, at each site."""
+
+    @abstractmethod
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        """Additive statistics of one batch, float64, sums over its images; rows as `[batch, ...]`."""
+
+
+class Metric(Observer):
+    """A kind of metric; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
+
+    Attributes:
+        name: The kind's name, equal to the file's.
+        VALUES: Its values by name.
+        reference: Citation of its source.
+        identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
+    """
+
+    VALUES: ClassVar[Mapping[str, Value]]
+    reference: ClassVar[str] = ""
+    identity: ClassVar[float | None] = None
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
@@ -121,6 +146,10 @@ class Metric(ABC):
     def refuse(self, site: Site) -> str | None:
         """Why this metric is not defined at a site, or None."""
         return None
+
+    def row_size(self, sites: Sequence[Site]) -> int:
+        """How many numbers it keeps of each image, for a kind that keeps rows."""
+        return 0
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Labels of the dims of its own (those beside `condition` and the sites)."""
@@ -131,19 +160,12 @@ class Metric(ABC):
         return None
 
     @abstractmethod
-    def reducer(self) -> Reducer:
-        """What runs inside the graph, at each site."""
-
-    @abstractmethod
-    def observe(self, seen: Seen) -> dict[str, Tensor]:
-        """Additive statistics of one batch, float64, sums over its images."""
-
-    @abstractmethod
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """Values from summed statistics.
 
         Args:
-            statistics: As observe named them, each with the same leading axes before its own.
+            statistics: As observe named them, each with the same leading axes before its own; rows of all images
+                one behind the other, `[condition, image, ...]`.
             sites: The sites of x.
 
         Returns:

@@ -1,24 +1,46 @@
 """A plan's conditions and readings as lanes and taps of one model's graph."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, fx
 
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Lane, Operation, Place, Rewrite, Rewriter
+from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.graph.tokens import only_tokens
+from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.metrics._output import OUTPUT
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading
 
+Fitted = Callable[[Ablation, Site], tuple[Tensor, ...]]
+"""The constants that an ablation's fit gave for a site; empty where it needs none."""
 
-def lane_of(planned: PlannedModel, condition: Condition, sites: Sites) -> Lane:
-    """A condition's lane: first what the model was trained without, then the condition's own edits, in order."""
+
+def lane_of(planned: PlannedModel, condition: Condition, sites: Sites, fitted: Fitted | None = None) -> Lane:
+    """A condition's lane: first what the model was trained without, then the condition's own edits, in order.
+
+    Args:
+        planned: The model's plan.
+        condition: The condition.
+        sites: Its graph's nodes.
+        fitted: Gives the constants of ablations that are fitted; None gives empty ones, without numbers.
+    """
     edits: list[tuple[Place, Rewrite]] = []
     for edit in (*planned.always, *condition.edits):
         for site in edit.sites:
             place = sites.place(site.name, site.role, tokens=site.tokens)
-            edits.append((place, rewriting(edit.kind, place)))
+            constants = (fitted or shapes_only)(edit.kind, site)
+            edits.append((place, rewriting(edit.kind, place, constants)))
     return Lane(condition.id, tuple(edits))
+
+
+def shapes_only(kind: Ablation, site: Site) -> tuple[Tensor, ...]:
+    """Constants of the right shape on the meta device, for a graph that is priced and not run."""
+    fit = kind.fit()
+    return () if fit is None else tuple(torch.empty(shape, device="meta") for shape in fit.shapes(site))
 
 
 def unfused_for(sites: Sites, named: Iterable[tuple[str, str]]) -> frozenset[str]:
@@ -33,11 +55,11 @@ def unfused_for(sites: Sites, named: Iterable[tuple[str, str]]) -> frozenset[str
     )
 
 
-def rewriting(kind: Ablation, place: Place) -> Rewrite:
-    """What an ablation does at a place; where tokens are selected, at those alone."""
+def rewriting(kind: Ablation, place: Place, constants: Sequence[Tensor] = ()) -> Rewrite:
+    """What an ablation does at a place, with the constants of its fit; where tokens are selected, at those alone."""
 
     def rewrite(build: Rewriter) -> object:
-        value = kind.rewrite(place, build)
+        value = kind.rewrite(place, build, *(build.constant(tensor) for tensor in constants))
         if place.site is None or place.site.tokens == "all":
             return value
         return build.call(Operation(only_tokens, (("site", place.site.nameless()),)), build.before, value)
@@ -45,19 +67,18 @@ def rewriting(kind: Ablation, place: Place) -> Rewrite:
     return rewrite
 
 
-def taps_of(sites: Sites, reading: Reading, group: Group) -> list[Tap]:
-    """The taps of a reading, one for each site."""
+def taps_of(sites: Sites, reading: Reading, group: Group[Observer]) -> list[Tap]:
+    """The taps of a reading, one for each site; with the images behind them where the kind asks for them."""
     reducer = group.kind.reducer()
+    images = (sites.traced.images,) if group.kind.inputs.image else ()
     return [
-        Tap(
-            tuple(
-                sites.nodes[role][site.name] if site.name else sites.traced.output for role in reading.roles
-            ),
-            reducer,
-            site,
-        )
+        Tap((*(_node(sites, site.name, role) for role in reading.roles), *images), reducer, site)
         for site in reading.sites
     ]
+
+
+def _node(sites: Sites, name: str, role: str) -> fx.Node:
+    return sites.nodes[role][name] if name else sites.traced.output
 
 
 def output_tap(sites: Sites) -> Tap:

@@ -6,17 +6,18 @@ which conditions, and how the results will be labelled. Does not own how names a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import xarray as xr
+from typing_extensions import TypeVar
 
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
-from vitdsl.runtime.metrics._base import Metric, Value
+from vitdsl.runtime.metrics._base import Metric, Observer, Value
 from vitdsl.runtime.models.loading import Preprocessing
 
 
@@ -100,14 +101,17 @@ class View:
     owner: str
 
 
+Kind = TypeVar("Kind", bound=Observer, covariant=True, default=Metric)
+
+
 @dataclass(frozen=True)
-class Group:
+class Group(Generic[Kind]):
     """One metric of one model or pair of models: one group of the results.
 
     Attributes:
         metric: The metric's name in the study.
         path: `drift/vit` or `across/vit~resnet`.
-        kind: The bound metric.
+        kind: The bound metric, or a fit.
         x: What is read.
         y: What it is compared with; the same object as x within one set of sites.
         views: The conditions, in order.
@@ -118,7 +122,7 @@ class Group:
 
     metric: str
     path: str
-    kind: Metric
+    kind: Kind
     x: Reading
     y: Reading
     views: tuple[View, ...]
@@ -236,7 +240,7 @@ def _value_attrs(group: Group, name: str, value: Value) -> dict[str, Any]:
     return attrs | ({"baseline_line": line[0], "baseline_label": line[1]} if line else {})
 
 
-def lanes_of(group: Group, model: str) -> list[str]:
+def lanes_of(group: Group[Observer], model: str) -> list[str]:
     """Ids of the conditions under which a group reads a model, each once."""
     found = [view.x for view in group.views if group.x.model == model]
     found += [view.y for view in group.views if group.y.model == model]

@@ -13,7 +13,8 @@ from vitdsl.runtime.graph.merge import Merged, merge
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.graph.trace import fusable
-from vitdsl.runtime.plan.lanes import lane_of, output_tap, taps_of
+from vitdsl.runtime.metrics._base import Observer
+from vitdsl.runtime.plan.lanes import Fitted, lane_of, output_tap, taps_of
 from vitdsl.runtime.plan.plan import Group, PlannedModel, lanes_of
 
 
@@ -36,13 +37,17 @@ class Compiled:
     output: Tap
 
 
-def compile_model(planned: PlannedModel, module: nn.Module, groups: Sequence[Group]) -> Compiled:
+def compile_model(
+    planned: PlannedModel, module: nn.Module, groups: Sequence[Group[Observer]], fitted: Fitted | None = None
+) -> Compiled:
     """Merge a model's conditions into one graph with the taps of some groups.
 
     Args:
         planned: The model's plan.
         module: The model with its weights; stays as it is.
         groups: The groups of one stream.
+        fitted: Gives the constants of ablations that are fitted; None gives empty ones, for a graph that is priced
+            and not run.
     """
     skeleton = planned.sites
     if not planned.unfuse.issuperset(fusable(skeleton.model)):
@@ -56,6 +61,6 @@ def compile_model(planned: PlannedModel, module: nn.Module, groups: Sequence[Gro
                     taps.setdefault(lane, []).extend(taps_of(sites, reading, group))
     output = output_tap(sites)
     taps.setdefault(BASELINE, []).append(output)
-    lanes = [lane_of(planned, c, sites) for c in planned.conditions if c.id in taps]
+    lanes = [lane_of(planned, c, sites, fitted) for c in planned.conditions if c.id in taps]
     wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
     return Compiled(planned, module, sites, merge(sites.model, sites.traced.graph, lanes, wanted), output)

@@ -1,0 +1,108 @@
+"""Passes: the walks over image streams that a plan needs, in the order in which they need one another.
+
+One pass is one walk over one stream. Results that only read share the pass of their stream; results that differentiate
+have one of their own. What a condition must know before it can act (a fit) is made in a pass before. Does not own what
+a group looks at (`bind_metrics`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._base import Observer
+from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.plan.plan import Edit, Group, Plan, PlannedModel, Reading, View, lanes_of
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One walk over one stream.
+
+    Attributes:
+        data: Name of the stream.
+        groups: What it feeds: results, or fits.
+        gradients: Whether reductions differentiate.
+    """
+
+    data: str
+    groups: tuple[Group[Observer], ...]
+    gradients: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it makes constants for later passes."""
+        return any(isinstance(group.kind, Fit) for group in self.groups)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it looks at, each once."""
+        return tuple(dict.fromkeys(model for group in self.groups for model in group.models))
+
+    @property
+    def title(self) -> str:
+        """What it is called in the log and in timings."""
+        return f"{self.data}{', fits' if self.fits else ''}{', gradients' if self.gradients else ''}"
+
+
+def passes_of(plan: Plan) -> tuple[Pass, ...]:
+    """The passes of a plan, each after those that it needs."""
+    results: dict[tuple[str, bool], list[Group]] = {}
+    for group in plan.groups:
+        results.setdefault((group.data, group.kind.gradients), []).append(group)
+    order = list(plan.data)
+    keys = sorted(results, key=lambda key: (order.index(key[0]), key[1]))
+    fits: dict[str, dict[str, Group[Fit]]] = {}
+    for data, gradients in keys:
+        for group in fits_for(plan, data, results[data, gradients]):
+            fits.setdefault(group.data, {})[group.path] = _joined(
+                fits.get(group.data, {}).get(group.path), group
+            )
+    before = [Pass(data, tuple(fits[data].values())) for data in order if data in fits]
+    return (*before, *(Pass(data, tuple(results[data, g]), g) for data, g in keys))
+
+
+def fits_for(plan: Plan, data: str, groups: Sequence[Group]) -> list[Group[Fit]]:
+    """The fits that the conditions of some groups on a stream need, one group for each model and kind of fit."""
+    found: dict[str, Group[Fit]] = {}
+    for name in dict.fromkeys(model for group in groups for model in group.models):
+        planned = plan.models[name]
+        lanes = {lane for group in groups for lane in lanes_of(group, name)}
+        for condition in planned.conditions:
+            if condition.id in lanes:
+                for edit in (*planned.always, *condition.edits):
+                    for site in edit.sites:
+                        group = _fit_group(planned, edit, site, data)
+                        if group is not None:
+                            found[group.path] = _joined(found.get(group.path), group)
+    return list(found.values())
+
+
+def fit_path(model: str, kind: Ablation, role: str, data: str) -> str:
+    """Name of the fit that an ablation needs in a role of a model, for conditions that are measured on a stream."""
+    fit = kind.fit()
+    assert fit is not None
+    return f"{fit.name}/{model}/{role}@{kind.over() or data}"
+
+
+def _fit_group(planned: PlannedModel, edit: Edit, site: Site, data: str) -> Group[Fit] | None:
+    fit = edit.kind.fit()
+    if fit is None:
+        return None
+    whole = planned.sites.site(site.name, site.role)
+    reading = Reading(planned.name, (whole,), (site.role,))
+    baseline = planned.conditions[0].id
+    view = View(baseline, baseline, baseline, planned.name)
+    path = fit_path(planned.name, edit.kind, site.role, data)
+    return Group(fit.name, path, fit, reading, reading, (view,), False, edit.kind.over() or data)
+
+
+def _joined(one: Group[Fit] | None, other: Group[Fit]) -> Group[Fit]:
+    """Two groups of one path as one: the sites of both, each once."""
+    if one is None:
+        return other
+    sites = tuple(dict.fromkeys((*one.x.sites, *other.x.sites)))
+    reading = Reading(other.x.model, sites, other.x.roles)
+    return Group(
+        other.metric, other.path, other.kind, reading, reading, other.views, other.paired, other.data
+    )

@@ -1,0 +1,141 @@
+"""The block store: what image blocks gave, kept beside the runs, so that nothing is computed twice.
+
+    <runs>/.store/blocks/<key of the block>/<key of what is in the file>.npz
+
+One file holds what one walk over one image block gave: the sums of each unit (one group under one view), by the unit's
+key. A key is a hash over everything that changes a number (`keys`), so a file is right for whoever finds it: a run
+that was killed, an unchanged study, a study with one metric more, another process of the same run. Files are written
+whole or not at all, and checked when they are read: a damaged one is said and computed again.
+
+Does not own what is in a key (`keys`), or what is computed (`execute`).
+"""
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.results.folder import write_atomically
+
+FOLDER = ".store"
+ABOUT = "about"
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass
+class Block:
+    """What is known of one image block.
+
+    Attributes:
+        sums: For each unit, its arrays by name.
+        sha256: Content hashes of its images, in order; empty where nothing is known.
+        trust: Trust checks that were made when it was computed, ready for JSON.
+    """
+
+    sums: dict[str, dict[str, Array]] = field(default_factory=dict)
+    sha256: tuple[str, ...] = ()
+    trust: list[dict[str, Any]] = field(default_factory=list)
+
+
+class BlockStore:
+    """The blocks of one folder of runs; any number of processes may read and write it at once.
+
+    Attributes:
+        damaged: Files that were found damaged and left out; they are written anew.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self.root = runs / FOLDER / "blocks"
+        self.damaged: list[Path] = []
+
+    def folder(self, block: str) -> Path:
+        """Where the files of a block lie."""
+        return self.root / block[:2] / block
+
+    def units(self, block: str) -> set[str]:
+        """Keys of the units that are there for a block."""
+        return {unit for path in self._files(block) for unit in self._units_in(path)}
+
+    def read(self, block: str, units: Collection[str]) -> Block:
+        """What is there of some units of a block; units that are not there, or damaged, are left out."""
+        found, wanted = Block(), set(units)
+        for path in self._files(block):
+            here = wanted.intersection(self._units_in(path)) - set(found.sums)
+            if here:
+                self._load(path, here, found)
+        return found
+
+    def write(self, block: str, content: Block) -> Path:
+        """Write what was computed of a block.
+
+        Raises:
+            EnvironmentProblem: It cannot be written (VD407).
+        """
+        arrays = {f"{unit}/{name}": a for unit, sums in content.sums.items() for name, a in sums.items()}
+        about = {"sha256": content.sha256, "trust": content.trust, "units": sorted(content.sums)}
+        buffer = io.BytesIO()
+        np.savez(buffer, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+        name = sha256("\n".join(sorted(content.sums)).encode()).hexdigest()[:32]
+        path = self.folder(block) / f"{name}.npz"
+        write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+        return path
+
+    def _files(self, block: str) -> Iterator[Path]:
+        folder = self.folder(block)
+        return iter(sorted(folder.glob("[0-9a-f]*.npz")) if folder.is_dir() else ())
+
+    def _units_in(self, path: Path) -> set[str]:
+        """The units in a file, by its table of contents."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except DAMAGED:
+            self._note(path)
+            return set()
+        return {name.partition("/")[0] for name in names if "/" in name}
+
+    def _load(self, path: Path, units: set[str], into: Block) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                about = json.loads(bytes(archive[ABOUT]))
+                sums: dict[str, dict[str, Array]] = {}
+                for name in archive.files:
+                    unit, slash, value = name.partition("/")
+                    if slash and unit in units:
+                        sums.setdefault(unit, {})[value] = archive[name]
+        except DAMAGED:
+            self._note(path)
+            return
+        into.sums.update(sums)
+        into.sha256 = tuple(about["sha256"])
+        into.trust += about["trust"]
+
+    def _note(self, path: Path) -> None:
+        if path not in self.damaged:
+            self.damaged.append(path)
+
+
+def referenced(run: Path) -> set[str]:
+    """Keys of the blocks that a run used, as its folder names them."""
+    try:
+        return set((run / BLOCKS).read_text("utf-8").split())
+    except OSError:
+        return set()
+
+
+BLOCKS = "blocks.txt"
+"""In a run folder: the keys of the image blocks that the run is made of."""
+
+
+def everything(mapping: Mapping[str, Any]) -> str:
+    """A key: the hash of everything that changes a number."""
+    text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), default=list)
+    return sha256(text.encode()).hexdigest()[:32]
