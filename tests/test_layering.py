@@ -16,7 +16,7 @@ FORBIDDEN = {
         "rich",
         "vitdsl.reports",
         "vitdsl.cli",
-        "vitdsl.commands_run",
+        "vitdsl.commands",
     ),
     "reports": ("torch", "timm", "vitdsl.runtime", "vitdsl.cli"),
 }
