@@ -69,8 +69,8 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
     for cells in dict.fromkeys(rows):  # a model costs the same in each pass over variants of its data
         models.add_row(*cells)
     show(models)
-    numbers = ("images", "batch", "batches", "image blocks")
-    streams = table("pass over", "source", *numbers, "models", numeric=numbers)
+    sizes = ("images", "batch", "batches", "image blocks")
+    streams = table("pass over", "source", *sizes, "models", numeric=sizes)
     for one in price.passes:
         streams.add_row(
             escape(one.data),
