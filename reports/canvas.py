@@ -1,4 +1,4 @@
-"""Matplotlib without its global state: a figure of so many CSS pixels in, clean SVG out.
+"""Matplotlib without its global state: a sheet of so many CSS pixels in, clean SVG out.
 
 Nothing here imports pyplot. Text stays text (`svg.fonttype: none`), measured with the font that matplotlib
 brings and shown in the reader's system font. Bytes depend on the numbers only: fixed hash salt, no dates.
@@ -20,9 +20,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vitdsl.reports.theme import DRAWN_WITH, FONTS, LIGHT, RC
 
-Draw = Callable[[Figure, bool], None]
-"""Draws on a figure; the flag is true on a wide page."""
-
 _HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
 _ID = re.compile(r'\sid="([^"]*)"')
@@ -31,13 +28,17 @@ _DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 
 class Sheet(Figure):
-    """A figure that remembers what its marks say, for the page to show on hover and on arrow keys."""
+    """A drawing that remembers what its marks say, for the page to show on hover and on arrow keys."""
 
     def __init__(self, width: int, height: int) -> None:
         layout = ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
         super().__init__(figsize=(width / 72, height / 72), layout=layout)
         self.points: list[tuple[Axes, float, float, str]] = []
         self.grids: list[tuple[Axes, Sequence[str], Sequence[str], Sequence[Sequence[str]]]] = []
+
+
+Draw = Callable[[Sheet, bool], None]
+"""Draws on a sheet; the flag is true on a wide page."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ def style() -> Iterator[None]:
 
 
 def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> Drawing:
-    """Draw a figure, one unit for each CSS pixel."""
-    figure = Sheet(width, height)
-    FigureCanvasSVG(figure)
-    draw(figure, wide)
+    """Draw on a new sheet, one unit for each CSS pixel."""
+    sheet = Sheet(width, height)
+    FigureCanvasSVG(sheet)
+    draw(sheet, wide)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(_clean(buffer.getvalue(), width, height), _marks(figure, height))
+    sheet.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return Drawing(_clean(buffer.getvalue(), width, height), _marks(sheet, height))
 
 
 def _marks(sheet: Sheet, height: int) -> dict[str, Any]:

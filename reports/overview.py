@@ -3,9 +3,9 @@
 from typing import Any
 
 from vitdsl.reports import claims, sentences
-from vitdsl.reports.figure_effect import intact
+from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.labels import number, plural
-from vitdsl.reports.parts import Section
+from vitdsl.reports.sections import Section
 from vitdsl.runtime.results.folder import Run
 
 
@@ -18,8 +18,7 @@ def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]
         said.append((f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.", False))
     for section in gathered:
         first = next(iter(section.values.values()))
-        if first[0].shape == "effect":
-            said += [(text, False) for text in sentences.strongest(first)]
+        said += [(text, False) for text in figure_of(first[0]).findings(first)]
     checks = run.manifest.get("trust") or []
     failed = sum(not check.get("ok") for check in checks)
     if checks:
@@ -38,13 +37,13 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
             rows.append((label, [v if isinstance(v, str) else number(v) for v in found]))
     for section in gathered:
         for parts in section.values.values():
-            by_model = {part.model: part for part in parts if part.shape == "effect"}
+            by_model = {part.model: part for part in parts if part.scalar}
             cells = {}
             for name in names:
                 part = by_model.get(name)
-                if part is not None and intact(part) == intact(part):
+                if part is not None and part.intact == part.intact:
                     cells[name] = sentences.at(part, part.conditions.index("baseline"))
-            trivial = {intact(part) for part in by_model.values()} == {0.0}
+            trivial = {part.intact for part in by_model.values()} == {0.0}
             if cells and not trivial and not any(part.relative for part in by_model.values()):
                 label = f"{next(iter(parts)).name}, intact"
                 rows.append((label, [cells.get(name, "\N{EN DASH}") for name in names]))

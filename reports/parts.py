@@ -1,31 +1,21 @@
-"""Parts and sections: which numbers stand together on the page. Dimensions decide, not the metric's name.
+"""A part: one value of one group, with the words, coordinates and intervals that belong to it.
 
-A part is one value of one group. A section holds the groups whose metrics share a kind and the dimensions of
-their values, so that panels which invite comparison stand side by side on one scale.
+Does not own which parts stand together (`sections`), nor which figure shows one (`figures`).
 """
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from vitdsl.reports.labels import listing, sentence
-from vitdsl.runtime.results.folder import Run, values_of
+from vitdsl.reports.labels import listing
 
 Array = npt.NDArray[np.float64]
-Shape = Literal["effect", "matrix", "paired", "profile", "heads", "tokens", "table"]
 BASELINE = "baseline"
-SHAPES: dict[frozenset[str], Shape] = {
-    frozenset(): "effect",
-    frozenset({"site_x", "site_y"}): "matrix",
-    frozenset({"site", "head"}): "heads",
-    frozenset({"site", "token"}): "tokens",
-}
 
 
 @dataclass(frozen=True)
@@ -140,15 +130,16 @@ class Part:
         return frozenset(str(d) for d in self.array.dims) - {"condition"}
 
     @property
-    def shape(self) -> Shape:
-        """Which figure fits."""
-        sizes = self.array.sizes
-        if self.dims == {"site"}:
-            return "paired" if self.ablated else "profile"
-        shape = SHAPES.get(self.dims, "table")
-        if shape == "matrix" and sizes["site_x"] * sizes["site_y"] < 2:
-            return "table"
-        return shape
+    def scalar(self) -> bool:
+        """Whether each condition has one number."""
+        return not self.dims
+
+    @property
+    def intact(self) -> float:
+        """The number of the intact model; NaN where the part has none, or more than one."""
+        if BASELINE not in self.conditions or not self.scalar:
+            return float("nan")
+        return float(self.array.values[self.conditions.index(BASELINE)])
 
     @property
     def defined(self) -> bool:
@@ -162,59 +153,3 @@ class Part:
         except (TypeError, ValueError):
             return []
         return [str(reason) for reason in found] if isinstance(found, list) else []
-
-
-@dataclass(frozen=True)
-class Section:
-    """Metrics of one kind and shape: `values` by name, each with its parts in display order."""
-
-    title: str
-    metrics: tuple[str, ...]
-    values: dict[str, tuple[Part, ...]]
-
-    @property
-    def parts(self) -> Iterator[Part]:
-        """All parts."""
-        return (part for parts in self.values.values() for part in parts)
-
-
-def sections(run: Run) -> list[Section]:
-    """The run's groups, gathered; in the order of the study, the value to look at first in front."""
-    order = {name: i for i, name in enumerate(run.manifest.get("metrics", {}))}
-    paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
-    gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
-    for path in paths:
-        dataset = run.groups[path]
-        values = values_of(dataset)
-        if values:
-            first = Part(path, dataset, values[0])
-            shape = first.shape if first.dims != {"site"} else f"site{dataset.attrs.get('paired', 0)}"
-            key = (str(dataset.attrs.get("kind", first.metric)), shape, first.dims)
-            gathered.setdefault(key, []).append((path, dataset))
-    return [_section(groups) for groups in gathered.values()]
-
-
-def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
-    values: dict[str, list[Part]] = {}
-    for path, dataset in groups:
-        for value in values_of(dataset):
-            values.setdefault(value, []).append(Part(path, dataset, value))
-    main = max(values, key=lambda name: _interest(values[name]))
-    ordered = {main: tuple(values[main]), **{name: tuple(parts) for name, parts in values.items()}}
-    metrics = tuple(dict.fromkeys(part.metric for part in ordered[main]))
-    if len(metrics) == 1:
-        title = ordered[main][0].title
-    else:
-        first = ordered[main][0]
-        title = f"{first.name} between layers" if first.shape == "matrix" else first.name
-    return Section(sentence(title), metrics, ordered)
-
-
-def _interest(parts: Sequence[Part]) -> int:
-    """1 for a difference from the intact model, where conditions are compared; 0 otherwise."""
-    zero = [
-        float(part.array.values[part.conditions.index(BASELINE)])
-        for part in parts
-        if part.shape == "effect" and part.ablated and BASELINE in part.conditions
-    ]
-    return int(bool(zero) and all(abs(v) < 1e-12 or np.isnan(v) for v in zero))

@@ -19,9 +19,9 @@ from markupsafe import Markup, escape
 
 from vitdsl.reports import claims, overview, pages
 from vitdsl.reports.canvas import draw_svg, inline, style
-from vitdsl.reports.figures import Plot, plots
+from vitdsl.reports.figures._base import Plot
 from vitdsl.reports.labels import number, plural, slug
-from vitdsl.reports.parts import Section, sections
+from vitdsl.reports.sections import Section, plots, sections
 from vitdsl.reports.tables import Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.runtime.results.folder import REPORT, Run, write_text

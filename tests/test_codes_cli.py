@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import vitdsl
-from vitdsl.cli import COMMANDS, run
+from vitdsl.cli import run
+from vitdsl.commands._scan import summaries
 from vitdsl.dsl.load import load, load_source, load_text, loaded_of
 from vitdsl.runtime.plan.bind import bind
 
@@ -63,7 +64,7 @@ def test_a_plan_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_has_examples_and_a_word_on_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in COMMANDS:
+    for name in summaries():
         assert run([name, "--help"]) == 0
         out = capsys.readouterr().out
         assert "Example" in out and f"vitdsl {name}" in out

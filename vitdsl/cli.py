@@ -1,34 +1,18 @@
-"""The command line: which commands there are, and how errors become text and exit codes. No logic.
+"""The command line: options that all commands share, and how errors become text and exit codes. No logic.
 
-A command lives in a module of its own and is imported when it is called, so that `--help` stays fast. Adding
-one is a line in `COMMANDS`.
+A command is a file of `vitdsl.commands` and is imported when it is called, so that `--help` stays fast.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import click
 
 from vitdsl import __version__
+from vitdsl.commands._scan import COMMANDS, command, summaries
 from vitdsl.output import Output, crash_file, show_errors
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("vitdsl.commands_run:run", "Run a study and write its report."),
-    "check": ("vitdsl.commands_language:check", "Check study files: syntax, names, models and sites."),
-    "plan": ("vitdsl.commands_inspect:plan", "Show what a run will do and cost."),
-    "sites": ("vitdsl.commands_inspect:sites", "List the sites of a model: names, shapes, depth."),
-    "report": ("vitdsl.commands_run:report", "Draw the report of a run again."),
-    "init": ("vitdsl.commands_inspect:init", "Write a first study, ready to run."),
-    "train": ("vitdsl.commands_run:train", "Train the models of a study and store their weights."),
-    "list": ("vitdsl.commands_inspect:list_", "List metrics, ablations, sources or models."),
-    "show": ("vitdsl.commands_language:show", "Print a study, with the origin of every value."),
-    "explain": ("vitdsl.commands_language:explain", "Explain an error code, metric, ablation or source."),
-    "schema": ("vitdsl.commands_language:schema", "Print the JSON Schema of study files."),
-}
-"""Each command: where it lives, and its line in `vitdsl --help`."""
 
 EXAMPLES = """\
 \b
@@ -54,42 +38,42 @@ Exit codes:
 """
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is called, and not for the list of all."""
+class FolderGroup(click.Group):
+    """A group whose commands are the files of a folder; one is imported when it is called, none for the list."""
+
+    def __init__(self, *args: Any, package: str = COMMANDS, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.package = package
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """The names of the commands, in the order of `COMMANDS`."""
-        return list(COMMANDS)
+        """The names of the commands, in the order of the help."""
+        return list(summaries(self.package))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import a command."""
-        if name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
+        return command(name, self.package) if name in summaries(self.package) else None
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, and suggest one where there is none of that name."""
         name = args[0] if args else ""
-        if name and name not in COMMANDS and not name.startswith("-") and not context.resilient_parsing:
+        known = self.list_commands(context)
+        if name and name not in known and not name.startswith("-") and not context.resilient_parsing:
             from vitdsl.dsl.text import did_you_mean, shown
 
-            hint = did_you_mean(name, list(COMMANDS))
+            hint = did_you_mean(name, known)
             context.fail(f"no such command `{shown(name)}`{'; ' + hint if hint else ''}")
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, words) for name, (_, words) in COMMANDS.items()])
+            formatter.write_dl(list(summaries(self.package).items()))
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=FolderGroup,
     help=f"Ask how vision models see: run the studies that YAML files describe.\n\n{EXAMPLES}",
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

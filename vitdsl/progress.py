@@ -17,7 +17,7 @@ def stderr_console(color: bool | None) -> Console:
     return Console(stderr=True, no_color=color is False, highlight=False, soft_wrap=True)
 
 
-class Told:
+class StderrProgress:
     """Shows the stages of a long task; a context manager, so that a bar never outlives it."""
 
     def __init__(self, *, color: bool | None = None, quiet: bool = False) -> None:
@@ -39,7 +39,7 @@ class Told:
         self.what, self.unit, self.total, self.done = "", "", 0, 0
         self.shown, self.shown_at = 0.0, 0.0
 
-    def __enter__(self) -> "Told":
+    def __enter__(self) -> "StderrProgress":
         if self.bar is not None:
             self.bar.start()
         return self

@@ -46,7 +46,9 @@ class Traced:
     @property
     def images(self) -> fx.Node:
         """The node of the batch of images."""
-        return next(iter(self.graph.find_nodes(op="placeholder")))
+        found = next(iter(self.graph.find_nodes(op="placeholder")))
+        assert isinstance(found, fx.Node)
+        return found
 
     @property
     def output(self) -> fx.Node:

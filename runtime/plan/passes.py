@@ -54,10 +54,9 @@ def passes_of(plan: Plan) -> tuple[Pass, ...]:
     keys = sorted(results, key=lambda key: (order.index(key[0]), key[1]))
     fits: dict[str, dict[str, Group[Fit]]] = {}
     for data, gradients in keys:
-        for group in fits_for(plan, data, results[data, gradients]):
-            fits.setdefault(group.data, {})[group.path] = _joined(
-                fits.get(group.data, {}).get(group.path), group
-            )
+        for fit in fits_for(plan, data, results[data, gradients]):
+            known = fits.setdefault(fit.data, {})
+            known[fit.path] = _joined(known.get(fit.path), fit)
     before = [Pass(data, tuple(fits[data].values())) for data in order if data in fits]
     return (*before, *(Pass(data, tuple(results[data, g]), g) for data, g in keys))
 

@@ -29,7 +29,7 @@ def test_it_is_a_schema():
 
 
 def test_the_committed_copy_is_fresh():
-    from vitdsl.commands_language import kinds
+    from vitdsl.commands._kinds import kinds
 
     assert COMMITTED.read_text() == as_text(json_schema(kinds())), "vitdsl schema > dsl/vitdsl-1.schema.json"
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from vitdsl.reports.figure_effect import effect_lines
-from vitdsl.reports.parts import Part, sections
+from vitdsl.reports.figures._base import figure_of
+from vitdsl.reports.figures._changes import effect_lines
+from vitdsl.reports.parts import Part
 from vitdsl.reports.render import render
+from vitdsl.reports.sections import sections
 from vitdsl.runtime.results.folder import Run
 
 PATHS = ("accuracy/vit", "across/vit~resnet", "drift/vit", "ratio/vit", "distance/vit")
@@ -30,7 +32,7 @@ def _figures(page: str) -> int:
 
 
 def test_shapes_follow_from_dimensions(run: Run) -> None:
-    shapes = {path: Part(path, run.groups[path], name).shape for path, name in zip(
+    shapes = {path: figure_of(Part(path, run.groups[path], name)).name for path, name in zip(
         PATHS, ("drop", "cka", "cka", "ratio", "distance"), strict=True
     )}  # fmt: skip
     assert list(shapes.values()) == ["effect", "matrix", "paired", "tokens", "heads"]

@@ -1,4 +1,4 @@
-"""Heatmaps: sites with sites, and conditions with sites; embedded pixels, one colour scale for all panels."""
+"""Heatmaps: embedded pixels, one colour scale for all panels, names of sites along the sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,14 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vitdsl.reports.canvas import note_grid
+from vitdsl.reports.canvas import Sheet, note_grid
 from vitdsl.reports.labels import elide, number, ticks, with_unit, wrap
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.series import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.theme import DIVERGING, FONT_PX, LIGHT, SEQUENTIAL
 
-MOST_TICKS, MOST_ROWS = 12, 17
+MOST_TICKS = 12
 WRITTEN = 8
 """Up to so many rows and columns, each cell's number is written in it."""
 
@@ -53,37 +51,7 @@ def scale_of(parts: Sequence[Part]) -> Scale:
     return Scale(float(down), float(up if up > down else down + 1))
 
 
-def draw_matrix(figure: Figure, wide: bool, part: Part, values: Array, scale: Scale) -> None:
-    """Sites against sites; the first layers at the bottom left. `values` is [site_x, site_y]."""
-    axes = figure.subplots()
-    show(axes, values.T, scale, written=True)
-    note_grid(axes, part.names("site_y"), part.names("site_x"), _said(values.T))
-    name_sites(axes, part, "site_x", "x")
-    name_sites(axes, part, "site_y", "y")
-    colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
-
-
-def draw_drift(figure: Figure, wide: bool, part: Part, rows: Sequence[int], scale: Scale) -> None:
-    """Conditions (from below: the depth of the change) against sites."""
-    axes = figure.subplots()
-    values = np.asarray(part.array.values[list(rows)], np.float64)
-    show(axes, values, scale, written=True)
-    note_grid(axes, [part.conditions[i] for i in rows], part.names(), _said(values))
-    name_sites(axes, part, "site", "x", "Site read")
-    changed = [str(s) for s in part.of_condition("ablated_site", "")]
-    ids = [part.conditions[i] for i in rows]
-    names = [changed[i] or part.conditions[i] for i in rows]
-    at, labels, pattern = ticks(names if len(set(names)) == len(names) else ids, MOST_ROWS)
-    axes.set_yticks(at, labels)
-    axes.set_ylabel("Site changed" + (f" ({pattern})" if pattern else ""))
-    colour_bar(figure, axes, part, scale, bool(np.isnan(values).any()))
-
-
-def _said(values: Array) -> list[list[str]]:
-    return [[number(float(value)) for value in row] for row in values]
-
-
-def show(axes: Axes, values: Array, scale: Scale, *, written: bool) -> None:
+def show(axes: Axes, values: Array, scale: Scale) -> None:
     """Pixels with a frame; undefined cells show the hatched ground."""
     axes.grid(False)
     axes.patch.set(facecolor=LIGHT["void"], hatch="////", edgecolor=LIGHT["muted"], linewidth=0)
@@ -98,7 +66,7 @@ def show(axes: Axes, values: Array, scale: Scale, *, written: bool) -> None:
     axes.spines[["top", "right"]].set_visible(True)
     axes.tick_params(length=3)
     rows, columns = values.shape
-    if written and rows <= WRITTEN and columns <= WRITTEN:
+    if rows <= WRITTEN and columns <= WRITTEN:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 share = (value - scale.low) / (scale.high - scale.low)
@@ -113,6 +81,11 @@ def show(axes: Axes, values: Array, scale: Scale, *, written: bool) -> None:
                     fontsize=FONT_PX - 2,
                     color="#ffffff" if dark else "#000000",
                 )
+
+
+def note_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: Array) -> None:
+    """Remember each cell's number, for the page to show it."""
+    note_grid(axes, rows, columns, [[number(float(value)) for value in row] for row in values])
 
 
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
@@ -133,7 +106,7 @@ def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> N
         axes.set_ylabel(words)
 
 
-def colour_bar(figure: Figure, axes: Axes, part: Part, scale: Scale, missing: bool) -> None:
+def colour_bar(sheet: Sheet, axes: Axes, part: Part, scale: Scale, missing: bool) -> None:
     """The scale as a strip of pixels above the panel, with its name; and what hatching means."""
     bar = axes.inset_axes((0, 1.09, 0.62, 0.035))
     bar.grid(False)
@@ -159,42 +132,3 @@ def colour_bar(figure: Figure, axes: Axes, part: Part, scale: Scale, missing: bo
             handlelength=1.2,
             fontsize=FONT_PX - 2,
         )
-
-
-def best_match(part: Part) -> tuple[Array, Array, Array]:
-    """For each site of x: its depth, the depth of the most similar site of y, and how similar that is."""
-    values = np.asarray(part.array.values[0], np.float64)
-    known = np.isfinite(values).any(1)
-    filled = np.where(np.isfinite(values), values, -np.inf)
-    depth = np.where(known, part.depths("site_y")[filled.argmax(1)], np.nan)
-    return part.depths("site_x"), depth, np.where(known, filled.max(1), np.nan)
-
-
-def draw_match(figure: Figure, wide: bool, part: Part) -> None:
-    """Where in y each site of x finds its match (above), and how good the match is (below)."""
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
-    x, y = (elide(str(part.dataset.attrs.get(k, k[-1])), 18) for k in ("model_x", "model_y"))
-    depth, matched, value = best_match(part)
-    nothing = np.full_like(depth, np.nan)
-    above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
-    under = np.nanmean(matched - depth) < 0 if np.isfinite(matched).any() else False
-    above.annotate(
-        "same depth",
-        (0.6, 0.6) if under else (0.3, 0.3),
-        (-6, 2) if under else (8, -2),
-        textcoords="offset points",
-        ha="right" if under else "left",
-        va="bottom" if under else "top",
-        color=LIGHT["muted"],
-        fontsize=FONT_PX - 1,
-    )
-    draw_lines(above, [Line("", depth, matched, nothing, nothing, 0, 0)])
-    above.set_ylim(-0.05, 1.05)
-    above.set_yticks([0, 0.5, 1])
-    above.set_ylabel(f"depth in {y}\nof the best match")
-    line = Line("", depth, value, nothing, nothing, 2, 2)
-    draw_lines(below, [line])
-    below.set_ylim(*limits([line], [0.0]))
-    below.set_ylabel(wrap(part.name, 22))
-    depth_axis(below, f"Depth in {x}")
-    figure.align_ylabels([above, below])

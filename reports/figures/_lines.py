@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from vitdsl.reports.canvas import note_points
+from vitdsl.reports.canvas import Sheet, note_points
 from vitdsl.reports.labels import elide, estimate, number, short
 from vitdsl.reports.parts import Array
 from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
@@ -75,14 +74,14 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
                 axes.vlines(line.x, line.low, line.high, color=line.hex, linewidth=1.3, alpha=0.55, zorder=2)
 
 
-def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], *, direct: bool) -> None:
+def label_lines(sheet: Sheet, axes: Axes, lines: Sequence[Line], *, direct: bool) -> None:
     """Name the lines: at their right ends where there is room, else in a row above."""
     if not any(line.label for line in lines):
         return
     ends = [(ordered(line), _end(line)) for line in lines]
     if direct and len(lines) <= 6:
         low, high = axes.get_ylim()
-        figure.draw_without_rendering()
+        sheet.draw_without_rendering()
         at = np.array(
             [axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends]
         )
@@ -101,9 +100,9 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], *, direct: bo
         axes.set_ylim(low, high)
     else:
         longest = max(len(elide(line.label, 30)) for line in lines)
-        room = figure.get_figwidth() * 72
+        room = sheet.get_figwidth() * 72
         columns = max(1, min(len(lines), int(room // (longest * FONT_PX * 0.62 + 52))))
-        figure.legend(
+        sheet.legend(
             *axes.get_legend_handles_labels(),
             loc="outside upper left",
             ncols=columns,

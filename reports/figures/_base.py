@@ -1,0 +1,163 @@
+"""What a figure is, and which figures there are: found by folder scan.
+
+A figure is one file in this folder, named as the figure, holding one class that derives from `Figure`. The
+class says which parts it fits, how they are drawn, and what the caption and the takeaway say. Of the figures
+that fit a part, the one with the lowest `order` draws it.
+
+Does not own: what a part is (`parts`), which parts stand together (`sections`), how a drawing becomes SVG
+(`canvas`).
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+
+from vitdsl.reports.canvas import Draw
+from vitdsl.reports.labels import sentence
+from vitdsl.reports.parts import Part
+from vitdsl.reports.theme import CELL, NARROW, WIDE
+
+FIGURES = "vitdsl.reports.figures"
+INTERVALS = "Bars and bands are 95 % intervals over image blocks."
+MOST_PANELS = 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing. A `cell` stands in a grid at one size; others are drawn for wide pages and for phones."""
+
+    title: str
+    draw: Draw
+    cell: bool = True
+    height: int = 400
+    narrow_height: int = 330
+
+    @property
+    def sizes(self) -> tuple[tuple[str, int, int], ...]:
+        """Its renderings: name, width and height in CSS pixels."""
+        if self.cell:
+            return (("cell", CELL, self.height),)
+        return (("wide", WIDE, self.height), ("narrow", NARROW, self.narrow_height))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure: panels with one caption, one takeaway and one table; without panels, the table alone."""
+
+    id: str
+    title: str
+    caption: str
+    takeaway: str
+    panels: tuple[Panel, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers it shows."""
+        return sum(part.array.size for part in self.parts)
+
+
+class Figure(ABC):
+    """One way to show parts; knows them by their dimensions, never by their metric."""
+
+    order: ClassVar[int] = 10
+    """Of the figures that fit, the lowest is taken."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its file's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def fits(self, part: Part) -> bool:
+        """Whether it can show the part."""
+
+    @abstractmethod
+    def plot(self, id: str, parts: Sequence[Part]) -> Plot:
+        """The parts of one value as panels, caption and takeaway; `assembled` puts these together.
+
+        Args:
+            id: What the page calls it.
+            parts: Parts that it fits; those with defined numbers, if any has such.
+        """
+
+    def beside(self, part: Part) -> str:
+        """What the parts of one section have in common: by default that this figure shows them."""
+        return self.name
+
+    def heading(self, part: Part) -> str:
+        """The heading of a section of several metrics that starts with the part."""
+        return part.name
+
+    def findings(self, parts: Sequence[Part]) -> list[str]:
+        """Sentences that are worth the page's head."""
+        return []
+
+
+def assembled(
+    id: str,
+    parts: Sequence[Part],
+    caption: str,
+    takeaway: str,
+    panels: Sequence[Panel] = (),
+    *,
+    intervals: bool = False,
+) -> Plot:
+    """A plot from what a figure found out: no more panels than a page takes, none where nothing is defined.
+
+    Args:
+        id: What the page calls it.
+        parts: What it shows.
+        caption: How to read it.
+        takeaway: What it shows, from its numbers.
+        panels: The drawings.
+        intervals: Whether a panel draws intervals, so that the caption says what they are.
+    """
+    panels = panels if any(part.defined for part in parts) else ()
+    if len(panels) > MOST_PANELS:
+        caption += f" {MOST_PANELS} of {len(panels)} panels are drawn; the data has all."
+    if intervals and panels and any(np.isfinite(part.bounds[0].values).any() for part in parts):
+        caption += f" {INTERVALS}"
+    return Plot(id, sentence(parts[0].name), caption, takeaway, tuple(panels[:MOST_PANELS]), tuple(parts))
+
+
+@cache
+def figures(package: str = FIGURES) -> tuple[Figure, ...]:
+    """Every figure of a folder, those that are asked first in front.
+
+    Args:
+        package: The import name of the folder to scan.
+
+    Raises:
+        RuntimeError: A file does not hold one figure.
+    """
+    found: list[Figure] = []
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if info.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{package}.{info.name}")
+        here = [
+            kind
+            for _, kind in inspect.getmembers(module, inspect.isclass)
+            if issubclass(kind, Figure)
+            and kind.__module__ == module.__name__
+            and not inspect.isabstract(kind)
+        ]
+        if len(here) != 1:
+            raise RuntimeError(
+                f"{module.__file__} holds {len(here) or 'no'} figures; a figure's file holds one"
+            )
+        found.append(here[0]())
+    return tuple(sorted(found, key=lambda figure: (figure.order, figure.name)))
+
+
+def figure_of(part: Part) -> Figure:
+    """The figure that shows a part; the last one, `table`, fits all."""
+    return next(figure for figure in figures() if figure.fits(part))

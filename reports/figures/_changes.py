@@ -1,0 +1,72 @@
+"""What the conditions of a part change: lines of values against the depth of the changed site, and words."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitdsl.reports.figures._lines import Line
+from vitdsl.reports.parts import BASELINE, Part
+
+
+def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Line]:
+    """One line for each model and ablation whose conditions change one site each.
+
+    Args:
+        parts: Values over conditions; with `column`, over conditions and sites.
+        column: Which site to read.
+    """
+    lines: list[Line] = []
+    models = list(dict.fromkeys(part.model for part in parts))
+    for part in parts:
+        values, low, high = (
+            np.asarray(a.values if column is None else a.values[:, column], np.float64)
+            for a in (part.array, *part.bounds)
+        )
+        depth = np.array([float(d) for d in part.of_condition("ablated_depth", np.nan)])
+        kinds = np.array(changes(part))
+        here = [a for a in dict.fromkeys(kinds) if (np.isfinite(depth) & (kinds == a)).any()]
+        several = len(here) > 1
+        metrics = len({p.metric for p in parts if p.model == part.model}) > 1
+        for ablation in here:
+            keep = np.isfinite(depth) & (kinds == ablation)
+            colour = models.index(part.model)
+            words = [part.model, str(ablation) if several else "", part.metric if metrics else ""]
+            lines.append(
+                Line(
+                    " ".join(filter(None, words)),
+                    depth[keep],
+                    values[keep],
+                    low[keep],
+                    high[keep],
+                    colour,
+                    len(lines),
+                    tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
+                )
+            )
+    return lines
+
+
+def changes(part: Part) -> list[str]:
+    """What each condition changes, as far as a group's conditions differ in it.
+
+    The ablation, and the last part of the site's path where that names a kind of unit (`attn`, `mlp`) rather
+    than counting.
+    """
+    ablations = [str(a) for a in part.of_condition("ablation", "")]
+    ends = [str(s).rpartition(".")[2] for s in part.of_condition("ablated_site", "")]
+    counts = Counter(end for end in ends if end)
+    named = 2 <= len(counts) <= 4 and min(counts.values()) > 1 and not any(end.isdigit() for end in counts)
+    several = len({a for a in ablations if a}) > 1
+    return [
+        " ".join(filter(None, (ablation if several or not named else "", end if named else "")))
+        for ablation, end in zip(ablations, ends, strict=True)
+    ]
+
+
+def condition_name(part: Part, i: int) -> str:
+    """Which change condition i is."""
+    if part.conditions[i] == BASELINE:
+        return "intact"
+    site, ablation = (str(part.of_condition(name, "")[i]) for name in ("ablated_site", "ablation"))
+    return f"{ablation} at {site}" if site and ablation else part.conditions[i]

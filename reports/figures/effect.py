@@ -1,0 +1,146 @@
+"""Effect: what each condition does to a number of the whole model.
+
+Values against the depth of the changed site, all models on one axis; a list of the conditions without one depth.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from vitdsl.reports.canvas import Draw, Sheet
+from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
+from vitdsl.reports.figures._changes import condition_name, effect_lines
+from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits, reference_line
+from vitdsl.reports.labels import elide, listing, number, plural, sentence, with_unit, wrap
+from vitdsl.reports.parts import BASELINE, Part
+from vitdsl.reports.sentences import at, lead_and_details, mean
+from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
+
+MOST_ROWS = 40
+
+
+class Effect(Figure):
+    """One number for each condition."""
+
+    def fits(self, part: Part) -> bool:
+        """No dimension beside the condition."""
+        return part.scalar
+
+    def plot(self, id: str, parts: Sequence[Part]) -> Plot:
+        """A panel against depth, a panel of rows, or both."""
+        panels = []
+        words = []
+        if effect_lines(parts):
+            draw: Draw = partial(_draw_effect, parts=parts)
+            panels.append(Panel("Against depth", draw, cell=False, height=350))
+            words.append("Each condition at the depth of the site that it changes.")
+            levels = [part.intact for part in parts if np.isfinite(part.intact)]
+            if any(abs(v) > 1e-12 for v in levels):
+                words.append("Dotted levels: the intact models.")
+        rows = _listed(parts)
+        if rows and (not panels or any(part.conditions[i] != BASELINE for part, i in rows)):
+            shown = rows[:MOST_ROWS]
+            height = 70 + 24 * len(shown)
+            panels.append(
+                Panel(
+                    "By condition", partial(_draw_list, rows=shown), False, max(130, height), max(130, height)
+                )
+            )
+            words.append("One row for each condition that has no single depth.")
+            if len(shown) < len(rows):
+                words.append(f"{len(shown)} of {plural(len(rows), 'row')} are drawn.")
+        return assembled(id, parts, " ".join(words), _takeaway(parts), panels, intervals=True)
+
+    def findings(self, parts: Sequence[Part]) -> list[str]:
+        """The mean effect of each model beside the others."""
+        return _strongest(parts)
+
+
+def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
+    """Values against the depth of the changed site, all models on one axis; intact models as levels."""
+    axes = sheet.subplots()
+    lines = effect_lines(parts)
+    levels = {part.model: part.intact for part in parts if np.isfinite(part.intact)}
+    zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
+    axes.set_ylim(*limits(lines, list(levels.values())))
+    depth_axis(axes, "Depth of the changed site")
+    axes.set_ylabel(wrap(with_unit(parts[0].name, parts[0].units), 36))
+    draw_lines(axes, lines)
+    if zero:
+        axes.axhline(0, color=LIGHT["muted"], linewidth=1, zorder=1)
+    else:
+        names = list(dict.fromkeys(part.model for part in parts))
+        for model, level in levels.items():
+            colour = LIGHT[SERIES[names.index(model) % len(SERIES)]]
+            axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+    if parts[0].attr("baseline_line", None) is not None:
+        reference_line(axes, float(parts[0].attr("baseline_line")), str(parts[0].attr("baseline_label")))
+    label_lines(sheet, axes, lines, direct=wide)
+
+
+def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
+    """Conditions without a single depth (and the intact models beside them), in display order."""
+    rows = []
+    for part in parts:
+        depth = part.of_condition("ablated_depth", np.nan)
+        loose = [
+            i
+            for i, name in enumerate(part.conditions)
+            if not np.isfinite(float(depth[i])) and not (part.relative and name == BASELINE)
+        ]
+        rows += [(part, i) for i in loose]
+    return rows
+
+
+def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> None:
+    """One row for each condition: estimate and interval."""
+    axes = sheet.subplots()
+    models = list(dict.fromkeys(part.model for part, _ in rows))
+    for y, (part, i) in enumerate(rows):
+        value, low, high = (float(a.values[i]) for a in (part.array, *part.bounds))
+        colour = models.index(part.model)
+        hue = LIGHT[SERIES[colour % len(SERIES)]]
+        axes.hlines(y, low, high, color=hue, linewidth=1.6, alpha=0.55)
+        axes.plot(value, y, MARKERS[colour % len(MARKERS)], color=hue, markersize=6, markeredgewidth=0)
+    width = 44 if wide else 22
+    names = [
+        elide(f"{part.model}: {'intact' if part.conditions[i] == BASELINE else part.conditions[i]}", width)
+        for part, i in rows
+    ]
+    axes.set_yticks(range(len(rows)), names, fontsize=FONT_PX - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="x")
+    axes.grid(False, axis="y")
+    axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=7 if wide else 4)
+    axes.set_xlabel(with_unit(rows[0][0].name, rows[0][0].units))
+
+
+def _takeaway(parts: Sequence[Part]) -> str:
+    """The mean effect of single changes beside each other; the largest change of each model."""
+    said = []
+    for part in parts:
+        values = np.asarray(part.array.values, np.float64)
+        known = [i for i in part.ablated if np.isfinite(values[i])]
+        base = part.intact
+        if not known:
+            if np.isfinite(base):
+                said.append(f"{part.model}: {at(part, part.conditions.index(BASELINE))}, intact.")
+            continue
+        reference = base if np.isfinite(base) else float(np.mean(values[known]))
+        far = max(known, key=lambda i: abs(values[i] - reference))
+        moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
+        said.append(f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}.")
+    return lead_and_details((_strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
+
+
+def _strongest(parts: Sequence[Part]) -> list[str]:
+    """The findings worth the page's head: the mean effect of each model beside the others."""
+    lines = effect_lines(parts)
+    means = sorted(((mean(line.y), line.label) for line in lines), reverse=True)
+    known = [(value, label) for value, label in means if np.isfinite(value)]
+    if not known:
+        return []
+    words = [f"{number(value)} for {label}" for value, label in known]
+    return [f"{sentence(parts[0].name)}, mean over single changes: {listing(words)}."]

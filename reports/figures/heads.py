@@ -1,0 +1,113 @@
+"""Heads: a value of each attention head at each site, beside a reference level."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from vitdsl.reports.canvas import Sheet, note_points
+from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
+from vitdsl.reports.figures._lines import reference_line
+from vitdsl.reports.labels import elide, estimate, number, sentence, ticks, unit, with_unit, wrap
+from vitdsl.reports.parts import Array, Part
+from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
+
+
+class Heads(Figure):
+    """Sites with heads."""
+
+    def fits(self, part: Part) -> bool:
+        """Sites and heads."""
+        return part.dims == {"site", "head"}
+
+    def plot(self, id: str, parts: Sequence[Part]) -> Plot:
+        """One panel for each model."""
+        panels = [Panel(part.model, partial(_draw_heads, part=part), False, 360, 340) for part in parts]
+        caption = f"{sentence(parts[0].name)}: one dot for each head, sorted within each site."
+        caption += only_the_first(parts)
+        return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
+
+
+def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> None:
+    """For each site, its heads from the smallest to the largest value, and their mean."""
+    axes = sheet.subplots()
+    values, low, high = (
+        a.isel(condition=condition).transpose("site", "head").values for a in (part.array, *part.bounds)
+    )
+    count, heads = values.shape
+    order = np.argsort(values, axis=1)
+    rows = np.arange(count)[:, None]
+    values, low, high = values[rows, order], low[rows, order], high[rows, order]
+    x = rows + (np.arange(heads)[None, :] - (heads - 1) / 2) * (0.68 / max(1, heads - 1))
+    hue = LIGHT[SERIES[0]]
+    if values.size <= 240:
+        axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
+    size = float(np.clip((600 if wide else 260) / max(1, values.size), 3.0, 6.0))
+    axes.plot(x.ravel(), values.ravel(), "o", color=hue, markersize=size, markeredgewidth=0, zorder=3)
+    heads_at = np.array(part.names("head"))[order]
+    said = [
+        f"{site}, head {head}: {estimate(float(v), float(a), float(b), part.units)}"
+        for site, *row in zip(part.names(), heads_at, values, low, high, strict=True)
+        for head, v, a, b in zip(*row, strict=True)
+    ]
+    note_points(axes, x.ravel(), values.ravel(), said)
+    mean = _means(values)
+    axes.hlines(mean, rows[:, 0] - 0.42, rows[:, 0] + 0.42, color=LIGHT["ink"], linewidth=1.6, zorder=4)
+    at, labels, pattern = ticks(part.names(), 24 if wide else 12, 10)
+    axes.set_xticks(at, labels)
+    if max(map(len, labels)) * len(labels) > (90 if wide else 34):
+        axes.tick_params(axis="x", labelrotation=55)
+    axes.set_xlim(-0.6, count - 0.4)
+    axes.set_xlabel(" ".join(filter(None, (elide(part.model, 24), pattern))))
+    level = part.attr("baseline_line", None)
+    known = np.concatenate([values.ravel(), low.ravel(), high.ravel(), [] if level is None else [level]])
+    known = known[np.isfinite(known)]
+    top = float(known.max()) if len(known) else 1.0
+    bottom = float(known.min()) if len(known) else 0.0
+    bottom = 0.0 if 0 <= bottom else bottom - 0.06 * (top - bottom)
+    axes.set_ylim(bottom, top + 0.1 * (top - bottom or 1))
+    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=hue, markersize=5),
+        Line2D([], [], color=LIGHT["ink"], linewidth=1.6),
+    ]
+    names = ["one head (sorted within its site)", "mean of the heads"]
+    if level is not None:
+        handles.append(reference_line(axes, float(level), ""))
+        names.append(str(part.attr("baseline_label", "")))
+    sheet.legend(
+        handles,
+        names,
+        loc="outside upper left",
+        ncols=len(names) if wide else 1,
+        borderaxespad=0.2,
+        fontsize=FONT_PX - 0.5,
+    )
+
+
+def _means(values: Array) -> Array:
+    counts = np.isfinite(values).sum(1)
+    return np.where(counts > 0, np.nansum(values, axis=1) / np.maximum(counts, 1), np.nan)
+
+
+def _takeaway(parts: Sequence[Part]) -> str:
+    """The range over heads at the first and the last site, beside the reference level."""
+    said = []
+    for part in parts:
+        values = np.asarray(part.array.isel(condition=0).transpose("site", "head").values, np.float64)
+        known = [i for i in range(len(values)) if np.isfinite(values[i]).any()]
+        ends = list(dict.fromkeys((known[0], known[-1]))) if known else []
+        words = []
+        for i in ends:
+            low, high = (number(float(end(values[i]))) for end in (np.nanmin, np.nanmax))
+            span = " ".join(filter(None, (f"{low} to {high}", unit(part.units))))
+            words.append(f"{span} at {part.names()[i]}")
+        level = part.attr("baseline_line", None)
+        if words and level is not None:
+            label = str(part.attr("baseline_label", "reference"))
+            words.append(f"{number(float(level))} {unit(part.units)}".rstrip() + f" is {label}")
+        if words:
+            said.append(f"{part.model}: {'; '.join(words)}.")
+    return lead_and_details(f"{sentence(parts[0].name)}, from the lowest head to the highest.", said)

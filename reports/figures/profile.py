@@ -1,0 +1,65 @@
+"""Profile: a value of each site, one line for each group."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from vitdsl.reports.canvas import Draw
+from vitdsl.reports.figures._base import Panel, Plot, assembled
+from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
+from vitdsl.reports.figures._by_site import BySite
+from vitdsl.reports.figures._lines import Line
+from vitdsl.reports.labels import number, sentence
+from vitdsl.reports.parts import Part
+from vitdsl.reports.sentences import at, lead_and_details
+
+
+class Profile(BySite):
+    """Sites of the intact model."""
+
+    def fits(self, part: Part) -> bool:
+        """One value for each site, and no condition that changes something."""
+        return super().fits(part) and not part.ablated
+
+    def plot(self, id: str, parts: Sequence[Part]) -> Plot:
+        """All lines on one axis."""
+        lines = _lines(parts)
+        draw: Draw = partial(draw_by_depth, part=parts[0], lines=lines, shared=shared_limits(lines))
+        caption = f"{sentence(parts[0].name)} of each site, against its depth."
+        panel = Panel("By depth", draw, False, 350)
+        return assembled(id, parts, caption, _takeaway(parts), [panel], intervals=True)
+
+
+def _lines(parts: Sequence[Part]) -> list[Line]:
+    """One line for each group."""
+    several = len({part.metric for part in parts}) > 1
+    return [
+        Line(
+            f"{part.model}, {part.metric}" if several else part.model,
+            part.depths(),
+            np.asarray(part.array.values[0], np.float64),
+            np.asarray(part.bounds[0].values[0], np.float64),
+            np.asarray(part.bounds[1].values[0], np.float64),
+            i,
+            i,
+            tuple(part.names()),
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _takeaway(parts: Sequence[Part]) -> str:
+    """First, last and largest value of each group."""
+    said = []
+    for part in parts:
+        values = np.asarray(part.array.values[0], np.float64)
+        known = np.flatnonzero(np.isfinite(values))
+        if len(known):
+            names = part.names()
+            top = known[values[known].argmax()]
+            first, last = (f"{at(part, 0, i)} at {names[i]}" for i in (known[0], known[-1]))
+            said.append(
+                f"{part.model}: {first}, {last}; largest {number(float(values[top]))} at {names[top]}."
+            )
+    return lead_and_details(f"{sentence(parts[0].name)}, first, last and largest.", said)

@@ -1,0 +1,112 @@
+"""Tokens: a value of each site and token, a line for each token and kind of unit."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from vitdsl.reports.canvas import Draw
+from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
+from vitdsl.reports.figures._by_depth import draw_by_depth, logarithmic, shared_limits
+from vitdsl.reports.figures._lines import Line
+from vitdsl.reports.labels import elide, number, sentence
+from vitdsl.reports.parts import Part
+from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
+
+ONE_AXIS = 6
+"""Up to so many lines of several models share one axis."""
+TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
+
+
+class Tokens(Figure):
+    """Sites with tokens."""
+
+    def fits(self, part: Part) -> bool:
+        """Sites and tokens."""
+        return part.dims == {"site", "token"}
+
+    def plot(self, id: str, parts: Sequence[Part]) -> Plot:
+        """All models on one axis, or a panel for each where that would be crowded."""
+        lines = {part.path: _lines(part) for part in parts}
+        every = [line for some in lines.values() for line in some]
+        panels = []
+        log = False
+        if every:
+            level = parts[0].attr("baseline_line", None)
+            shared = shared_limits(every, [] if level is None else [float(level)])
+            log = logarithmic(every, shared)
+            joint = _together(parts)
+            if len(joint) <= ONE_AXIS:
+                draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
+                panels.append(Panel("By depth", draw, False, 380, 360))
+            else:
+                for part in parts:
+                    draw = partial(
+                        draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
+                    )
+                    panels.append(Panel(part.model, draw, height=380))
+        caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
+        caption += " Logarithmic axis." if log else ""
+        caption += only_the_first(parts)
+        return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
+
+
+def _lines(part: Part, condition: int = 0) -> list[Line]:
+    """One line for each token and kind of branch: colour by token, marker and dash by kind of branch."""
+    array, low, high = (
+        a.isel(condition=condition).transpose("site", "token").values for a in (part.array, *part.bounds)
+    )
+    depth = part.depths()
+    if "branch_kind" in part.dataset.coords and part.dataset["branch_kind"].dims == ("site",):
+        kinds = np.array([str(k) for k in part.dataset["branch_kind"].values])
+    else:
+        kinds = np.array([""] * len(depth))
+    order = list(dict.fromkeys(kinds))
+    colours = {"cls": 1, "spatial": 0}
+    lines = []
+    for t, token in enumerate(part.names("token")):
+        for look, kind in enumerate(order):
+            keep = kinds == kind
+            words = (kind, TOKEN_NAMES.get(token, token))
+            colour = colours.get(token, t)
+            label = ", ".join(filter(None, words))
+            here = tuple(np.array(part.names())[keep].tolist())
+            ends = (array[keep, t], low[keep, t], high[keep, t])
+            lines.append(Line(label, depth[keep], *ends, colour, look, here))
+    return [line for line in lines if np.isfinite(line.y).any()]
+
+
+def _together(parts: Sequence[Part]) -> list[Line]:
+    """The token lines of all models for one axis: each model's tokens in colours of their own."""
+    lines: list[Line] = []
+    looks = 0
+    for i, part in enumerate(parts):
+        own = _lines(part)
+        lines += [
+            replace(
+                line,
+                label=f"{elide(part.model, 14)} {line.label}",
+                colour=line.colour + 2 * i,
+                look=line.look + looks,
+            )
+            for line in own
+        ]
+        looks += len({line.look for line in own})
+    return lines
+
+
+def _takeaway(parts: Sequence[Part]) -> str:
+    """First half against second half, for each token and kind of branch."""
+    said = []
+    for part in parts:
+        words = []
+        for line in _lines(part):
+            middle = (np.nanmin(line.x) + np.nanmax(line.x)) / 2
+            first, second = mean(line.y[line.x <= middle]), mean(line.y[line.x > middle])
+            words.append(f"{line.label} {number(first)} \N{RIGHTWARDS ARROW} {number(second)}")
+        if words:
+            said.append(f"{part.model}: {'; '.join(words)}.")
+    return lead_and_details(
+        f"{sentence(parts[0].name)}, mean of the first half \N{RIGHTWARDS ARROW} of the second half.", said
+    )

@@ -1,0 +1,80 @@
+"""Sections: which parts stand together on the page, and the figures that show them.
+
+A section holds the groups whose metrics share a kind and the dimensions of their values, so that panels which
+invite comparison stand side by side on one scale. Does not own how a figure shows them (`figures`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from vitdsl.reports.figures._base import Plot, figure_of
+from vitdsl.reports.labels import sentence, slug
+from vitdsl.reports.parts import BASELINE, Part
+from vitdsl.runtime.results.folder import Run, values_of
+
+
+@dataclass(frozen=True)
+class Section:
+    """Metrics of one kind that one figure shows: `values` by name, each with its parts in display order."""
+
+    title: str
+    metrics: tuple[str, ...]
+    values: dict[str, tuple[Part, ...]]
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """All parts."""
+        return (part for parts in self.values.values() for part in parts)
+
+
+def sections(run: Run) -> list[Section]:
+    """The run's groups, gathered; in the order of the study, the value to look at first in front."""
+    order = {name: i for i, name in enumerate(run.manifest.get("metrics", {}))}
+    paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
+    gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
+    for path in paths:
+        dataset = run.groups[path]
+        values = values_of(dataset)
+        if values:
+            first = Part(path, dataset, values[0])
+            key = (str(dataset.attrs.get("kind", first.metric)), figure_of(first).beside(first), first.dims)
+            gathered.setdefault(key, []).append((path, dataset))
+    return [_section(groups) for groups in gathered.values()]
+
+
+def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
+    values: dict[str, list[Part]] = {}
+    for path, dataset in groups:
+        for value in values_of(dataset):
+            values.setdefault(value, []).append(Part(path, dataset, value))
+    main = max(values, key=lambda name: _interest(values[name]))
+    ordered = {main: tuple(values[main]), **{name: tuple(parts) for name, parts in values.items()}}
+    metrics = tuple(dict.fromkeys(part.metric for part in ordered[main]))
+    if len(metrics) == 1:
+        title = ordered[main][0].title
+    else:
+        first = ordered[main][0]
+        title = figure_of(first).heading(first)
+    return Section(sentence(title), metrics, ordered)
+
+
+def _interest(parts: Sequence[Part]) -> int:
+    """1 for a difference from the intact model, where conditions are compared; 0 otherwise."""
+    zero = [part.intact for part in parts if part.scalar and part.ablated and BASELINE in part.conditions]
+    return int(bool(zero) and all(abs(v) < 1e-12 or np.isnan(v) for v in zero))
+
+
+def plots(section: Section) -> Iterator[Plot]:
+    """The figures of a section, the value to look at first in front; no two have one id."""
+    taken: set[str] = set()
+    for value, parts in section.values.items():
+        for figure in dict.fromkeys(map(figure_of, parts)):
+            same = tuple(part for part in parts if figure_of(part) is figure)
+            here = tuple(part for part in same if part.defined)
+            plot = figure.plot(f"{slug('-'.join(section.metrics))}-{slug(value)}", here or same)
+            yield replace(plot, id=f"{plot.id}-{figure.name}") if plot.id in taken else plot
+            taken.add(plot.id)

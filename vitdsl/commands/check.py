@@ -1,0 +1,83 @@
+"""Check study files: syntax, names, models and sites.
+
+Owns which files of a folder are checked, and the exit code of many. Does not own what is wrong with a study.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from vitdsl.commands._options import SET
+from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.output import Output
+
+PLACE = 20
+
+
+@click.command(
+    epilog="\b\nExamples:\n  vitdsl check study.yaml\n  vitdsl check specs --output-format github\n"
+)
+@click.argument("specs", nargs=-1, required=True, metavar="STUDY...", type=click.Path(path_type=Path))
+@SET
+@click.pass_obj
+def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> int:
+    """Check study files, or every study in a folder; nothing is run or downloaded.
+
+    Syntax, schema and names first. Where those hold: whether the models exist, the selectors match, and every
+    kind takes what it is given.
+    """
+    found: list[Diagnostic] = []
+    codes = {0}
+    files, skipped = _files(specs)
+    for path in files:
+        error = _problem(path, overrides)
+        if error is not None:
+            found += error.diagnostics
+            codes.add(error.exit_code)
+    if output.format == "json" or found:
+        output.diagnostics(found, err=False)
+    if not found and output.format in ("full", "concise"):
+        for path in files:
+            click.echo(f"{click.format_filename(path)}: ok")
+    if skipped and output.format == "full":
+        click.echo(f"skipped, for they are no studies: {', '.join(map(str, skipped))}", err=True)
+    return 2 if 2 in codes else max(codes)
+
+
+def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files to check: those named, and in folders those that are studies or recipes."""
+    files: list[Path] = []
+    skipped: list[Path] = []
+    for spec in specs:
+        if not spec.is_dir():
+            files.append(spec)
+            continue
+        inside = sorted(path for ending in ("yaml", "yml") for path in spec.rglob(f"*.{ending}"))
+        for path in inside:
+            if any(part.startswith(".") for part in path.relative_to(spec).parts):
+                continue
+            head = path.read_bytes()[: 1 << 20].decode("utf-8", errors="replace")
+            (files if re.search(r"(?m)^(study|recipe)\s*:", head) else skipped).append(path)
+        if not inside:
+            raise click.UsageError(f"there is no study in the folder `{spec}`")
+    return list(dict.fromkeys(files)), skipped
+
+
+def _problem(path: Path, overrides: Sequence[str]) -> VitdslError | None:
+    """Everything wrong with one file."""
+    from vitdsl.dsl.load import is_recipe, load_recipe, load_source
+    from vitdsl.dsl.reader import read_text
+
+    try:
+        if not overrides and is_recipe(read_text(path, str(path)), str(path)):
+            load_recipe(path)
+            return None
+        loaded = load_source(path, overrides=overrides)
+        from vitdsl.runtime.plan.bind import bind
+
+        bind(loaded)
+    except VitdslError as error:
+        return error
+    return None

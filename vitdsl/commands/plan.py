@@ -1,0 +1,110 @@
+"""Show what a run will do and cost.
+
+Owns the tables of a plan and the words in them. Does not own the plan or its cost.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+
+from vitdsl.commands._options import JSON, SET
+from vitdsl.commands._tables import show, table
+from vitdsl.dsl.text import counted
+
+if TYPE_CHECKING:
+    from vitdsl.runtime.plan.plan import Plan
+    from vitdsl.runtime.run.cost import Cost
+
+PLACE = 30
+
+
+@click.command(epilog="\b\nExample:\n  vitdsl plan specs/skip_ablation.yaml\n")
+@click.argument("study", type=click.Path(path_type=Path))
+@SET
+@JSON
+def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
+    """Show what a run will do and cost: conditions, matched sites, passes, work saved, memory.
+
+    Needs no weights and no GPU.
+    """
+    from vitdsl.dsl.load import load_source
+
+    loaded = load_source(study, overrides=overrides)
+    from vitdsl.runtime.plan.bind import bind
+    from vitdsl.runtime.run.cost import cost
+
+    bound = bind(loaded)
+    price = cost(bound)
+    if as_json:
+        click.echo(
+            json.dumps({"schema": "vitdsl.plan/1", **price.as_dict(bound)}, indent=2, ensure_ascii=False)
+        )
+    else:
+        _print_plan(bound, price)
+
+
+def _print_plan(bound: "Plan", price: "Cost") -> None:
+    study = bound.loaded.study
+    counts = f"{counted(bound.conditions, 'condition')}, {counted(len(price.passes), 'pass', 'passes')}"
+    click.echo(f"{study.study}: {counts} over images")
+    numbers = ("conditions", "units", "GFLOP per image", "run alone", "saved", "memory")
+    models = table("model", "architecture", *numbers, numeric=numbers)
+    rows = [
+        (
+            escape(row.name),
+            row.arch,
+            str(row.conditions),
+            str(row.units),
+            f"{row.merged / 1e9:.3g}",
+            f"{row.separate / 1e9:.3g}",
+            f"{row.saved:.0%}",
+            _bytes(row.memory),
+        )
+        for row in price.models
+    ]
+    for cells in dict.fromkeys(rows):  # a model costs the same in each pass over variants of its data
+        models.add_row(*cells)
+    show(models)
+    sizes = ("images", "batch", "batches", "image blocks")
+    streams = table("pass over", "source", *sizes, "models", numeric=sizes)
+    for one in price.passes:
+        streams.add_row(
+            escape(one.data),
+            one.source,
+            _count(one.images),
+            str(one.batch),
+            _count(one.batches),
+            _count(one.blocks),
+            escape(", ".join(one.models)),
+        )
+    show(streams)
+    metrics = table("result", "metric", "sites", "under")
+    for group in bound.groups:
+        names = [site.name or "output" for site in group.x.sites]
+        if group.y is not group.x:
+            names = [f"{_span(names)} x {_span([site.name for site in group.y.sites])}"]
+        under = group.views[0].id if len(group.views) == 1 else counted(len(group.views), "condition")
+        metrics.add_row(escape(group.path), group.kind.name, escape(_span(names)), escape(under))
+    show(metrics)
+    for note in bound.notes:
+        click.echo(f"note: {note}")
+
+
+def _span(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} ... {names[-1]} ({len(names)})"
+
+
+def _count(number: int | None) -> str:
+    return "all" if number is None else f"{number:,}"
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    raise AssertionError

@@ -1,0 +1,114 @@
+"""List the sites of a model: names, shapes, depth."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+
+from vitdsl.commands._options import JSON
+from vitdsl.commands._tables import show, table
+from vitdsl.dsl.text import shown
+
+if TYPE_CHECKING:
+    from vitdsl.dsl.study import Model
+
+PLACE = 40
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  vitdsl sites vit_base_patch16_224 'blocks.*' --role branch\n"
+    "  vitdsl sites resnet50 'layer*.*'\n"
+    "  vitdsl sites vit --study specs/skip_ablation.yaml --role attention\n"
+)
+@click.argument("model")
+@click.argument("selectors", nargs=-1)
+@click.option(
+    "--role",
+    type=click.Choice(["output", "stream", "branch", "skip", "attention", "heads", "input"]),
+    default="output",
+    show_default=True,
+    help="Which tensor of a site.",
+)
+@click.option("--study", type=click.Path(path_type=Path), help="A study in which MODEL is a model's name.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture."
+)
+@click.option("--input-size", type=int, help="Pixels of the input, for models that take any size.")
+@JSON
+def sites(
+    model: str,
+    selectors: Sequence[str],
+    role: str,
+    study: Path | None,
+    options: Sequence[str],
+    input_size: int | None,
+    as_json: bool,
+) -> None:
+    """List the sites of a model: names, shapes of one image's tensor, depth.
+
+    MODEL is a timm architecture, or with --study the name of a model there. No weights are loaded.
+    """
+    from vitdsl.dsl.load import load_source
+
+    if study is not None:
+        loaded = load_source(study)
+        if model not in loaded.study.models:
+            raise click.UsageError(
+                f"`{study}` has no model `{model}`; it has {', '.join(loaded.study.models)}"
+            )
+        entry = loaded.study.models[model]
+    else:
+        settings = [f"options.{option}" for option in options]
+        settings += [f"input_size={input_size}"] if input_size else []
+        entry = _untrained(model, settings)
+    from vitdsl.dsl.selectors import nearest
+    from vitdsl.dsl.sweeps import variants
+    from vitdsl.runtime.graph.sites import listed, sites_of
+    from vitdsl.runtime.models.loading import preprocessing, skeleton
+    from vitdsl.runtime.plan.matching import chosen
+
+    first = variants(model, entry)[0].entry
+    module = skeleton(first)
+    found = sites_of(module, preprocessing(module, first).input_size)
+    names = found.names(role)
+    kept = chosen(found, role, list(selectors)) if selectors else names
+    if not kept:
+        near = ", ".join(f"`{one}`" for one in nearest(selectors[0], names)) if selectors and names else ""
+        named = " ".join(f"`{shown(selector)}`" for selector in selectors)
+        what = f"{named} matches no site" if selectors else "there is no site"
+        raise click.UsageError(f"{what} with the role `{role}`" + (f"; nearest: {near}" if near else ""))
+    rows = listed(found, role, kept)
+    if as_json:
+        click.echo(json.dumps({"schema": "vitdsl.sites/1", "model": first.arch, "sites": rows}, indent=2))
+        return
+    answer = table("site", "shape", "depth", "what", numeric=("depth",))
+    for row in rows:
+        shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
+        answer.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
+    show(answer)
+
+
+def _untrained(arch: str, settings: Sequence[str]) -> "Model":
+    """The model of an architecture with settings on it, as `--set` lays them on a study's model."""
+    from vitdsl.dsl.diagnostics import StudyError
+    from vitdsl.dsl.nodes import plain
+    from vitdsl.dsl.overrides import overridden
+    from vitdsl.dsl.reader import read
+    from vitdsl.dsl.schema import validated
+    from vitdsl.dsl.source import SourceMap
+    from vitdsl.dsl.study import Model
+
+    texts: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    written = read(f"models: {{it: {{arch: {json.dumps(arch)}, weights: random}}}}", "<command line>")
+    assert written is not None
+    root = overridden(written, [f"models.it.{setting}" for setting in settings], texts, labels)
+    data = plain(root)["models"]["it"]
+    found = validated(Model, data, SourceMap(root, texts, labels), ("models", "it"))
+    if isinstance(found, Model):
+        return found
+    raise StudyError(found)

@@ -1,0 +1,78 @@
+"""Train the models of a study and store their weights."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
+from vitdsl.output import Output
+from vitdsl.progress import StderrProgress
+
+PLACE = 70
+
+
+@click.command(
+    epilog="\b\nExamples:\n  vitdsl train specs/zoo/digits.yaml\n  vitdsl train study.yaml vit --force\n"
+)
+@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1)
+@SET
+@click.option("--force", is_flag=True, help="Train even where the weights are stored.")
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The folder of weights to look in and write to."
+)
+@DEVICE
+@JSON
+@QUIET
+@click.pass_obj
+def train(
+    output: Output,
+    study: Path,
+    models: Sequence[str],
+    overrides: Sequence[str],
+    force: bool,
+    store: Path | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train the models of a study that have `train:`, and store their weights by recipe."""
+    from vitdsl.dsl.load import load_source
+
+    loaded = load_source(study, overrides=overrides)
+    unknown = [name for name in models if name.partition("[")[0] not in loaded.study.models]
+    if unknown:
+        raise click.UsageError(
+            f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
+        )
+    with StderrProgress(color=output.color, quiet=quiet) as progress:
+        from vitdsl.runtime.plan.bind import bind
+        from vitdsl.runtime.run.environment import device as find_device
+        from vitdsl.runtime.run.run import Epochs
+        from vitdsl.runtime.train.store import train_study
+        from vitdsl.runtime.train.without import training_form
+
+        forms = {name: training_form(planned) for name, planned in bind(loaded).models.items()}
+        stored = train_study(
+            loaded,
+            names=models,
+            force=force,
+            store=store,
+            progress=lambda name: Epochs(progress, name),
+            device=find_device(device),
+            wraps={name: form["wrap"] for name, form in forms.items() if form},
+            without={name: form["without"] for name, form in forms.items() if form},
+        )
+    if as_json:
+        rows = [
+            {"model": s.name, "key": s.key, "file": str(s.path), "trained": s.trained, **s.stats}
+            for s in stored
+        ]
+        click.echo(json.dumps({"schema": "vitdsl.train/1", "models": rows}, indent=2))
+        return
+    for one in stored:
+        click.echo(f"{one.name}: {'trained' if one.trained else 'found trained'}, {one.path}")
+    if not stored:
+        click.echo("no model of this study has `train:`")
