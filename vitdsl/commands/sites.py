@@ -100,13 +100,14 @@ def _untrained(arch: str, settings: Sequence[str]) -> "Model":
     from vitdsl.dsl.reader import read
     from vitdsl.dsl.schema import validated
     from vitdsl.dsl.source import SourceMap
-    from vitdsl.dsl.study import Model
+    from vitdsl.dsl.study import Model, Study
 
     texts: dict[str, str] = {}
     labels: dict[str, str] = {}
     written = read(f"models: {{it: {{arch: {json.dumps(arch)}, weights: random}}}}", "<command line>")
     assert written is not None
-    root = overridden(written, [f"models.it.{setting}" for setting in settings], texts, labels)
+    wanted = [f"models.it.{setting}" for setting in settings]
+    root = overridden(written, wanted, texts, labels, Study)
     data = plain(root)["models"]["it"]
     found = validated(Model, data, SourceMap(root, texts, labels), ("models", "it"))
     if isinstance(found, Model):
