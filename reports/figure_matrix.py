@@ -118,8 +118,7 @@ def show(axes: Axes, values: Array, scale: Scale, *, written: bool) -> None:
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
     """Site names along one side, and which model they belong to."""
     at, labels, pattern = ticks(part.names(dim), MOST_TICKS)
-    model = part.dataset.attrs.get({"site_x": "model_x", "site_y": "model_y"}.get(dim, "model"), None)
-    model = elide(str(model or part.dataset.attrs.get("model", "")), 20)
+    model = elide(part.model_of(dim), 20)
     words = ": ".join(filter(None, (what, " ".join(filter(None, (model, pattern))))))
     if side == "x":
         long = max(map(len, labels)) * len(labels) > 38
@@ -173,7 +172,7 @@ def best_match(part: Part) -> tuple[Array, Array, Array]:
 def draw_match(figure: Figure, wide: bool, part: Part) -> None:
     """Where in y each site of x finds its match (above), and how good the match is (below)."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
-    x, y = (elide(str(part.dataset.attrs.get(k, k[-1])), 18) for k in ("model_x", "model_y"))
+    x, y = (elide(name, 18) for name in part.models)
     depth, matched, value = best_match(part)
     nothing = np.full_like(depth, np.nan)
     above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))

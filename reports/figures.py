@@ -130,8 +130,8 @@ def _matrix(id: str, parts: Sequence[Part]) -> Plot:
             draw: Draw = partial(draw_matrix, part=part, values=values, scale=scale)
             panels.append(Panel(title, draw, height=430))
     for part in parts:
-        if "model_x" in part.dataset.attrs and part.array.sizes["site_x"] > 2:
-            x, y = part.dataset.attrs["model_x"], part.dataset.attrs["model_y"]
+        if len(part.models) == 2 and part.array.sizes["site_x"] > 2:
+            x, y = part.models
             title = f"Best match in {y} for each site of {x}"
             panels.append(Panel(title, partial(draw_match, part=part), height=430))
     caption = (

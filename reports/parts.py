@@ -15,7 +15,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from vitdsl.reports.labels import listing, sentence
-from vitdsl.runtime.results.folder import Run, values_of
+from vitdsl.runtime.results.csvs import values_of
+from vitdsl.runtime.results.folder import Run
 
 Array = npt.NDArray[np.float64]
 Shape = Literal["effect", "matrix", "paired", "profile", "heads", "tokens", "table"]
@@ -76,13 +77,19 @@ class Part:
         return str(attrs.get("title") or str(attrs.get("kind") or self.metric).replace("_", " "))
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it looks at, x first."""
+        coords = self.dataset.coords
+        return tuple(str(coords[key].item()) for key in ("model", "model_x", "model_y") if key in coords)
+
+    def model_of(self, dim: str) -> str:
+        """The model whose sites stand along a dimension."""
+        return (self.models or ("",))[-1 if dim == "site_y" else 0]
+
+    @property
     def model(self) -> str:
         """The model, or both as `x and y`."""
-        attrs = self.dataset.attrs
-        if "model" in attrs:
-            return str(attrs["model"])
-        both = [str(attrs[key]) for key in ("model_x", "model_y") if key in attrs]
-        return listing(both) or self.path.partition("/")[2] or self.path
+        return listing(self.models) or self.path.partition("/")[2] or self.path
 
     @property
     def name(self) -> str:
@@ -180,7 +187,7 @@ class Section:
 
 def sections(run: Run) -> list[Section]:
     """The run's groups, gathered; in the order of the study, the value to look at first in front."""
-    order = {name: i for i, name in enumerate(run.manifest.get("metrics", {}))}
+    order = {name: i for i, name in enumerate(run.manifest.metrics)}
     paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
     gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
     for path in paths:

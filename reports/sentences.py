@@ -1,7 +1,6 @@
 """Takeaways: what a figure shows, said from its numbers. Templates only; nothing here judges beyond them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from vitdsl.reports.figure_lines import token_lines
 from vitdsl.reports.figure_matrix import best_match
 from vitdsl.reports.labels import estimate, listing, number, plural, sentence, short, unit
 from vitdsl.reports.parts import BASELINE, Array, Part
+from vitdsl.runtime.results.manifest import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
 
@@ -56,8 +56,8 @@ def thirds(part: Part) -> tuple[float, float]:
 
 def matrix(parts: Sequence[Part]) -> str:
     """How alike first and last sites are, and where the best matches across models lie."""
-    within = [part for part in parts if part.defined and "model_x" not in part.dataset.attrs]
-    across = [part for part in parts if part.defined and "model_x" in part.dataset.attrs]
+    within = [part for part in parts if part.defined and len(part.models) == 1]
+    across = [part for part in parts if part.defined and len(part.models) == 2]
     name = sentence(parts[0].name)
     found = [(part.model, *thirds(part)) for part in within]
     lead = ""
@@ -72,7 +72,7 @@ def matrix(parts: Sequence[Part]) -> str:
 
 def match(part: Part) -> str:
     """Where in y the sites of x find their best match."""
-    x, y = (str(part.dataset.attrs.get(key, key[-1])) for key in ("model_x", "model_y"))
+    x, y = part.models
     depth, matched, value = best_match(part)
     if not np.isfinite(value).any():
         return ""
@@ -172,37 +172,32 @@ def table(parts: Sequence[Part]) -> str:
     return _told(f"{sentence(parts[0].name)}.", said)
 
 
-def claim(entry: Mapping[str, Any]) -> str:
+def claim(found: Verdict) -> str:
     """Both numbers, the difference and its interval, in one sentence or two."""
-    left, right = entry.get("left") or {}, entry.get("right")
-    said = f"{sentence(str(left.get('text') or 'the quantity'))} is {quantity(left)}"
-    relation, margin = str(entry.get("is", "")), float(entry.get("by") or 0.0)
+    left, right, relation, margin = found.left, found.right, found.is_, found.by
+    said = f"{sentence(left.text or 'the quantity')} is {quantity(left)}"
     if relation in ("increasing", "decreasing"):
         sign = "above" if relation == "increasing" else "below"
         bound = margin if relation == "increasing" else -margin
         return f"{said}; the claim needs its whole interval {sign} {short(bound)}."
     if right is None:
         return f"{said}."
-    fixed = right.get("low") is None or right.get("low") == right.get("high") == right.get("value")
-    name = str(right.get("text") or "the other quantity")
-    said += (
-        f", against {short(float(right.get('value') or 0.0))}" if fixed else f"; {name} is {quantity(right)}"
-    )
-    difference = entry.get("difference") or {}
+    fixed = np.isfinite(right.value) and (np.isnan(right.low) or right.low == right.high == right.value)
+    name = right.text or "the other quantity"
+    said += f", against {short(right.value)}" if fixed else f"; {name} is {quantity(right)}"
     wanted = {
         "greater": f"above {short(margin)}",
         "less": f"below {short(-margin)}",
         "close": f"within \N{PLUS-MINUS SIGN}{short(margin)}",
-    }.get(relation, relation)
-    return f"{said}. The difference is {quantity(difference)}; the claim needs its whole interval {wanted}."
+    }[relation]
+    said = f"{said}. The difference is {quantity(found.difference)}"
+    return f"{said}; the claim needs its whole interval {wanted}."
 
 
-def quantity(entry: Mapping[str, Any]) -> str:
+def quantity(found: Estimate) -> str:
     """A quantity of a claim with its interval."""
-    low, high = entry.get("low"), entry.get("high")
-    if low == high:
-        low = high = None
-    return estimate(entry.get("value"), low, high, str(entry.get("units") or ""))
+    low, high = (None, None) if found.low == found.high else (found.low, found.high)
+    return estimate(found.value, low, high, found.units if isinstance(found, Side) else "")
 
 
 def strongest(parts: Sequence[Part]) -> list[str]:
