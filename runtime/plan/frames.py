@@ -53,12 +53,14 @@ def _models(group: Group) -> dict[str, str]:
 
 
 def _swept(plan: Plan, group: Group) -> dict[str, Any]:
-    """The swept fields of a group's models and image stream; where its two models differ in one, of each side."""
-    x, y = (plan.models[reading.model].coordinates for reading in (group.x, group.y))
-    differ = [key for key in x if key in y and x[key] != y[key]]
-    sides = {f"{key}_{side}": of[key] for key in differ for side, of in (("x", x), ("y", y))}
-    shared = {key: value for key, value in (x | y).items() if key not in differ}
-    found = shared | sides | plan.swept.get(group.data, {})
+    """The swept fields of a group's models and image stream; where both of two models vary one, of each side."""
+    x, *others = (plan.models[name].coordinates for name in group.models)
+    found = dict(x)
+    for y in others:
+        both = [key for key in x if key in y]
+        found |= y | {f"{key}_{side}": of[key] for key in both for side, of in (("x", x), ("y", y))}
+        found = {key: value for key, value in found.items() if key not in both}
+    found |= plan.swept.get(group.data, {})
     return {key: _labels([value])[0] for key, value in found.items()}
 
 

@@ -81,10 +81,11 @@ def described(plan: Plan, loaded: Mapping[str, LoadedModel], written: Manifest) 
 def work(data: str, compiled: Compiled) -> Work:
     """What merging saves on one stream: operations for one image, merged and separate, and the share saved."""
     merged = compiled.merged
+    lanes = {lane for lane, _ in merged.slots}
     return Work(
         data=data,
         model=compiled.planned.name,
-        conditions=tuple(dict.fromkeys(lane for lane, _ in merged.slots)),
+        conditions=tuple(c.id for c in compiled.planned.conditions if c.id in lanes),
         flops_merged=merged.work["merged"],
         flops_separate=merged.work["separate"],
         saved=merged.saved,
