@@ -51,7 +51,7 @@ class Environment(Record):
     gpus: tuple[str, ...]
 
 
-class Weights(Record):
+class WeightsUsed(Record):
     """Where weights come from: the source, the hash of the loaded state, and what more there is to say."""
 
     source: str
@@ -59,7 +59,7 @@ class Weights(Record):
     detail: dict[str, Any]
 
 
-class Preprocessing(Record):
+class PreprocessingRecord(Record):
     """What happens to an image before a model sees it, in timm's terms."""
 
     input_size: tuple[int, int, int]
@@ -70,7 +70,7 @@ class Preprocessing(Record):
     crop_mode: str
 
 
-class Model(Record):
+class ModelRecord(Record):
     """One model, or one variant of a swept one; `coordinates` are the swept fields.
 
     `without` names the units that it was trained without.
@@ -79,8 +79,8 @@ class Model(Record):
     arch: str
     options: dict[str, Any]
     parameters: int
-    weights: Weights
-    preprocessing: Preprocessing
+    weights: WeightsUsed
+    preprocessing: PreprocessingRecord
     coordinates: dict[str, Any]
     prefix_tokens: int
     sites: int
@@ -88,7 +88,7 @@ class Model(Record):
     without: tuple[str, ...]
 
 
-class Data(Record):
+class DataRecord(Record):
     """One stream of images that was read."""
 
     source: str
@@ -106,7 +106,7 @@ class Data(Record):
     content_sha256: str
 
 
-class Condition(Record):
+class ConditionRecord(Record):
     """One model under one ablation instance; `baseline` has no ablation, and NaN as its depth."""
 
     id: str
@@ -117,7 +117,7 @@ class Condition(Record):
     coordinates: dict[str, Any]
 
 
-class Metric(Record):
+class MetricRecord(Record):
     """One metric: its kind, what it says of itself, and the groups of results that it gave."""
 
     kind: str
@@ -131,7 +131,7 @@ class Metric(Record):
     data: str
 
 
-class Ablation(Record):
+class AblationRecord(Record):
     """One ablation: its kind, and what it says of itself."""
 
     kind: str
@@ -236,12 +236,12 @@ class Manifest(Record):
     timings: dict[str, float] = Field(default_factory=dict)
     trust: tuple[Check, ...] = ()
     work: tuple[Work, ...] = ()
-    data: dict[str, Data] = Field(default_factory=dict)
+    data: dict[str, DataRecord] = Field(default_factory=dict)
     claims: dict[str, Verdict] = Field(default_factory=dict)
-    models: dict[str, Model] = Field(default_factory=dict)
-    conditions: dict[str, tuple[Condition, ...]] = Field(default_factory=dict)
-    metrics: dict[str, Metric] = Field(default_factory=dict)
-    ablations: dict[str, Ablation] = Field(default_factory=dict)
+    models: dict[str, ModelRecord] = Field(default_factory=dict)
+    conditions: dict[str, tuple[ConditionRecord, ...]] = Field(default_factory=dict)
+    metrics: dict[str, MetricRecord] = Field(default_factory=dict)
+    ablations: dict[str, AblationRecord] = Field(default_factory=dict)
 
     def updated(self, **changes: Any) -> Self:
         """The manifest with other values in some fields, checked again."""

@@ -71,9 +71,9 @@ def kept(quantity: Quantity, groups: Mapping[str, xr.Dataset]) -> list[xr.Datase
                 raise QuantityProblem(
                     place, f"no result has `{key}: {_text(one)}`{also}", (hint, _there(labels, one))
                 )
-        left = [kept for data in left if (kept := _keep(data, key, wanted)) is not None]
+        left = [part for data in left if (part := _keep(data, key, wanted)) is not None]
     if not any(key.startswith(("condition", "ablat")) for key in quantity.where):
-        left = [kept for data in left if (kept := _default_conditions(data, quantity.value)) is not None]
+        left = [part for data in left if (part := _default_conditions(data, quantity.value)) is not None]
         if not left:
             raise QuantityProblem(
                 ("value",),

@@ -17,15 +17,15 @@ from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results.manifest import (
-    Ablation,
-    Condition,
-    Data,
+    AblationRecord,
+    ConditionRecord,
+    DataRecord,
     Environment,
     Git,
     Hashes,
     Manifest,
-    Metric,
-    Model,
+    MetricRecord,
+    ModelRecord,
     Work,
 )
 from vitdsl.runtime.run.environment import describe_environment
@@ -92,13 +92,13 @@ def work(data: str, compiled: Compiled) -> Work:
     )
 
 
-def data(read: Stream) -> Data:
+def data(read: Stream) -> DataRecord:
     """A stream that was read."""
-    return Data(**stream.describe(read))
+    return DataRecord(**stream.describe(read))
 
 
-def _model(planned: PlannedModel, loaded: LoadedModel) -> Model:
-    return Model(
+def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
+    return ModelRecord(
         **models.describe(loaded),
         coordinates=planned.coordinates,
         prefix_tokens=int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
@@ -108,9 +108,9 @@ def _model(planned: PlannedModel, loaded: LoadedModel) -> Model:
     )
 
 
-def _conditions(planned: PlannedModel) -> tuple[Condition, ...]:
+def _conditions(planned: PlannedModel) -> tuple[ConditionRecord, ...]:
     return tuple(
-        Condition(
+        ConditionRecord(
             id=condition.id,
             ablation=condition.ablation,
             kind=condition.edits[0].kind.name if condition.edits else "",
@@ -122,10 +122,10 @@ def _conditions(planned: PlannedModel) -> tuple[Condition, ...]:
     )
 
 
-def _metric(plan: Plan, name: str) -> Metric:
+def _metric(plan: Plan, name: str) -> MetricRecord:
     groups: list[Group] = [group for group in plan.groups if group.metric == name]
     kind = groups[0].kind
-    return Metric(
+    return MetricRecord(
         kind=kind.name,
         version=kind.version,
         title=groups[0].title or name,
@@ -138,7 +138,7 @@ def _metric(plan: Plan, name: str) -> Metric:
     )
 
 
-def _ablations(plan: Plan) -> dict[str, Ablation]:
+def _ablations(plan: Plan) -> dict[str, AblationRecord]:
     kinds = {
         condition.ablation: edit.kind
         for planned in plan.models.values()
@@ -146,7 +146,7 @@ def _ablations(plan: Plan) -> dict[str, Ablation]:
         for edit in condition.edits
     }
     return {
-        name: Ablation(
+        name: AblationRecord(
             kind=kind.name,
             params=kind.params.model_dump(),
             what=summary(type(kind)),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vitdsl.runtime.results.manifest import (
     Check,
-    Condition,
+    ConditionRecord,
     Estimate,
     Hashes,
     Manifest,
@@ -60,7 +60,7 @@ def test_what_is_read_is_what_was_written() -> None:
                  saved=0.5),
         ),
         conditions={
-            "m": (Condition(id="baseline", ablation="", kind="", sites=(), depth=nan, coordinates={"p": nan}),)
+            "m": (ConditionRecord(id="baseline", ablation="", kind="", sites=(), depth=nan, coordinates={"p": nan}),)
         },
     )  # fmt: skip
     written = as_json(whole)
