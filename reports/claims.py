@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vitdsl.reports import sentences
 from vitdsl.reports.labels import short
+from vitdsl.runtime.results.manifest import Verdict
 
 WIDTH, PAD = 360.0, 12.0
 WORDS = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
@@ -36,31 +36,29 @@ class ClaimView:
     strip: Strip | None
 
 
-def views(claims: Mapping[str, Mapping[str, Any]]) -> list[ClaimView]:
+def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
     """All claims, in the study's order."""
     return [
         ClaimView(
             name,
-            str(entry.get("say") or name),
-            str(entry.get("verdict")) if entry.get("verdict") in WORDS else "undecided",
-            WORDS.get(str(entry.get("verdict")), str(entry.get("verdict") or "Undecided")),
-            sentences.claim(entry),
-            str(entry.get("reason") or ""),
-            strip(entry),
+            found.say or name,
+            found.verdict,
+            WORDS[found.verdict],
+            sentences.claim(found),
+            found.reason,
+            strip(found),
         )
-        for name, entry in claims.items()
+        for name, found in claims.items()
     ]
 
 
-def strip(entry: Mapping[str, Any]) -> Strip | None:
+def strip(found: Verdict) -> Strip | None:
     """The drawing of a claim, or None where its interval is not known."""
-    relation, margin = str(entry.get("is", "")), float(entry.get("by") or 0.0)
-    trend = relation in ("increasing", "decreasing")
-    shown = entry.get("left") if trend else entry.get("difference")
-    ends = [(shown or {}).get(key) for key in ("low", "value", "high")]
-    if any(end is None or not math.isfinite(end) for end in ends):
+    relation, margin = found.is_, found.by
+    shown = found.left if relation in ("increasing", "decreasing") else found.difference
+    low, value, high = shown.low, shown.value, shown.high
+    if not all(map(math.isfinite, (low, value, high))):
         return None
-    low, value, high = (float(end) for end in ends if end is not None)
     marks = {"close": (-margin, margin), "less": (-margin,), "decreasing": (-margin,)}.get(
         relation, (margin,)
     )

@@ -1,5 +1,6 @@
 """What the page says first: findings, key numbers of the models, trust checks."""
 
+from math import isnan
 from typing import Any
 
 from vitdsl.reports import claims, sentences
@@ -7,6 +8,8 @@ from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.labels import number, plural
 from vitdsl.reports.sections import Section
 from vitdsl.runtime.results.folder import Run
+
+DASH = "\N{EN DASH}"
 
 
 def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, bool]]:
@@ -19,8 +22,8 @@ def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]
     for section in gathered:
         first = next(iter(section.values.values()))
         said += [(text, False) for text in figure_of(first[0]).findings(first)]
-    checks = run.manifest.get("trust") or []
-    failed = sum(not check.get("ok") for check in checks)
+    checks = run.manifest.trust
+    failed = sum(not check.ok for check in checks)
     if checks:
         outcome = f"{failed} of {len(checks)} failed" if failed else f"all {len(checks)} passed"
         said.append((f"Trust checks: {outcome}.", bool(failed)))
@@ -29,12 +32,14 @@ def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]
 
 def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Key numbers: facts of each model, and every value of the intact model."""
-    names = list(run.manifest.get("models") or {})
-    rows: list[tuple[str, list[str]]] = []
-    for label, key in (("architecture", "arch"), ("parameters", "parameters"), ("units", "units")):
-        found = [run.manifest["models"][name].get(key) for name in names]
-        if any(value is not None for value in found):
-            rows.append((label, [v if isinstance(v, str) else number(v) for v in found]))
+    known = run.manifest.models
+    names = list(known)
+    rows = [
+        ("architecture", [model.arch for model in known.values()]),
+        ("parameters", [number(model.parameters) for model in known.values()]),
+        ("units", [number(model.units) for model in known.values()]),
+    ]
+    rows = rows if names else []
     for section in gathered:
         for parts in section.values.values():
             by_model = {part.model: part for part in parts if part.scalar}
@@ -46,7 +51,7 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
             trivial = {part.intact for part in by_model.values()} == {0.0}
             if cells and not trivial and not any(part.relative for part in by_model.values()):
                 label = f"{next(iter(parts)).name}, intact"
-                rows.append((label, [cells.get(name, "\N{EN DASH}") for name in names]))
+                rows.append((label, [cells.get(name, DASH) for name in names]))
     return names, rows
 
 
@@ -54,14 +59,12 @@ def trust(run: Run) -> list[dict[str, Any]]:
     """The trust checks as rows of a table."""
     return [
         {
-            "check": str(check.get("check", "")),
-            "model": str(check.get("model") or "\N{EN DASH}"),
-            "ok": bool(check.get("ok")),
-            "value": number(check.get("value")) if check.get("value") is not None else "\N{EN DASH}",
-            "tolerance": number(check.get("tolerance"))
-            if check.get("tolerance") is not None
-            else "\N{EN DASH}",
-            "text": str(check.get("text") or ""),
+            "check": check.check,
+            "model": check.model or DASH,
+            "ok": check.ok,
+            "value": DASH if isnan(check.value) else number(check.value),
+            "tolerance": DASH if isnan(check.tolerance) else number(check.tolerance),
+            "text": check.text,
         }
-        for check in run.manifest.get("trust") or []
+        for check in run.manifest.trust
     ]

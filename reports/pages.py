@@ -1,6 +1,6 @@
 """The run's own facts for the page: how it was measured, provenance, how to reproduce and cite.
 
-Reads the manifest only, and never fails on what an older or partial manifest leaves out.
+Reads the manifest, and of the numbers only what a value is called. Does not own how the page is laid out.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 from vitdsl.reports.labels import duration, listing, number, plural, slug
 from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import as_json
 
 HEADINGS = {
     "what it measures", "formula", "definition", "shapes", "range", "cost", "reference", "references",
@@ -80,27 +81,24 @@ def methods(run: Run, parts: Iterable[Part]) -> list[Method]:
     """One entry for each kind of metric, with the metrics that use it."""
     every = list(parts)
     found = []
-    metrics: Mapping[str, Mapping[str, Any]] = run.manifest.get("metrics") or {}
-    for kind in dict.fromkeys(str(m.get("kind", name)) for name, m in metrics.items()):
-        uses = {name: m for name, m in metrics.items() if str(m.get("kind", name)) == kind}
+    metrics = run.manifest.metrics
+    for kind in dict.fromkeys(metric.kind for metric in metrics.values()):
+        uses = {name: metric for name, metric in metrics.items() if metric.kind == kind}
         first = next(iter(uses.values()))
         values = {
             part.value: (part.value, part.name, part.units, str(part.attr("direction", "none")), _range(part))
             for part in reversed(every)
             if part.metric in uses
         }
-        said = tuple(
-            (name, str(m.get("title") or ""), _params(m.get("params") or {})) for name, m in uses.items()
-        )
         found.append(
             Method(
                 kind,
-                str(first.get("version", "")),
-                str(first.get("what") or ""),
-                page_blocks(str(first.get("page") or "")),
-                said,
+                str(first.version),
+                first.what,
+                page_blocks(first.page),
+                tuple((name, metric.title, _params(metric.params)) for name, metric in uses.items()),
                 tuple(reversed(values.values())),
-                str(first.get("reference") or ""),
+                first.reference,
             )
         )
     return found
@@ -118,62 +116,59 @@ def _params(params: Mapping[str, Any]) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Provenance in groups of names and values; what the manifest does not know is left out."""
+    """Provenance in groups of names and values; what is empty is left out."""
     m = run.manifest
-    git = m.get("git") or {}
-    dirty = ", with uncommitted changes" if git.get("dirty") else ""
+    dirty = ", with uncommitted changes" if m.git and m.git.dirty else ""
     the_run = {
-        "run": m.get("run_id"),
-        "study": m.get("study"),
-        "status": m.get("status"),
-        "started": m.get("started_at"),
-        "ended": m.get("ended_at"),
-        "took": duration(m.get("seconds")),
-        "command": " ".join(map(str, m.get("argv") or [])),
-        "overrides": ", ".join(map(str, m.get("overrides") or [])) or "none",
-        "vitdsl": m.get("vitdsl"),
-        "git commit": f"{git['commit']}{dirty}" if git.get("commit") else "not in a git checkout",
-        "spec (resolved), hash": (m.get("spec") or {}).get("hash"),
-        "spec (source), SHA-256": (m.get("spec") or {}).get("source_sha256"),
-        "seed": m.get("seed"),
-        "device": m.get("device"),
-        "dtype": m.get("dtype"),
+        "run": m.run_id,
+        "study": m.study,
+        "status": m.status,
+        "started": m.started_at,
+        "ended": m.ended_at,
+        "took": duration(m.seconds),
+        "command": " ".join(m.argv),
+        "overrides": ", ".join(m.overrides) or "none",
+        "vitdsl": m.vitdsl,
+        "git commit": f"{m.git.commit}{dirty}" if m.git else "not in a git checkout",
+        "spec (resolved), hash": m.spec.hash,
+        "spec (source), SHA-256": m.spec.source_sha256,
+        "seed": m.seed,
+        "device": m.device,
+        "dtype": m.dtype,
     }
-    groups = [("Run", the_run), ("Environment", dict(m.get("environment") or {}))]
-    for name, model in (m.get("models") or {}).items():
-        weights = model.get("weights") or {}
+    groups = [("Run", the_run), ("Environment", as_json(m.environment))]
+    for name, model in m.models.items():
         known = {
-            "architecture": model.get("arch"),
-            "options": _params(model.get("options") or {}),
-            "parameters": model.get("parameters"),
-            "weights": listing_of(weights.get("source"), weights.get("detail")),
-            "weights, SHA-256": weights.get("sha256"),
-            "preprocessing": _params(model.get("preprocessing") or {}),
-            "coordinates": _params(model.get("coordinates") or {}),
-            "prefix tokens": model.get("prefix_tokens"),
-            "sites": model.get("sites"),
-            "units": model.get("units"),
+            "architecture": model.arch,
+            "options": _params(model.options),
+            "parameters": model.parameters,
+            "weights": listing_of(model.weights.source, model.weights.detail),
+            "weights, SHA-256": model.weights.sha256,
+            "preprocessing": _params(as_json(model.preprocessing)),
+            "coordinates": _params(model.coordinates),
+            "prefix tokens": model.prefix_tokens,
+            "sites": model.sites,
+            "units": model.units,
         }
         groups.append((f"Model {name}", known))
-    for name, data in (m.get("data") or {}).items():
-        groups.append((f"Data {name}", {str(k).replace("_", " "): v for k, v in data.items()}))
+    for name, data in m.data.items():
+        groups.append((f"Data {name}", {k.replace("_", " "): v for k, v in as_json(data).items()}))
+    streams = {work.data for work in m.work}
     work = {
-        name: f"{plural(int(w.get('conditions') or 0), 'condition')} in one graph; "
-        f"{100 * float(w.get('saved') or 0):.0f} % of the operations of separate passes saved"
-        for name, w in (m.get("work") or {}).items()
+        f"{work.model} on {work.data}" if len(streams) > 1 else work.model: (
+            f"{plural(len(work.conditions), 'condition')} in one graph; "
+            f"{100 * work.saved:.0f} % of the operations of separate passes saved"
+        )
+        for work in m.work
     }
     groups.append(("Work", work))
-    groups.append(("Timings", {k: _timing(v) for k, v in (m.get("timings") or {}).items()}))
+    groups.append(("Timings", {name: duration(seconds) for name, seconds in m.timings.items()}))
     return [(title, rows) for title, rows in ((title, _rows(known)) for title, known in groups) if rows]
 
 
 def listing_of(*words: Any) -> str:
     """The words that are there, with commas."""
     return ", ".join(str(word) for word in words if word)
-
-
-def _timing(value: Any) -> str:
-    return duration(float(value)) if isinstance(value, (int, float)) else str(value)
 
 
 def _rows(known: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -190,19 +185,12 @@ def _said(value: Any) -> str:
 
 def reproduce(run: Run) -> str:
     """The commands that repeat the run from the resolved spec."""
-    environment = run.manifest.get("environment") or {}
-    packages = environment.get("packages") or environment
-    pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if packages.get(name)]
-    flags = "".join(
-        f" --{name} {value}"
-        for name, value, usual in (
-            ("device", run.manifest.get("device"), ""),
-            ("dtype", run.manifest.get("dtype"), "float32"),
-        )
-        if value and value != usual
-    )
+    m = run.manifest
+    packages = m.environment.packages
+    pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if name in packages]
+    flags = f" --device {m.device}" + (f" --dtype {m.dtype}" if m.dtype != "float32" else "")
     return (
-        f"# in a checkout of vitdsl {run.manifest.get('vitdsl', '')}\n"
+        f"# in a checkout of vitdsl {m.vitdsl}\n"
         f"pip install -e . {' '.join(pins)}\n"
         f"# in the run folder, or wherever you saved the resolved study below\n"
         f"vitdsl run spec.resolved.yaml{flags}\n"
@@ -211,44 +199,40 @@ def reproduce(run: Run) -> str:
 
 def citations(run: Run) -> list[str]:
     """Works to cite for the metrics of the run."""
-    metrics: Mapping[str, Mapping[str, Any]] = run.manifest.get("metrics") or {}
-    return list(dict.fromkeys(str(m["reference"]) for m in metrics.values() if m.get("reference")))
+    return list(dict.fromkeys(m.reference for m in run.manifest.metrics.values() if m.reference))
 
 
 def bibtex(run: Run) -> str:
     """The run and the software as BibTeX."""
     m = run.manifest
-    year = str(m.get("started_at") or "")[:4]
-    title = re.sub(r"[{}\\]", "", str(m.get("title") or m.get("study") or ""))
-    key = slug(str(m.get("study") or "study")).replace("-", "_")
+    year = m.started_at[:4]
+    title = re.sub(r"[{}\\]", "", m.title)
+    key = slug(m.study).replace("-", "_")
     return (
         f"@misc{{{key}_{year},\n  title = {{{title}}},\n  year = {{{year}}},\n"
-        f"  note = {{vitdsl run {m.get('run_id', '')}}}\n}}\n"
+        f"  note = {{vitdsl run {m.run_id}}}\n}}\n"
         f"@software{{vitdsl,\n  title = {{vitdsl: a declarative experiment language for vision models}},\n"
-        f"  version = {{{m.get('vitdsl', '')}}},\n  year = {{{year}}}\n}}\n"
+        f"  version = {{{m.vitdsl}}},\n  year = {{{year}}}\n}}\n"
     )
 
 
 def citation(run: Run) -> str:
     """The run as one line of plain text."""
     m = run.manifest
-    words = [str(m.get("title") or m.get("study") or "Study"), f"run {m.get('run_id', '')}"]
-    return ", ".join(words) + f", computed with vitdsl {m.get('vitdsl', '')}."
+    return f"{m.title}, run {m.run_id}, computed with vitdsl {m.vitdsl}."
 
 
 def headline(run: Run) -> list[str]:
     """What ran, in a few words each: status, size, time."""
     m = run.manifest
-    conditions = sum(len(found) for found in (m.get("conditions") or {}).values())
-    data: Mapping[str, Mapping[str, Any]] = m.get("data") or {}
-    images = [f"{number(int(d['images']))} images ({name})" for name, d in data.items() if d.get("images")]
-    words = {"success": "Complete", "partial": "Partial", "failed": "Failed", "interrupted": "Interrupted"}
-    status = str(m.get("status") or "")
+    conditions = sum(map(len, m.conditions.values()))
+    images = [f"{number(data.images)} images ({name})" for name, data in m.data.items()]
+    words = {"started": "Started", "success": "Complete", "failed": "Failed", "interrupted": "Interrupted"}
     return [
-        words.get(status, status),
-        plural(len(m.get("models") or {}), "model"),
+        words[m.status],
+        plural(len(m.models), "model"),
         plural(conditions, "condition"),
         *([listing(images)] if images else []),
-        *([f"{m['device']}, {m['dtype']}"] if m.get("device") and m.get("dtype") else []),
-        *([duration(m["seconds"])] if m.get("seconds") is not None else []),
+        f"{m.device}, {m.dtype}",
+        *([duration(m.seconds)] if m.seconds is not None else []),
     ]

@@ -66,13 +66,19 @@ class Part:
         return str(attrs.get("title") or str(attrs.get("kind") or self.metric).replace("_", " "))
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it looks at, x first."""
+        coords = self.dataset.coords
+        return tuple(str(coords[key].item()) for key in ("model", "model_x", "model_y") if key in coords)
+
+    def model_of(self, dim: str) -> str:
+        """The model whose sites stand along a dimension."""
+        return (self.models or ("",))[-1 if dim == "site_y" else 0]
+
+    @property
     def model(self) -> str:
         """The model, or both as `x and y`."""
-        attrs = self.dataset.attrs
-        if "model" in attrs:
-            return str(attrs["model"])
-        both = [str(attrs[key]) for key in ("model_x", "model_y") if key in attrs]
-        return listing(both) or self.path.partition("/")[2] or self.path
+        return listing(self.models) or self.path.partition("/")[2] or self.path
 
     @property
     def name(self) -> str:

@@ -24,7 +24,9 @@ from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.sections import Section, plots, sections
 from vitdsl.reports.tables import Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
-from vitdsl.runtime.results.folder import REPORT, Run, write_text
+from vitdsl.runtime.results.folder import REPORT, Run
+from vitdsl.runtime.results.manifest import as_json
+from vitdsl.runtime.results.writing import write_text
 
 FIGURES = "figures"
 
@@ -113,7 +115,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
         f"{{color-scheme:light;{css_variables(LIGHT)}}}}}"
     )
     manifest = run.manifest
-    verdicts = claims.views(manifest.get("claims") or {})
+    verdicts = claims.views(manifest.claims)
     page = (
         _environment()
         .get_template("report.html.j2")
@@ -121,10 +123,10 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             policy=_policy(script),
             sheet=Markup(theme + sheet),
             script=Markup(script),
-            title=str(manifest.get("title") or manifest.get("study") or "Study"),
-            question=str(manifest.get("question") or ""),
+            title=manifest.title,
+            question=manifest.question,
             manifest=manifest,
-            run_id=str(manifest.get("run_id") or "").removeprefix(f"{manifest.get('study')}/"),
+            run_id=manifest.run_id.removeprefix(f"{manifest.study}/"),
             headline=pages.headline(run),
             findings=overview.findings(run, gathered, verdicts),
             claims=verdicts,
@@ -134,23 +136,18 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             trust=overview.trust(run),
             methods=pages.methods(run, (part for section in gathered for part in section.parts)),
             ablations=[
-                (
-                    name,
-                    str(a.get("kind", "")),
-                    str(a.get("what") or ""),
-                    pages.page_blocks(str(a.get("page") or "")),
-                )
-                for name, a in (manifest.get("ablations") or {}).items()
+                (name, ablation.kind, ablation.what, pages.page_blocks(ablation.page))
+                for name, ablation in manifest.ablations.items()
             ],
             facts=pages.facts(run),
-            warnings=[str(w) for w in manifest.get("warnings") or []],
+            warnings=manifest.warnings,
             source=run.source,
             resolved=run.resolved,
             reproduce=pages.reproduce(run),
             citation=pages.citation(run),
             bibtex=pages.bibtex(run),
             citations=pages.citations(run),
-            data=Markup(_json(manifest)),
+            data=Markup(_json(as_json(manifest))),
             marks=_packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
             fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
         )
@@ -159,8 +156,8 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
 
 
 def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
-    known: dict[str, dict[str, Any]] = run.manifest.get("metrics") or {}
-    what = dict.fromkeys(str((known.get(m) or {}).get("what") or "") for m in section.metrics)
+    known = run.manifest.metrics
+    what = dict.fromkeys(known[name].what for name in section.metrics if name in known)
     undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
     return SectionView(
         f"s-{slug('-'.join(section.metrics))}",

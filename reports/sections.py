@@ -14,7 +14,8 @@ import xarray as xr
 from vitdsl.reports.figures._base import Plot, figure_of
 from vitdsl.reports.labels import sentence, slug
 from vitdsl.reports.parts import BASELINE, Part
-from vitdsl.runtime.results.folder import Run, values_of
+from vitdsl.runtime.results.csvs import values_of
+from vitdsl.runtime.results.folder import Run
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Section:
 
 def sections(run: Run) -> list[Section]:
     """The run's groups, gathered; in the order of the study, the value to look at first in front."""
-    order = {name: i for i, name in enumerate(run.manifest.get("metrics", {}))}
+    order = {name: i for i, name in enumerate(run.manifest.metrics)}
     paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
     gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
     for path in paths:

@@ -3,13 +3,13 @@
 Templates only; nothing here judges beyond the numbers. What a figure says is in the figure's file.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from vitdsl.reports.labels import estimate, plural, sentence, short
 from vitdsl.reports.parts import Array, Part
+from vitdsl.runtime.results.manifest import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
 
@@ -20,37 +20,32 @@ def at(part: Part, *index: int) -> str:
     return estimate(value, low, high, part.units)
 
 
-def claim(entry: Mapping[str, Any]) -> str:
+def claim(found: Verdict) -> str:
     """Both numbers, the difference and its interval, in one sentence or two."""
-    left, right = entry.get("left") or {}, entry.get("right")
-    said = f"{sentence(str(left.get('text') or 'the quantity'))} is {quantity(left)}"
-    relation, margin = str(entry.get("is", "")), float(entry.get("by") or 0.0)
+    left, right, relation, margin = found.left, found.right, found.is_, found.by
+    said = f"{sentence(left.text or 'the quantity')} is {quantity(left)}"
     if relation in ("increasing", "decreasing"):
         sign = "above" if relation == "increasing" else "below"
         bound = margin if relation == "increasing" else -margin
         return f"{said}; the claim needs its whole interval {sign} {short(bound)}."
     if right is None:
         return f"{said}."
-    fixed = right.get("low") is None or right.get("low") == right.get("high") == right.get("value")
-    name = str(right.get("text") or "the other quantity")
-    said += (
-        f", against {short(float(right.get('value') or 0.0))}" if fixed else f"; {name} is {quantity(right)}"
-    )
-    difference = entry.get("difference") or {}
+    fixed = np.isfinite(right.value) and (np.isnan(right.low) or right.low == right.high == right.value)
+    name = right.text or "the other quantity"
+    said += f", against {short(right.value)}" if fixed else f"; {name} is {quantity(right)}"
     wanted = {
         "greater": f"above {short(margin)}",
         "less": f"below {short(-margin)}",
         "close": f"within \N{PLUS-MINUS SIGN}{short(margin)}",
-    }.get(relation, relation)
-    return f"{said}. The difference is {quantity(difference)}; the claim needs its whole interval {wanted}."
+    }[relation]
+    said = f"{said}. The difference is {quantity(found.difference)}"
+    return f"{said}; the claim needs its whole interval {wanted}."
 
 
-def quantity(entry: Mapping[str, Any]) -> str:
+def quantity(found: Estimate) -> str:
     """A quantity of a claim with its interval."""
-    low, high = entry.get("low"), entry.get("high")
-    if low == high:
-        low = high = None
-    return estimate(entry.get("value"), low, high, str(entry.get("units") or ""))
+    low, high = (None, None) if found.low == found.high else (found.low, found.high)
+    return estimate(found.value, low, high, found.units if isinstance(found, Side) else "")
 
 
 def lead_and_details(lead: str, said: Sequence[str]) -> str:

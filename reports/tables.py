@@ -10,6 +10,7 @@ import numpy as np
 
 from vitdsl.reports.labels import number, spread, unit
 from vitdsl.reports.parts import Part
+from vitdsl.runtime.results.csvs import as_cell
 
 MOST_ROWS = (400, 200, 100, 50, 20)
 """A table with more rows than this is cut to it; the first that keeps the page below `ALL_ROWS`."""
@@ -82,17 +83,17 @@ def longest(sizes: Sequence[int]) -> int:
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """All records at nine significant digits (`results.nc` has them all), NaN as an empty field."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns_of(rows), restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _field(value) for key, value in row.items()})
+    columns = columns_of(rows)
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(map(as_cell, columns))
+    writer.writerows([_field(row.get(name, "")) for name in columns] for row in rows)
     return buffer.getvalue()
 
 
 def _field(value: Any) -> Any:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.{DIGITS}g}"
-    return value
+    return as_cell(value)
 
 
 def to_table(rows: Sequence[dict[str, Any]], most: int = MOST_ROWS[0]) -> Table:

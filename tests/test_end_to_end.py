@@ -66,12 +66,12 @@ def test_the_default_study_leaves_a_whole_run(default_run: Path) -> None:
         "manifest.json", "results.nc", "summary.csv", "images.csv", "spec.source.yaml", "spec.resolved.yaml",
         "report.html", "figures", "log.txt",
     }  # fmt: skip
-    assert found.manifest["status"] == "success"
-    assert all(check["ok"] for check in found.manifest["trust"])
-    assert found.manifest["data"]["probe"]["images"] == 512
+    assert found.manifest.status == "success"
+    assert all(check.ok for check in found.manifest.trust)
+    assert found.manifest.data["probe"].images == 512
     accuracy = found.groups["accuracy/vit"]
     assert accuracy.sizes["condition"] == 17 and float(accuracy["top1"][0]) > 0.95
-    assert {claim["verdict"] for claim in found.manifest["claims"].values()} <= {
+    assert {claim.verdict for claim in found.manifest.claims.values()} <= {
         "supported", "refuted", "undecided",
     }  # fmt: skip
     assert (default_run / "report.html").stat().st_size < 3_000_000
@@ -83,11 +83,8 @@ def test_the_resolved_study_reruns_alone_to_the_same_numbers(default_run: Path, 
     assert run(["run", str(resolved), "--out", str(tmp_path / "runs"), "-q", "--no-report"]) == 0
     (folder,) = (tmp_path / "runs" / "skip_ablation").iterdir()
     again, before = open_run(folder), open_run(default_run)
-    assert again.manifest["spec"]["hash"] == before.manifest["spec"]["hash"]
-    assert (
-        again.manifest["data"]["probe"]["content_sha256"]
-        == before.manifest["data"]["probe"]["content_sha256"]
-    )
+    assert again.manifest.spec.hash == before.manifest.spec.hash
+    assert again.manifest.data["probe"].content_sha256 == before.manifest.data["probe"].content_sha256
     for path, group in before.groups.items():
         for name in group.data_vars:
             np.testing.assert_allclose(again.groups[path][name], group[name], rtol=1e-5, atol=1e-5)

@@ -56,12 +56,12 @@ metrics:
 
 def test_every_family_runs_through(tmp_path: Path) -> None:
     found = open_run(run(bind(load_text(STUDY, "families")), out=tmp_path).folder)
-    idle = [check["model"] for check in found.manifest["trust"] if not check["ok"]]
+    idle = [check.model for check in found.manifest.trust if not check.ok]
     assert idle == ["mixer"], "the head of an untrained Mixer is zero, so nothing reaches its output"
-    for name in found.manifest["models"]:
+    for name in found.manifest.models:
         group = found.groups[f"ratio/{name}"]
         assert np.isfinite(group["ratio"].sel(token="spatial")).all(), name
-        assert group.sizes["site"] == found.manifest["models"][name]["units"]
+        assert group.sizes["site"] == found.manifest.models[name].units
     for path in ("across/vit~resnet", "swinconv/swin~convnext", "drift/swin"):
         assert np.isfinite(found.groups[path]["cka"]).all(), path
     assert found.groups["distance/dino"]["distance"].sizes["head"] == 6

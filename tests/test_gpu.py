@@ -55,14 +55,14 @@ def test_cuda_gives_the_numbers_of_the_cpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_autocast_on_cuda_keeps_its_trust_checks(tmp_path: Path, dtype: str) -> None:
     found = results(tmp_path, "cuda", dtype)
-    assert all(check["ok"] for check in found.manifest["trust"])
+    assert all(check.ok for check in found.manifest.trust)
     close(found, results(tmp_path, "cuda"), metrics=("distance",), tolerance=0.05)
 
 
 def test_bf16_on_the_cpu_keeps_its_trust_checks(tmp_path: Path) -> None:
     found = results(tmp_path, "cpu", "bf16")
-    assert found.manifest["dtype"] == "bf16"
-    assert all(check["ok"] for check in found.manifest["trust"])
+    assert found.manifest.dtype == "bf16"
+    assert all(check.ok for check in found.manifest.trust)
     close(found, results(tmp_path, "cpu"), metrics=("distance",), tolerance=0.05)
     cka = found.groups["across/vit~net"]["cka"].values
     assert np.isfinite(cka).all() and (cka <= 1).all()

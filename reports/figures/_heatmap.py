@@ -91,8 +91,7 @@ def note_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: 
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
     """Site names along one side, and which model they belong to."""
     at, labels, pattern = ticks(part.names(dim), MOST_TICKS)
-    model = part.dataset.attrs.get({"site_x": "model_x", "site_y": "model_y"}.get(dim, "model"), None)
-    model = elide(str(model or part.dataset.attrs.get("model", "")), 20)
+    model = elide(part.model_of(dim), 20)
     words = ": ".join(filter(None, (what, " ".join(filter(None, (model, pattern))))))
     if side == "x":
         long = max(map(len, labels)) * len(labels) > 38

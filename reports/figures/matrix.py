@@ -41,8 +41,8 @@ class Matrix(Figure):
                 draw: Draw = partial(_draw_matrix, part=part, values=values, scale=scale)
                 panels.append(Panel(title, draw, height=430))
         for part in parts:
-            if "model_x" in part.dataset.attrs and part.array.sizes["site_x"] > 2:
-                x, y = part.dataset.attrs["model_x"], part.dataset.attrs["model_y"]
+            if len(part.models) == 2 and part.array.sizes["site_x"] > 2:
+                x, y = part.models
                 title = f"Best match in {y} for each site of {x}"
                 panels.append(Panel(title, partial(_draw_match, part=part), height=430))
         caption = (
@@ -73,7 +73,7 @@ def _best_match(part: Part) -> tuple[Array, Array, Array]:
 def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
     """Where in y each site of x finds its match (above), and how good the match is (below)."""
     above, below = sheet.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
-    x, y = (elide(str(part.dataset.attrs.get(k, k[-1])), 18) for k in ("model_x", "model_y"))
+    x, y = (elide(name, 18) for name in part.models)
     depth, matched, value = _best_match(part)
     nothing = np.full_like(depth, np.nan)
     above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
@@ -102,8 +102,8 @@ def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
 
 def _takeaway(parts: Sequence[Part]) -> str:
     """How alike first and last sites are, and where the best matches across models lie."""
-    within = [part for part in parts if part.defined and "model_x" not in part.dataset.attrs]
-    across = [part for part in parts if part.defined and "model_x" in part.dataset.attrs]
+    within = [part for part in parts if part.defined and len(part.models) == 1]
+    across = [part for part in parts if part.defined and len(part.models) == 2]
     name = sentence(parts[0].name)
     found = [(part.model, *_thirds(part)) for part in within]
     lead = ""
@@ -126,7 +126,7 @@ def _thirds(part: Part) -> tuple[float, float]:
 
 def _match(part: Part) -> str:
     """Where in y the sites of x find their best match."""
-    x, y = (str(part.dataset.attrs.get(key, key[-1])) for key in ("model_x", "model_y"))
+    x, y = part.models
     depth, matched, value = _best_match(part)
     if not np.isfinite(value).any():
         return ""

@@ -28,10 +28,11 @@ from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models.loading import preprocessing, skeleton
 from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
+from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import unfused_for
 from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.places import placed
-from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of, frame
+from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of
 from vitdsl.runtime.results.claims import claim_problems
 from vitdsl.runtime.train.loop import check as check_training
 

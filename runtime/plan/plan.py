@@ -1,15 +1,12 @@
 """The plan: a study with every name resolved, before anything is computed.
 
 Owns the data between binding and running: which conditions each model has, which sites each metric reads, under
-which conditions, and how the results will be labelled. Does not own how names are resolved (`bind`).
+which conditions. Does not own how names are resolved (`bind`), or how the results will be labelled (`frames`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-import numpy as np
-import xarray as xr
 from typing_extensions import TypeVar
 
 from vitdsl.dsl.loaded import Loaded
@@ -17,7 +14,7 @@ from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
-from vitdsl.runtime.metrics._base import Metric, Observer, Value
+from vitdsl.runtime.metrics._base import Metric, Observer
 from vitdsl.runtime.models.loading import Preprocessing
 
 
@@ -179,67 +176,6 @@ class Plan:
         return next(c for c in self.models[model].conditions if c.id == id)
 
 
-def frame(plan: Plan, group: Group) -> xr.Dataset:
-    """A group's results before there are any: every label and unit, all numbers NaN."""
-    conditions = [plan.condition(view.owner, view.id) for view in group.views]
-    coords: dict[str, Any] = {
-        "condition": ("condition", _text([view.id for view in group.views])),
-        "ablation": ("condition", _text([c.ablation for c in conditions])),
-        "ablated_model": ("condition", _text([c.model if c.ablation else "" for c in conditions])),
-        "ablated_site": (
-            "condition",
-            _text([",".join(c.sites) if len(c.sites) == 1 else "" for c in conditions]),
-        ),
-        "ablated_depth": ("condition", [plan.models[c.model].depth_of(c) for c in conditions]),
-    }
-    for name in dict.fromkeys(key for c in conditions for key in c.coordinates):
-        coords[name] = ("condition", _labels([c.coordinates.get(name) for c in conditions]))
-    dims = {dim for value in group.kind.values(paired=group.paired).values() for dim in value.dims}
-    for dim, reading in (("site", group.x), ("site_x", group.x), ("site_y", group.y)):
-        if dim in dims:
-            coords |= _site_coords(plan, dim, reading)
-    for dim, labels in group.kind.coordinates(group.x.sites).items():
-        coords[dim] = (dim, _labels(labels))
-    attrs: dict[str, Any] = {
-        "metric": group.metric,
-        "kind": group.kind.name,
-        "kind_version": group.kind.version,
-        "paired": int(group.paired),
-        "data": group.data,
-        "title": group.title or "",
-    }
-    if len(group.models) == 1:
-        attrs["model"] = group.x.model
-    else:
-        attrs |= {"model_x": group.x.model, "model_y": group.y.model}
-    for coordinates in (
-        *(plan.models[name].coordinates for name in group.models),
-        plan.swept.get(group.data, {}),
-    ):
-        attrs |= {key: value for key, value in coordinates.items() if _is_scalar(value)}
-    dataset = xr.Dataset(coords=coords, attrs=attrs)
-    for name, value in group.kind.values(paired=group.paired).items():
-        axes = ("condition", *value.dims)
-        shape = [dataset.sizes[dim] for dim in axes]
-        dataset[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value))
-    return dataset
-
-
-def _value_attrs(group: Group, name: str, value: Value) -> dict[str, Any]:
-    attrs: dict[str, Any] = {
-        "long_name": value.long_name,
-        "units": value.units,
-        "direction": value.direction,
-        "relative": int(value.relative or group.paired),
-        "reference": group.kind.reference,
-    }
-    attrs |= {
-        key: end for key, end in zip(("valid_min", "valid_max"), value.range, strict=True) if end is not None
-    }
-    line = group.kind.line(name, group.x.sites)
-    return attrs | ({"baseline_line": line[0], "baseline_label": line[1]} if line else {})
-
-
 def lanes_of(group: Group[Observer], model: str) -> list[str]:
     """Ids of the conditions under which a group reads a model, each once."""
     found = [view.x for view in group.views if group.x.model == model]
@@ -250,34 +186,3 @@ def lanes_of(group: Group[Observer], model: str) -> list[str]:
 def baseline_of(model: str) -> Condition:
     """The intact model."""
     return Condition(BASELINE, model)
-
-
-def _site_coords(plan: Plan, dim: str, reading: Reading) -> dict[str, Any]:
-    suffix = dim.removeprefix("site")
-    units = plan.models[reading.model].sites.units
-    coords = {
-        dim: (dim, _text([site.name or "output" for site in reading.sites])),
-        f"depth{suffix}": (dim, [site.depth for site in reading.sites]),
-        f"role{suffix}": (dim, _text([site.role for site in reading.sites])),
-    }
-    if len(reading.roles) > 1:
-        coords[f"branch_kind{suffix}"] = (dim, _text([units[site.name].kind for site in reading.sites]))
-    return coords
-
-
-def _labels(values: Sequence[Any]) -> Any:
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        return list(values)
-    if all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) or value is None for value in values
-    ):
-        return [float("nan") if value is None else float(value) for value in values]
-    return _text(["" if value is None else str(value) for value in values])
-
-
-def _text(values: Sequence[str]) -> Any:
-    return np.asarray(list(values), dtype=object)
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (int, float, str)) and not isinstance(value, bool)

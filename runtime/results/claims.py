@@ -7,7 +7,7 @@ that is not 0, and of `close` one of at most 0.1.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -16,9 +16,16 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.results.intervals import interval
-from vitdsl.runtime.results.quantities import QuantityProblem, Reading, only_intact, read, select
+from vitdsl.runtime.results.manifest import Estimate, Side, Verdict
+from vitdsl.runtime.results.quantities import Evaluated, read, select
+from vitdsl.runtime.results.select import QuantityProblem, only_intact
 
-SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
+Word = Literal["supported", "refuted", "undecided"]
+SUPPORTED: Word = "supported"
+REFUTED: Word = "refuted"
+UNDECIDED: Word = "undecided"
+NONE = float("nan")
+"""Where an interval of a number that somebody wrote would end: there is none."""
 TRENDS = ("increasing", "decreasing")
 TREND_TAKES = ("slope", "spearman")
 LABELS = {"value": "no such value", "where": "not there", "along": "not along this", "take": "not a trend"}
@@ -60,8 +67,8 @@ def claim_problems(loaded: Loaded, frames: Mapping[str, xr.Dataset]) -> list[Dia
     return problems
 
 
-def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """A claim's verdict, both sides and their difference, ready for the manifest."""
+def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> Verdict:
+    """A claim's verdict, both sides and their difference."""
     quantities = _sides(claim)
     left = read(quantities["left"], groups)
     right = read(quantities["right"], groups) if "right" in quantities else None
@@ -71,29 +78,29 @@ def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     low, high = _interval(difference, [(1, left), *([(-1, right)] if right else [])])
     noise = ROUNDING * max(abs(left.value), abs(other), claim.by)
     verdict, reason = verdict_of(claim.is_, claim.by, difference, low, high, noise)
-    for side, reading in (("left", left), ("right", right)):
-        if reading is not None and reading.undefined:
+    for name, evaluated in (("left", left), ("right", right)):
+        if evaluated is not None and evaluated.undefined:
             verdict = UNDECIDED
-            reason = f"{reading.undefined} of the {reading.cells} numbers on the {side} are undefined"
-    return {
-        "say": claim.say,
-        "verdict": verdict,
-        "reason": reason,
-        "is": claim.is_,
-        "by": claim.by,
-        "left": _side(left, describe(quantities["left"])),
-        "right": _side(right, describe(quantities["right"]))
+            reason = f"{evaluated.undefined} of the {evaluated.cells} numbers on the {name} are undefined"
+    return Verdict(
+        say=claim.say,
+        verdict=verdict,
+        reason=reason,
+        is_=claim.is_,
+        by=claim.by,
+        left=_side(left, in_words(quantities["left"])),
+        right=_side(right, in_words(quantities["right"]))
         if right
         else None
         if claim.is_ in TRENDS
-        else {"value": fixed, "low": None, "high": None, "text": f"{fixed:g}", "units": left.units},
-        "difference": {"value": difference, "low": low, "high": high},
-    }
+        else Side(value=fixed, low=NONE, high=NONE, text=f"{fixed:g}", units=left.units),
+        difference=Estimate(value=difference, low=low, high=high),
+    )
 
 
-def describe(quantity: Quantity) -> str:
+def in_words(quantity: Quantity) -> str:
     """A quantity in words: `mean of accuracy.drop where model = vit`."""
-    where = ", ".join(f"{key} {_told(value)}" for key, value in quantity.where.items())
+    where = ", ".join(f"{key} {_wanted_in_words(value)}" for key, value in quantity.where.items())
     along = f" along {quantity.along}" if quantity.along else ""
     return f"{quantity.take} of {quantity.metric}.{quantity.value}{along}" + (
         f" where {where}" if where else ""
@@ -110,21 +117,21 @@ def _sides(claim: Claim) -> dict[str, Quantity]:
     return sides
 
 
-def _interval(value: float, terms: Sequence[tuple[int, Reading]]) -> tuple[float, float]:
-    """The interval of a signed sum of readings.
+def _interval(value: float, terms: Sequence[tuple[int, Evaluated]]) -> tuple[float, float]:
+    """The interval of a signed sum of quantities.
 
-    Without an image block of a stream, all readings of that stream change together: what they have in common
+    Without an image block of a stream, all quantities of that stream change together: what they have in common
     cancels. Different streams are independent, so that their variances add.
     """
     squares = 0.0
-    for stream in dict.fromkeys(name for _, reading in terms for name in reading.streams):
+    for stream in dict.fromkeys(name for _, found in terms for name in found.streams):
         changes, sizes = np.zeros(()), np.empty(0)
-        for sign, reading in terms:
-            if stream in reading.streams:
-                part = reading.streams[stream]
+        for sign, found in terms:
+            if stream in found.streams:
+                part = found.streams[stream]
                 if len(part.replicates) != len(part.sizes):
                     return float("nan"), float("nan")
-                changes, sizes = changes + sign * (part.replicates - reading.value), part.sizes
+                changes, sizes = changes + sign * (part.replicates - found.value), part.sizes
         low, high = interval(0.0, changes, sizes)
         squares += ((high - low) / 2) ** 2
     reach = float(np.sqrt(squares))
@@ -133,7 +140,7 @@ def _interval(value: float, terms: Sequence[tuple[int, Reading]]) -> tuple[float
 
 def verdict_of(
     relation: str, by: float, difference: float, low: float, high: float, noise: float = 0.0
-) -> tuple[str, str]:
+) -> tuple[Word, str]:
     """The verdict on a difference with its interval, and the reason where it is undecided.
 
     Args:
@@ -164,12 +171,12 @@ def verdict_of(
     return (REFUTED, "") if outside else (UNDECIDED, "the 95 % interval holds both answers")
 
 
-def _side(reading: Reading, text: str) -> dict[str, Any]:
-    low, high = _interval(reading.value, [(1, reading)])
-    return {"value": reading.value, "low": low, "high": high, "text": text, "units": reading.units}
+def _side(found: Evaluated, text: str) -> Side:
+    low, high = _interval(found.value, [(1, found)])
+    return Side(value=found.value, low=low, high=high, text=text, units=found.units)
 
 
-def _told(value: Any) -> str:
+def _wanted_in_words(value: Any) -> str:
     if isinstance(value, Range):
         if value.from_ is None or value.to is None:
             return f"up to {value.to:g}" if value.from_ is None else f"from {value.from_:g}"

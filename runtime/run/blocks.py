@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from vitdsl.runtime.metrics._base import Array
-from vitdsl.runtime.results.folder import write_atomically
+from vitdsl.runtime.results.writing import write_atomically
 
 FOLDER = ".store"
 ABOUT = "about"

@@ -1,114 +1,144 @@
-"""What a manifest says: the study, the machine, models, conditions, kinds. Ready for JSON.
+"""Fills the manifest: the study, the machine, models, conditions, kinds, and what was computed together.
 
-Does not own when it is written (`run`), or the trust checks and claims that it also holds (`trust`, `claims`).
+Does not own its fields (`vitdsl.runtime.results.manifest`), when it is written (`run`), or the trust checks and
+claims that it also holds (`trust`, `claims`).
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vitdsl import __version__
 from vitdsl.dsl.hashing import study_hash
+from vitdsl.runtime.data import stream
+from vitdsl.runtime.data.stream import Stream
 from vitdsl.runtime.kinds import documentation, summary
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
-from vitdsl.runtime.results import folder as results
+from vitdsl.runtime.results.manifest import (
+    AblationRecord,
+    ConditionRecord,
+    DataRecord,
+    Environment,
+    Git,
+    Hashes,
+    Manifest,
+    MetricRecord,
+    ModelRecord,
+    Work,
+)
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.environment import describe_environment
 
 
-def opening(plan: Plan, *, source: str, argv: Sequence[str]) -> dict[str, Any]:
+def opening(
+    plan: Plan, *, source: str, argv: Sequence[str], run_id: str, started_at: str, device: str, dtype: str
+) -> Manifest:
     """What is known before anything is computed.
 
     Args:
         plan: The bound study.
         source: The study as written.
         argv: The command line.
+        run_id: The run's name: its study, and its folder in that of the study.
+        started_at: When it started, as ISO 8601 has it.
+        device: Where it computes.
+        dtype: In what.
     """
     study, loaded = plan.loaded.study, plan.loaded
-    return {
-        "schema": results.SCHEMA,
-        "vitdsl": __version__,
-        "study": study.study,
-        "title": study.title or study.study,
-        "question": study.question or "",
-        "status": "started",
-        "reason": "",
-        "ended_at": None,
-        "seconds": None,
-        "argv": list(argv),
-        "overrides": list(loaded.overrides),
-        "spec": {"hash": study_hash(study), "source_sha256": hashlib.sha256(source.encode()).hexdigest()},
-        **_machine(loaded.folder),
-        "seed": study.seed,
-        "warnings": list(plan.notes),
-    }
+    git, environment = _machine(loaded.folder)
+    return Manifest(
+        vitdsl=__version__,
+        study=study.study,
+        title=study.title or study.study,
+        question=study.question or "",
+        run_id=run_id,
+        status="started",
+        started_at=started_at,
+        argv=tuple(argv),
+        overrides=tuple(loaded.overrides),
+        spec=Hashes(hash=study_hash(study), source_sha256=hashlib.sha256(source.encode()).hexdigest()),
+        git=git,
+        environment=environment,
+        device=device,
+        dtype=dtype,
+        seed=study.seed,
+        warnings=tuple(plan.notes),
+    )
 
 
-def description(plan: Plan, loaded: Mapping[str, LoadedModel]) -> dict[str, Any]:
-    """Models with their weights, conditions, metrics and ablations of a run."""
-    return {
-        "models": {name: _model(planned, loaded[name]) for name, planned in plan.models.items()},
-        "conditions": {name: _conditions(planned) for name, planned in plan.models.items()},
-        "metrics": {name: _metric(plan, name) for name in plan.loaded.study.metrics},
-        "ablations": _ablations(plan),
-    }
+def described(plan: Plan, loaded: Mapping[str, LoadedModel], written: Manifest) -> Manifest:
+    """The manifest with models and their weights, conditions, metrics and ablations of a run."""
+    return written.updated(
+        models={name: _model(planned, loaded[name]) for name, planned in plan.models.items()},
+        conditions={name: _conditions(planned) for name, planned in plan.models.items()},
+        metrics={name: _metric(plan, name) for name in plan.loaded.study.metrics},
+        ablations=_ablations(plan),
+    )
 
 
-def work(compiled: Compiled) -> dict[str, Any]:
-    """What merging saves: operations for one image, merged and separate, and the share saved."""
+def work(data: str, compiled: Compiled) -> Work:
+    """What merging saves on one stream: operations for one image, merged and separate, and the share saved."""
     merged = compiled.merged
-    return {
-        "conditions": len(compiled.planned.conditions),
-        "flops_merged": merged.work["merged"],
-        "flops_separate": merged.work["separate"],
-        "saved": merged.saved,
-    }
+    lanes = {lane for lane, _ in merged.slots}
+    return Work(
+        data=data,
+        model=compiled.planned.name,
+        conditions=tuple(c.id for c in compiled.planned.conditions if c.id in lanes),
+        flops_merged=merged.work["merged"],
+        flops_separate=merged.work["separate"],
+        saved=merged.saved,
+    )
 
 
-def _model(planned: PlannedModel, loaded: LoadedModel) -> dict[str, Any]:
-    return models.describe(loaded) | {
-        "coordinates": planned.coordinates,
-        "prefix_tokens": int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
-        "sites": len(planned.sites.names("output")),
-        "units": len(planned.sites.units),
-        "without": [name for edit in planned.always for name in edit.names],
-    }
+def data(read: Stream) -> DataRecord:
+    """A stream that was read."""
+    return DataRecord(**stream.describe(read))
 
 
-def _conditions(planned: PlannedModel) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": condition.id,
-            "ablation": condition.ablation,
-            "kind": condition.edits[0].kind.name if condition.edits else "",
-            "sites": list(condition.sites),
-            "depth": planned.depth_of(condition),
-            "coordinates": condition.coordinates,
-        }
+def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
+    return ModelRecord(
+        **models.describe(loaded),
+        coordinates=planned.coordinates,
+        prefix_tokens=int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
+        sites=len(planned.sites.names("output")),
+        units=len(planned.sites.units),
+        without=tuple(name for edit in planned.always for name in edit.names),
+    )
+
+
+def _conditions(planned: PlannedModel) -> tuple[ConditionRecord, ...]:
+    return tuple(
+        ConditionRecord(
+            id=condition.id,
+            ablation=condition.ablation,
+            kind=condition.edits[0].kind.name if condition.edits else "",
+            sites=condition.sites,
+            depth=planned.depth_of(condition),
+            coordinates=condition.coordinates,
+        )
         for condition in planned.conditions
-    ]
+    )
 
 
-def _metric(plan: Plan, name: str) -> dict[str, Any]:
+def _metric(plan: Plan, name: str) -> MetricRecord:
     groups: list[Group] = [group for group in plan.groups if group.metric == name]
     kind = groups[0].kind
-    return {
-        "kind": kind.name,
-        "version": kind.version,
-        "title": groups[0].title or name,
-        "what": summary(type(kind)),
-        "page": documentation(type(kind)),
-        "params": kind.params.model_dump(),
-        "reference": kind.reference,
-        "groups": [group.path for group in groups],
-        "data": groups[0].data,
-    }
+    return MetricRecord(
+        kind=kind.name,
+        version=kind.version,
+        title=groups[0].title or name,
+        what=summary(type(kind)),
+        page=documentation(type(kind)),
+        params=kind.params.model_dump(),
+        reference=kind.reference,
+        groups=tuple(group.path for group in groups),
+        data=groups[0].data,
+    )
 
 
-def _ablations(plan: Plan) -> dict[str, Any]:
+def _ablations(plan: Plan) -> dict[str, AblationRecord]:
     kinds = {
         condition.ablation: edit.kind
         for planned in plan.models.values()
@@ -116,16 +146,17 @@ def _ablations(plan: Plan) -> dict[str, Any]:
         for edit in condition.edits
     }
     return {
-        name: {
-            "kind": kind.name,
-            "params": kind.params.model_dump(),
-            "what": summary(type(kind)),
-            "page": documentation(type(kind)),
-        }
+        name: AblationRecord(
+            kind=kind.name,
+            params=kind.params.model_dump(),
+            what=summary(type(kind)),
+            page=documentation(type(kind)),
+        )
         for name, kind in kinds.items()
     }
 
 
-def _machine(folder: Path) -> dict[str, Any]:
+def _machine(folder: Path) -> tuple[Git | None, Environment]:
     found = describe_environment(folder)
-    return {"git": found.pop("git", None), "environment": found}
+    git = found.pop("git")
+    return git and Git(**git), Environment(**found | {"gpus": tuple(found["gpus"])})

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import xarray as xr
@@ -19,15 +18,18 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.study import OWN
-from vitdsl.runtime.data import stream
 from vitdsl.runtime.data.stream import Stream, check_labels, open_stream
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.places import placing
-from vitdsl.runtime.plan.plan import Plan, frame
+from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
-from vitdsl.runtime.results import claims
+from vitdsl.runtime.results import claims, csvs
 from vitdsl.runtime.results import folder as results
+from vitdsl.runtime.results.groups import RESULTS, write_groups
+from vitdsl.runtime.results.manifest import Manifest, Status, as_json
+from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.compile import Compiled, compile_model
 from vitdsl.runtime.run.execute import Pass, Runner, memory_errors, run_pass
@@ -42,7 +44,7 @@ class Outcome:
     """Where a run's folder is, and what its manifest says."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def run(
@@ -90,43 +92,52 @@ class _Run:
     ) -> None:
         self.plan, self.device, self.dtype = plan, device, dtype
         self.progress = Logged(progress)
-        study, loaded = plan.loaded.study, plan.loaded
+        study = plan.loaded.study
         self.started = time.perf_counter()
         now = datetime.now(UTC)
-        self.hash = study_hash(study)
-        self.folder = _fresh(out / study.study / f"{now:%Y%m%dT%H%M%SZ}-{self.hash[:8]}")
-        self.source = loaded.path.read_text("utf-8") if loaded.path else to_yaml(study)
-        self.manifest: dict[str, Any] = {
-            **manifest.opening(plan, source=self.source, argv=argv),
-            "run_id": f"{study.study}/{self.folder.name}",
-            "started_at": now.isoformat(timespec="seconds"),
-            "device": str(device),
-            "dtype": dtype,
-        }
+        name = f"{now:%Y%m%dT%H%M%SZ}-{study_hash(study)[:8]}"
+        self.folder = new_folder(out / study.study / name, results.MANIFEST)
+        self.source, *self.bases = plan.loaded.source.texts.values() or [to_yaml(study)]
+        self.manifest = manifest.opening(
+            plan,
+            source=self.source,
+            argv=argv,
+            run_id=f"{study.study}/{self.folder.name}",
+            started_at=now.isoformat(timespec="seconds"),
+            device=str(device),
+            dtype=dtype,
+        )
 
     def open_folder(self) -> None:
         """Write what is known before anything is computed."""
-        results.write_json(self.folder / results.MANIFEST, self.manifest)
-        results.write_text(self.folder / results.SOURCE, self.source)
-        for number, base in enumerate(self.plan.loaded.bases):
-            results.write_text(self.folder / "bases" / f"{number}-{base.name}", base.read_text("utf-8"))
-        results.write_text(self.folder / results.RESOLVED, resolved_yaml(self.plan.loaded, into=self.folder))
+        loaded = self.plan.loaded
+        write_json(self.folder / results.MANIFEST, as_json(self.manifest))
+        write_text(self.folder / results.SOURCE, self.source)
+        for number, (base, text) in enumerate(zip(loaded.bases, self.bases, strict=False)):
+            write_text(self.folder / results.BASES / f"{number}-{base.name}", text)
+        write_text(self.folder / results.RESOLVED, resolved_yaml(loaded, into=self.folder))
 
-    def close(self, status: str, reason: str = "") -> None:
+    def close(self, status: Status, reason: str = "") -> None:
         """Write how it ended."""
-        self.manifest |= {
-            "status": status,
-            "reason": reason,
-            "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - self.started, 3),
-        }
+        self._note(
+            status=status,
+            reason=reason,
+            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - self.started, 3),
+        )
         self.progress.note(f"{status} {reason}".strip())
         try:
-            results.write_text(self.folder / results.LOG, self.progress.text())
-            results.write_json(self.folder / results.MANIFEST, self.manifest)
+            write_text(self.folder / results.LOG, self.progress.text())
+            write_json(self.folder / results.MANIFEST, as_json(self.manifest))
         except VitdslError:
             if status == "success":
                 raise
+
+    def _note(self, **parts: object) -> None:
+        self.manifest = self.manifest.updated(**parts)
+
+    def _took(self, what: str, seconds: float) -> None:
+        self._note(timings=self.manifest.timings | {what: round(seconds, 3)})
 
     def go(self) -> None:
         """Compute everything."""
@@ -134,20 +145,20 @@ class _Run:
         self._check_labels(streams)
         loaded_models = self._models()
         groups: dict[str, xr.Dataset] = {}
-        self.manifest |= {"trust": [], "work": {}, "timings": {}, "data": {}}
-        for name, images_of in streams.items():
-            done = self._pass(name, images_of, loaded_models)
+        for name, images in streams.items():
+            done = self._pass(name, images, loaded_models)
             for group in self.plan.groups_on(name):
                 groups[group.path] = estimate(done.statistics[group.path], frame(self.plan, group))
-            self.manifest["data"][name] = stream.describe(images_of)
-            self.manifest["timings"][f"pass over {name}"] = round(done.seconds, 3)
+            self._note(data=self.manifest.data | {name: manifest.data(images)})
+            self._took(f"pass over {name}", done.seconds)
         ordered = {group.path: groups[group.path] for group in self.plan.groups}
-        self.manifest["claims"] = {
-            name: claims.judge(claim, ordered) for name, claim in self.plan.loaded.study.claims.items()
-        }
-        self.manifest |= manifest.description(self.plan, loaded_models)
-        results.write_groups(self.folder, ordered)
-        results.write_images(self.folder, {name: images.records() for name, images in streams.items()})
+        judged = {name: claims.judge(claim, ordered) for name, claim in self.plan.loaded.study.claims.items()}
+        self.manifest = manifest.described(self.plan, loaded_models, self.manifest)
+        self._note(claims=judged, results_sha256=write_groups(self.folder / RESULTS, ordered))
+        csvs.write_summary(self.folder / csvs.SUMMARY, ordered)
+        csvs.write_images(
+            self.folder / csvs.IMAGES, {name: images.records() for name, images in streams.items()}
+        )
 
     def _models(self) -> dict[str, LoadedModel]:
         study = self.plan.loaded.study
@@ -167,7 +178,7 @@ class _Run:
                     )
                 else:
                     found[name] = models.load(planned.entry, seed=study.seed, folder=self.plan.loaded.folder)
-        self.manifest.setdefault("timings", {})["models"] = round(time.perf_counter() - begun, 3)
+        self._took("models", time.perf_counter() - begun)
         return found
 
     def _stream(self, name: str) -> Stream:
@@ -195,15 +206,15 @@ class _Run:
             with memory_errors(self.plan, groups, self.device):
                 module = loaded[model].module.to(self.device)
             compiled[model] = compile_model(self.plan.models[model], module, groups)
-            self.manifest["work"][model] = manifest.work(compiled[model])
-        self.manifest["timings"][f"compile for {name}"] = round(time.perf_counter() - begun, 3)
+            self._note(work=(*self.manifest.work, manifest.work(name, compiled[model])))
+        self._took(f"compile for {name}", time.perf_counter() - begun)
         runner = Runner(self.plan, compiled, groups, self.device, self.dtype)
         self.progress.begin(f"images of {name}", images.n)
         done = run_pass(
             runner,
             images,
-            first=lambda batch, tensors, found: self.manifest["trust"].extend(
-                check_first_batch(runner, batch, tensors, found)
+            first=lambda batch, tensors, found: self._note(
+                trust=(*self.manifest.trust, *check_first_batch(runner, batch, tensors, found))
             ),
             progress=self.progress,
         )
@@ -224,12 +235,3 @@ class Epochs:
         self.progress.step(1, f"loss {loss:.3f}, accuracy {accuracy:.3f}")
         if epoch == epochs:
             self.progress.end()
-
-
-def _fresh(folder: Path) -> Path:
-    """A folder that is not there yet."""
-    candidate, number = folder, 1
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate

@@ -107,10 +107,10 @@ def _undefined(statistics: Statistics, totals: Mapping[str, Array]) -> list[str]
         one = {name: array[position] for name, array in totals.items()}
         for reason in group.kind.undefined(one, group.x.sites, group.y.sites):
             under.setdefault(reason, []).append(view.id)
-    return [f"under {_told(views, len(group.views))}: {reason}" for reason, views in under.items()]
+    return [f"under {_views_in_words(views, len(group.views))}: {reason}" for reason, views in under.items()]
 
 
-def _told(views: list[str], of: int) -> str:
+def _views_in_words(views: list[str], of: int) -> str:
     if len(views) == of > 1:
         return "every condition"
     more = len(views) - 1

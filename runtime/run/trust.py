@@ -5,8 +5,6 @@ something. A check that must hold and does not stops the run (VD501): its number
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from vitdsl.runtime.data.stream import Batch
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.metrics._base import Seen
 from vitdsl.runtime.plan.lanes import lane_of
+from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.execute import Runner, computing
 
@@ -28,22 +27,9 @@ EFFECT_IMAGES = 8
 Found = Mapping[str, tuple[tuple[Tensor, ...], ...]]
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: what, of which model, whether it holds, the number and its bound, and a sentence."""
-
-    check: str
-    model: str
-    ok: bool
-    value: float
-    tolerance: float
-    text: str
-    required: bool = True
-
-
 def check_first_batch(
     runner: Runner, batch: Batch, images: Mapping[str, Tensor], found: Found
-) -> list[dict[str, Any]]:
+) -> list[Check]:
     """All checks on the first batch of a stream.
 
     Raises:
@@ -66,7 +52,7 @@ def check_first_batch(
             )
             for check in failed
         )
-    return [asdict(check) for check in checks]
+    return checks
 
 
 def _same_output(
@@ -77,7 +63,13 @@ def _same_output(
     name = compiled.planned.name
     if compiled.planned.always:
         return Check(
-            "output", name, True, 0.0, 0.0, f"`{name}` was trained without parts and has no plain form", False
+            check="output",
+            model=name,
+            ok=True,
+            value=0.0,
+            tolerance=0.0,
+            text=f"`{name}` was trained without parts and has no plain form",
+            required=False,
         )
     with computing(runner.device, runner.dtype):
         plain = compiled.module(images).float().to(ours.device)
@@ -92,7 +84,9 @@ def _same_output(
         if difference <= bound
         else f"compiled `{name}` differs from the plain model by {difference:.3g} (largest output {scale:.3g})"
     )
-    return Check("output", name, difference <= bound, difference, bound, text)
+    return Check(
+        check="output", model=name, ok=difference <= bound, value=difference, tolerance=bound, text=text
+    )
 
 
 def _effects(
@@ -120,7 +114,15 @@ def _effects(
         if not idle
         else f"{len(idle)} of {len(changes)} ablations of `{name}` change nothing: {', '.join(idle[:3])}"
     )
-    return Check("effect", name, not idle, changes[least], 0.0, text, required=False)
+    return Check(
+        check="effect",
+        model=name,
+        ok=not idle,
+        value=changes[least],
+        tolerance=0.0,
+        text=text,
+        required=False,
+    )
 
 
 def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Tensor]:
@@ -150,5 +152,14 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
                 f"{name} of each of the {array.size} layers of `{group.path}` with itself is {wanted:g}"
                 + (f" to {worst:.1g}" if worst else " exactly")
             )
-            checks.append(Check("identity", group.x.model, worst <= IDENTITY, worst, IDENTITY, text))
+            checks.append(
+                Check(
+                    check="identity",
+                    model=group.x.model,
+                    ok=worst <= IDENTITY,
+                    value=worst,
+                    tolerance=IDENTITY,
+                    text=text,
+                )
+            )
     return checks

@@ -39,7 +39,7 @@ from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.places import placing
 from vitdsl.runtime.randomness import isolated
-from vitdsl.runtime.results.folder import write_atomically
+from vitdsl.runtime.results.writing import write_atomically
 from vitdsl.runtime.train import loop as train
 
 TRAINER_VERSION = 1

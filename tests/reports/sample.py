@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import Manifest
 
 Array = npt.NDArray[np.float64]
 REPLICATES = 16
@@ -70,11 +71,14 @@ def value(
 def dataset(
     values: Mapping[str, Mapping[str, tuple[Sequence[str], Array, dict[str, Any]]]],
     coords: Mapping[str, Any],
+    models: Sequence[str],
     **attrs: Any,
 ) -> xr.Dataset:
-    """One group of a run."""
+    """One group of a run, of one model or two."""
     variables = {f"{v}{suffix}": array for v, parts in values.items() for suffix, array in parts.items()}
-    return xr.Dataset(variables, coords, {"paired": 0, "undefined": "[]", **attrs})
+    names = ("model",) if len(models) == 1 else ("model_x", "model_y")
+    single = {"data": "probe", **dict(zip(names, models, strict=True))}
+    return xr.Dataset(variables, {**coords, **single}, {"paired": 0, "undefined": "[]", **attrs})
 
 
 def conditions(ablation: str, sites: Sequence[str], depths: Array, short: str) -> dict[str, Any]:
@@ -159,7 +163,7 @@ class Study:
             metric="accuracy",
             kind="accuracy",
             title="What is lost when one skip is removed",
-            model=model,
+            models=(model,),
         )
 
     def matrix(self, metric: str, x: str, y: str, title: str) -> xr.Dataset:
@@ -178,7 +182,6 @@ class Study:
             cka = (
                 _similarity(np.sqrt(depths[x]), depths[y], 0.5, 0.02) * (0.75 - 0.5 * depths[x] ** 3)[:, None]
             )
-        attrs = {"model": x} if x == y else {"model_x": x, "model_y": y}
         return dataset(
             {
                 "cka": self._value(
@@ -202,7 +205,7 @@ class Study:
             metric=metric,
             kind="cka",
             title=title,
-            **attrs,
+            models=tuple(dict.fromkeys((x, y))),
         )
 
     def drift(self, model: str) -> xr.Dataset:
@@ -234,7 +237,7 @@ class Study:
             metric="drift",
             kind="cka",
             title="Change of the representation when one skip is removed",
-            model=model,
+            models=(model,),
             paired=1,
         )
 
@@ -271,7 +274,7 @@ class Study:
             metric="ratio",
             kind="skip_ratio",
             title="What the skip carries against what the branch adds",
-            model=model,
+            models=(model,),
         )
 
     def distance(self) -> xr.Dataset:
@@ -314,7 +317,7 @@ class Study:
             metric="distance",
             kind="attention_distance",
             title="How far each head looks",
-            model="vit",
+            models=("vit",),
         )
 
     def groups(self) -> dict[str, xr.Dataset]:
@@ -340,7 +343,7 @@ class Study:
 def quantity(value: float | None, half: float, text: str) -> dict[str, Any]:
     """One side of a claim."""
     low, high = (None, None) if value is None else (value - half, value + half)
-    return {"value": value, "low": low, "high": high, "text": text}
+    return {"value": value, "low": low, "high": high, "text": text, "units": "1"}
 
 
 CLAIMS = {
@@ -402,12 +405,12 @@ def _metrics(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 def _model(arch: str, kind: str, n: int) -> dict[str, Any]:
     return {
         "arch": arch, "options": {"img_size": 32, "patch_size": 4, "num_classes": 10}, "parameters": 412_170,
-        "weights": {"source": "trained", "sha256": "9f" * 32, "detail": f"recipe {kind}, shipped"},
+        "weights": {"source": "trained", "sha256": "9f" * 32, "detail": {"recipe": kind}},
         "preprocessing": {
             "input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
             "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "center",
         },
-        "coordinates": {}, "prefix_tokens": 1, "sites": 160, "units": n,
+        "coordinates": {}, "prefix_tokens": 1, "sites": 160, "units": n, "without": [],
     }  # fmt: skip
 
 
@@ -415,9 +418,9 @@ def _conditions(groups: Mapping[str, xr.Dataset]) -> dict[str, list[dict[str, An
     found: dict[str, list[dict[str, Any]]] = {}
     for path, group in groups.items():
         if path.startswith("accuracy/"):
-            found[group.attrs["model"]] = [
+            found[str(group["model"].item())] = [
                 {
-                    "id": str(c), "ablation": str(a) or None, "kind": "remove_skip" if str(a) else None,
+                    "id": str(c), "ablation": str(a), "kind": "remove_skip" if str(a) else "",
                     "sites": [str(s)] if str(s) else [], "depth": None if np.isnan(d) else float(d),
                     "coordinates": {},
                 }
@@ -429,10 +432,14 @@ def _conditions(groups: Mapping[str, xr.Dataset]) -> dict[str, list[dict[str, An
     return found
 
 
-def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+def manifest(groups: Mapping[str, xr.Dataset]) -> Manifest:
     """A manifest that fits the groups."""
+    return Manifest.model_validate_json(json.dumps(_manifest(groups)))
+
+
+def _manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     return {
-        "schema": "vitdsl.run/1", "vitdsl": "0.1.0", "study": "skip_ablation",
+        "schema": "vitdsl.run/2", "vitdsl": "0.1.0", "study": "skip_ablation",
         "title": "Skip connections matter more to a ViT than to a ResNet",
         "question": "What happens to accuracy and representations when one skip connection is removed?",
         "run_id": "20261122T110000Z-3fa91c2e", "status": "success",
@@ -441,9 +448,9 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "spec": {"hash": "3fa91c2e" * 8, "source_sha256": "ab" * 32},
         "git": {"commit": "cf0a5e6d9b", "dirty": True},
         "environment": {
-            "python": "3.11.9", "torch": "2.8.0", "timm": "1.0.20", "numpy": "2.2.1",
+            "python": "3.11.9", "packages": {"torch": "2.8.0", "timm": "1.0.20", "numpy": "2.2.1"},
             "platform": "Linux x86_64",
-            "cpu": "2 cores", "threads": 2,
+            "cpu": "2 cores", "cores": 2, "threads": 2, "cuda": None, "gpus": [],
         },
         "device": "cpu", "dtype": "float32", "seed": 0,
         "models": {
@@ -452,8 +459,8 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         },
         "data": {
             "probe": {
-                "source": "digits", "images": 512, "classes": 10, "labelled": True, "batch": 32,
-                "batches": 16,
+                "source": "digits", "params": {}, "images": 512, "available": 512,
+                "classes": 10, "labelled": True, "batch": 32, "batches": 16,
                 "image_blocks": 16, "shuffled": True, "seed": 0, "ids_sha256": "cd" * 32,
                 "content_sha256": "ef" * 32,
             }
@@ -461,8 +468,8 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "conditions": _conditions(groups),
         "metrics": _metrics(groups),
         "ablations": {
-            "no_skip_vit": {"kind": "remove_skip", "what": "Removes a unit's skip.", "page": "Removes it."},
-            "no_skip_res": {"kind": "remove_skip", "what": "Removes a unit's skip.", "page": "Removes it."},
+            name: {"kind": "remove_skip", "params": {}, "what": "Removes a unit's skip.", "page": "Removes it."}
+            for name in ("no_skip_vit", "no_skip_res")
         },
         "claims": json.loads(json.dumps(CLAIMS)),
         "trust": [
@@ -473,10 +480,11 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
             {"check": "ablation_acts", "model": "resnet", "ok": False, "value": 0.0, "tolerance": 0.0,
              "text": "no_skip@layer4.1 changed nothing"},
         ],
-        "work": {
-            "vit": {"conditions": 9, "flops_merged": 5.1e9, "flops_separate": 9.8e9, "saved": 0.48},
-            "resnet": {"conditions": 9, "flops_merged": 2.1e9, "flops_separate": 5.2e9, "saved": 0.6},
-        },
+        "work": [
+            {"data": "probe", "model": name, "conditions": [f"c{i}" for i in range(9)],
+             "flops_merged": merged, "flops_separate": separate, "saved": 1 - merged / separate}
+            for name, merged, separate in (("vit", 5.1e9, 9.8e9), ("resnet", 2.1e9, 5.2e9))
+        ],
         "timings": {"load": 1.2, "compile": 4.0, "execute": 30.1, "estimate": 1.4},
         "warnings": ["`timm` reports the checkpoint's size; the model's own is used"],
     }  # fmt: skip

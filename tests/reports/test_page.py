@@ -15,7 +15,9 @@ import matplotlib
 import pytest
 
 from vitdsl.reports.render import render, write_report
-from vitdsl.runtime.results.folder import Run, summary_rows
+from vitdsl.runtime.results.csvs import summary_rows
+from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import Manifest, as_json
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x' {{ 7*7 }} $x_1$ \u2028"
 
@@ -101,12 +103,12 @@ def test_every_number_is_in_the_tables(run: Run, page: str) -> None:
 
 def test_the_manifest_is_embedded_whole(run: Run, page: str) -> None:
     found = re.search(r'<script type="application/json" id="manifest">(.*?)</script>', page, re.DOTALL)
-    assert found is not None and json.loads(found[1]) == run.manifest
+    assert found is not None and json.loads(found[1]) == as_json(run.manifest)
 
 
 def test_each_section_and_verdict_is_there(run: Run, page: str) -> None:
-    for claim in run.manifest["claims"].values():
-        assert html.escape(claim["say"], quote=False) in html.unescape(page)
+    for claim in run.manifest.claims.values():
+        assert html.escape(claim.say, quote=False) in html.unescape(page)
     for word in ("Supported", "Refuted", "Undecided", "Passed", "Failed", "1 of 3 failed"):
         assert word in page
     for name in ("claims", "numbers", "trust", "methods", "provenance", "study", "reproduce", "cite"):
@@ -119,7 +121,7 @@ def test_figures_have_the_takeaway_as_their_text(page: str) -> None:
 
 
 def test_hostile_text_stays_text(made: object, run: Run) -> None:
-    manifest = json.loads(json.dumps(run.manifest))
+    manifest = as_json(run.manifest)
     for key in ("title", "question", "study", "run_id"):
         manifest[key] = HOSTILE
     manifest["warnings"] = [HOSTILE]
@@ -132,10 +134,12 @@ def test_hostile_text_stays_text(made: object, run: Run) -> None:
     group = group.assign_coords(
         condition=("condition", [f"{HOSTILE}{i}" for i in range(group.sizes["condition"])])
     )
-    group.attrs.update(model=HOSTILE, title=HOSTILE, undefined=json.dumps([HOSTILE]))
+    group = group.assign_coords(model=HOSTILE)
+    group.attrs.update(title=HOSTILE, undefined=json.dumps([HOSTILE]))
     group["drop"].attrs["long_name"] = HOSTILE
     groups["accuracy/vit"] = group
-    text = render(dataclasses.replace(run, manifest=manifest, groups=groups, source=HOSTILE))
+    hostile = Manifest.model_validate_json(json.dumps(manifest))
+    text = render(dataclasses.replace(run, manifest=hostile, groups=groups, source=HOSTILE))
     outline = Outline(text)
     assert not outline.handlers
     assert outline.tags["script"] == 4 and outline.tags["img"] == 0

@@ -1,6 +1,7 @@
 """Runs of every shape: what is missing, undefined, odd or large breaks no page and leaves no empty figure."""
 
 import dataclasses
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,15 +16,16 @@ from vitdsl.reports.parts import Part
 from vitdsl.reports.render import render
 from vitdsl.reports.sections import sections
 from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import Manifest, as_json
 
 PATHS = ("accuracy/vit", "across/vit~resnet", "drift/vit", "ratio/vit", "distance/vit")
 
 
 def _only(run: Run, groups: dict[str, xr.Dataset], **manifest: Any) -> Run:
     names = {path.partition("/")[0] for path in groups}
-    metrics = {name: entry for name, entry in run.manifest["metrics"].items() if name in names}
+    metrics = {name: entry for name, entry in run.manifest.metrics.items() if name in names}
     return dataclasses.replace(
-        run, groups=groups, manifest={**run.manifest, "metrics": metrics, "claims": {}, **manifest}
+        run, groups=groups, manifest=run.manifest.updated(**{"metrics": metrics, "claims": {}, **manifest})
     )
 
 
@@ -61,8 +63,10 @@ def test_one_condition_only(run: Run) -> None:
 
 
 def test_no_claims_and_a_bare_manifest(run: Run) -> None:
-    bare = {"vitdsl": "0.1.0", "study": "s", "run_id": "r", "git": None, "status": "success"}
-    page = render(dataclasses.replace(run, manifest=bare))
+    whole = as_json(run.manifest)
+    fields = Manifest.model_fields.items()
+    bare = {name: whole[name] for name, field in fields if field.is_required()}
+    page = render(dataclasses.replace(run, manifest=Manifest.model_validate_json(json.dumps(bare))))
     assert '<section id="claims"' not in page and "recorded no trust checks" in page
 
 
@@ -112,10 +116,11 @@ def test_all_sites_at_once(run: Run) -> None:
 def test_an_unknown_metric_with_odd_dimensions(run: Run) -> None:
     odd = xr.Dataset(
         {"mass": (("row", "col", "angle"), np.arange(12.0).reshape(2, 3, 2), {"long_name": "gradient mass"})},
-        {"row": [0, 1]},
-        {"metric": "odd", "kind": "odd", "title": "An odd one", "model": "vit"},
+        {"row": [0, 1], "model": "vit"},
+        {"metric": "odd", "kind": "odd", "title": "An odd one"},
     )
-    page = render(_only(run, {"odd/vit": odd}, metrics={"odd": {"kind": "odd", "groups": ["odd/vit"]}}))
+    entry = run.manifest.metrics["drift"].model_copy(update={"kind": "odd", "groups": ("odd/vit",)})
+    page = render(_only(run, {"odd/vit": odd}, metrics={"odd": entry}))
     assert "An odd one" in page and "12 numbers" in page and _figures(page) == 0
 
 
@@ -127,7 +132,7 @@ def test_a_profile_without_conditions(run: Run) -> None:
 
 def test_long_names(run: Run) -> None:
     long = "a_model_with_" + "a_very_" * 12 + "long_name"
-    group = run.groups["drift/vit"].assign_attrs(model=long, title=long)
+    group = run.groups["drift/vit"].assign_coords(model=long).assign_attrs(title=long)
     group = group.assign_coords(site=("site", [f"{long}.{i}.{long}" for i in range(group.sizes["site"])]))
     assert _figures(render(_only(run, {"drift/vit": group}))) == 2
 

@@ -1,11 +1,13 @@
 """Numbers, names, colours and verdict strips, one by one."""
 
 import math
+from typing import Any
 
 import pytest
 
 from vitdsl.reports import claims, labels, sentences, theme
 from vitdsl.reports.pages import page_blocks
+from vitdsl.runtime.results.manifest import Verdict
 
 
 @pytest.mark.parametrize(
@@ -56,12 +58,18 @@ def test_both_themes_have_the_same_tokens() -> None:
     assert theme.contrast("#000000", "#ffffff") == pytest.approx(21)
 
 
+def verdict(relation: str, by: float, left: Any, right: Any, difference: Any) -> Verdict:
+    sides = [side and {"text": "", "units": "1"} | side for side in (left, right)]
+    fields = {"is": relation, "by": by, "left": sides[0], "right": sides[1], "difference": difference}
+    return Verdict.model_validate({"say": "so", "verdict": "undecided", "reason": ""} | fields)
+
+
 def test_a_claim_in_words() -> None:
-    entry = {
-        "is": "greater", "by": 0.1, "left": {"value": 0.3, "low": 0.28, "high": 0.32, "text": "mean drop"},
-        "right": {"value": 0.1, "low": 0.1, "high": 0.1, "text": "0.1"},
-        "difference": {"value": 0.2, "low": 0.18, "high": 0.22},
-    }  # fmt: skip
+    entry = verdict(
+        "greater", 0.1, {"value": 0.3, "low": 0.28, "high": 0.32, "text": "mean drop"},
+        {"value": 0.1, "low": 0.1, "high": 0.1, "text": "0.1"},
+        {"value": 0.2, "low": 0.18, "high": 0.22},
+    )  # fmt: skip
     assert sentences.claim(entry) == (
         "Mean drop is 0.300 [0.280, 0.320], against 0.1. The difference is 0.200 [0.180, 0.220]; "
         "the claim needs its whole interval above 0.1."
@@ -71,7 +79,7 @@ def test_a_claim_in_words() -> None:
 @pytest.mark.parametrize("relation", ["greater", "less", "close", "increasing", "decreasing"])
 def test_a_strip_keeps_order_and_stays_inside(relation: str) -> None:
     number = {"value": 0.2, "low": 0.15, "high": 0.25}
-    strip = claims.strip({"is": relation, "by": 0.05, "left": number, "difference": number})
+    strip = claims.strip(verdict(relation, 0.05, number, None, number))
     assert strip is not None
     assert 0 <= strip.low < strip.value < strip.high <= claims.WIDTH
     assert strip.holds[0] < strip.holds[1]
@@ -79,7 +87,7 @@ def test_a_strip_keeps_order_and_stays_inside(relation: str) -> None:
 
 def test_an_undefined_claim_has_no_strip() -> None:
     undefined = {"value": None, "low": None, "high": None}
-    entry = {"is": "greater", "left": undefined, "right": undefined, "difference": undefined}
+    entry = verdict("greater", 0.0, undefined, undefined, undefined)
     assert claims.strip(entry) is None
     assert "not defined" in sentences.claim(entry)
 

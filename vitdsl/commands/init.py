@@ -26,7 +26,7 @@ def init(file: Path, template: str) -> None:
 
     A folder as FILE gets `study.yaml` in it.
     """
-    from vitdsl.runtime.results.folder import write_text
+    from vitdsl.runtime.results.writing import write_text
 
     path = file / "study.yaml" if file.is_dir() or file.suffix not in (".yaml", ".yml") else file
     if path.exists():

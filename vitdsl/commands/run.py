@@ -6,6 +6,7 @@ any stage.
 
 import json
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
 if TYPE_CHECKING:
+    from vitdsl.runtime.results.manifest import Verdict
     from vitdsl.runtime.run.run import Outcome
 
 PLACE = 10
@@ -84,52 +86,54 @@ def run(
         click.echo(json.dumps(_answer(outcome, report_path), ensure_ascii=False, indent=2))
     else:
         _print(outcome, report_path)
-    claims = outcome.manifest["claims"].values()
-    return 1 if must_hold and any(claim["verdict"] != "supported" for claim in claims) else 0
+    claims = outcome.manifest.claims.values()
+    return 1 if must_hold and any(claim.verdict != "supported" for claim in claims) else 0
 
 
 def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
+    from vitdsl.runtime.results.manifest import as_json
+
     manifest = outcome.manifest
     return {
         "schema": "vitdsl.run/1",
-        "vitdsl": manifest["vitdsl"],
+        "vitdsl": manifest.vitdsl,
         "run": str(outcome.folder),
         "report": str(report_path) if report_path else None,
-        "seconds": manifest["seconds"],
-        "claims": manifest["claims"],
-        "trust": manifest["trust"],
-        "warnings": manifest["warnings"],
+        "seconds": manifest.seconds,
+        "claims": as_json(manifest.claims),
+        "trust": as_json(manifest.trust),
+        "warnings": list(manifest.warnings),
     }
 
 
 def _print(outcome: "Outcome", report_path: Path | None) -> None:
     """Verdicts, trust and paths, in words."""
     manifest = outcome.manifest
-    width = max((len(claim["verdict"]) for claim in manifest["claims"].values()), default=0)
-    for claim in manifest["claims"].values():
-        click.echo(f"{MARKS[claim['verdict']]} {claim['verdict']:<{width}}  {claim['say']}")
+    width = max((len(claim.verdict) for claim in manifest.claims.values()), default=0)
+    for claim in manifest.claims.values():
+        click.echo(f"{MARKS[claim.verdict]} {claim.verdict:<{width}}  {claim.say}")
         click.echo(f"  {'':<{width}}  {sentence(claim)}")
-    held = sum(check["ok"] for check in manifest["trust"])
-    click.echo(f"trust checks: {held} of {len(manifest['trust'])} hold")
-    for check in manifest["trust"]:
-        if not check["ok"]:
-            click.echo(f"  not held: {check['text']}")
-    for warning in manifest["warnings"]:
+    held = sum(check.ok for check in manifest.trust)
+    click.echo(f"trust checks: {held} of {len(manifest.trust)} hold")
+    for check in manifest.trust:
+        if not check.ok:
+            click.echo(f"  not held: {check.text}")
+    for warning in manifest.warnings:
         click.echo(f"note: {warning}", err=True)
-    click.echo(f"run:    {outcome.folder}  ({manifest['seconds']:.1f} s)")
+    click.echo(f"run:    {outcome.folder}  ({manifest.seconds or 0.0:.1f} s)")
     if report_path:
         click.echo(f"report: {report_path}")
 
 
-def sentence(claim: dict[str, Any]) -> str:
+def sentence(claim: "Verdict") -> str:
     """Both numbers, the difference and its interval."""
-    left, right, difference = claim["left"], claim["right"], claim["difference"]
-    unit = "" if left["units"] == "1" else f" {left['units']}"
+    left, right, difference = claim.left, claim.right, claim.difference
+    unit = "" if left.units == "1" else f" {left.units}"
     reach = (
-        f"95 % interval {difference['low']:.3g} to {difference['high']:.3g}"
-        if difference["low"] is not None and difference["low"] == difference["low"]
-        else "no interval"
+        "no interval"
+        if isnan(difference.low)
+        else f"95 % interval {difference.low:.3g} to {difference.high:.3g}"
     )
-    sides = f"{left['value']:.3g}{unit}" + (f" against {right['value']:.3g}{unit}" if right else "")
-    why = f"; {claim['reason']}" if claim["reason"] else ""
-    return f"{sides}; difference {difference['value']:.3g}, {reach}{why}"
+    sides = f"{left.value:.3g}{unit}" + (f" against {right.value:.3g}{unit}" if right else "")
+    why = f"; {claim.reason}" if claim.reason else ""
+    return f"{sides}; difference {difference.value:.3g}, {reach}{why}"

@@ -12,11 +12,12 @@ from vitdsl.runtime.results.claims import (
     SUPPORTED,
     UNDECIDED,
     claim_problems,
-    describe,
+    in_words,
     judge,
     verdict_of,
 )
 from vitdsl.runtime.results.intervals import interval
+from vitdsl.runtime.results.manifest import Verdict, as_json
 
 S, R, U = SUPPORTED, REFUTED, UNDECIDED
 
@@ -88,8 +89,8 @@ def group(name: str, replicates: np.ndarray, value: float | None = None, data: s
             "v_replicates": (("replicate", "condition"), replicates[:, None]),
         },
         {"condition": ("condition", np.asarray(["baseline"], dtype=object))},
-        {"model": name, "data": data, "block_images": np.full(len(replicates), 32.0)},
-    )
+        {"block_images": np.full(len(replicates), 32.0)},
+    ).assign_coords(model=name, data=data)
 
 
 def claim(relation: str, right: Any = "b", by: float = 0.0, take: str = "mean", **fields: Any) -> Claim:
@@ -112,25 +113,25 @@ def sides(seed: int = 0, shift: float = 0.3, data: str = "probe") -> dict[str, x
     }
 
 
-def width(found: dict[str, Any]) -> float:
-    return float(found["difference"]["high"] - found["difference"]["low"])
+def width(found: Verdict) -> float:
+    return float(found.difference.high - found.difference.low)
 
 
 def test_the_same_images_make_the_difference_sharper() -> None:
     paired = judge(claim("greater"), sides())
     apart = judge(claim("greater"), sides(data="other"))
-    assert paired["difference"]["value"] == apart["difference"]["value"] == pytest.approx(0.3, abs=1e-2)
+    assert paired.difference.value == apart.difference.value == pytest.approx(0.3, abs=1e-2)
     assert width(paired) < width(apart) / 20
-    assert (paired["verdict"], apart["verdict"]) == (S, U)
+    assert (paired.verdict, apart.verdict) == (S, U)
     groups = sides()
     a, b = (groups[f"m/{name}"]["v_replicates"].values[:, 0] for name in "ab")
     wanted = interval(float(a.mean() - b.mean()), a - b, SIZES)
-    np.testing.assert_allclose((paired["difference"]["low"], paired["difference"]["high"]), wanted, rtol=1e-9)
+    np.testing.assert_allclose((paired.difference.low, paired.difference.high), wanted, rtol=1e-9)
 
 
 def test_different_images_add_their_variances() -> None:
     found = judge(claim("greater"), sides(data="other"))
-    reach = [(found[side]["high"] - found[side]["low"]) / 2 for side in ("left", "right")]
+    reach = [(side.high - side.low) / 2 for side in (found.left, found.right)]
     assert width(found) / 2 == pytest.approx(float(np.hypot(*reach)), rel=1e-12)
 
 
@@ -138,16 +139,16 @@ def test_streams_may_have_different_numbers_of_blocks() -> None:
     groups = sides()
     groups["m/b"] = group("b", np.linspace(0.9, 1.1, 5), data="other")
     found = judge(claim("greater"), groups)
-    assert np.isfinite(found["difference"]["low"])
+    assert np.isfinite(found.difference.low)
 
 
 def test_a_quantity_and_itself_differ_by_nothing() -> None:
     groups = {"m/a": sides()["m/a"]}
     itself = {"metric": "m", "value": "v", "where": {"model": "a"}}
-    assert judge(claim("close", itself, by=1e-9), groups)["verdict"] == S
+    assert judge(claim("close", itself, by=1e-9), groups).verdict == S
     for relation in ("greater", "less"):
         found = judge(claim(relation, itself), groups)
-        assert found["verdict"] == R and found["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+        assert found.verdict == R and as_json(found.difference) == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_against_a_number() -> None:
@@ -160,16 +161,16 @@ def test_against_a_number() -> None:
         (1.3, "close", 2.0, S),
     ):
         found = judge(claim(relation, right, by), groups)
-        assert found["verdict"] == wanted, (right, relation)
-        assert found["right"] == {
+        assert found.verdict == wanted, (right, relation)
+        assert as_json(found.right) == {
             "value": right,
             "low": None,
             "high": None,
             "text": f"{right:g}",
             "units": "px",
         }
-        assert found["difference"]["value"] == found["left"]["value"] - right
-        left = found["left"]["high"] - found["left"]["low"]
+        assert found.difference.value == found.left.value - right
+        left = found.left.high - found.left.low
         assert width(found) == pytest.approx(left, rel=1e-9)
 
 
@@ -186,8 +187,8 @@ def depths(y: np.ndarray, seed: int = 0) -> dict[str, xr.Dataset]:
                 "site": ("site", np.asarray([f"s{i}" for i in range(len(y))], dtype=object)),
                 "depth": ("site", np.linspace(0, 1, len(y))),
             },
-            {"model": "a", "data": "probe", "block_images": SIZES},
-        )
+            {"block_images": SIZES},
+        ).assign_coords(model="a", data="probe")
     }
 
 
@@ -198,10 +199,10 @@ def test_trends(take: str) -> None:
         ("increasing", up, S), ("decreasing", up, R), ("decreasing", -up, S), ("increasing", -up, R),
     ):  # fmt: skip
         found = judge(claim(relation, None, take=take), depths(y))
-        assert found["verdict"] == wanted and found["right"] is None
-        assert found["left"]["text"].startswith("spearman of" if take == "spearman" else "slope of m.v")
+        assert found.verdict == wanted and found.right is None
+        assert found.left.text.startswith("spearman of" if take == "spearman" else "slope of m.v")
     flat = judge(claim("increasing", None, take=take), depths(np.zeros(4)))
-    assert flat["verdict"] != S
+    assert flat.verdict != S
 
 
 def test_a_trend_of_a_number_that_is_no_trend_is_refused_before_the_run() -> None:
@@ -238,28 +239,28 @@ def test_a_trend_of_a_number_that_is_no_trend_is_refused_before_the_run() -> Non
 def test_undefined_cells_leave_a_claim_undecided_and_say_how_many() -> None:
     groups = depths(np.asarray([0.0, 1.0, np.nan, 3.0]))
     found = judge(claim("increasing", None), groups)
-    assert (found["verdict"], found["reason"]) == (U, "1 of the 4 numbers on the left are undefined")
+    assert (found.verdict, found.reason) == (U, "1 of the 4 numbers on the left are undefined")
     first = judge(claim("less", 9.0, take="first"), groups)
-    assert first["verdict"] == U, "even where the number itself is defined"
+    assert first.verdict == U, "even where the number itself is defined"
     on_the_right = {"metric": "m", "value": "v", "where": {"model": "a"}}
     ok = {"metric": "m", "value": "v", "where": {"site": "s0"}}
     found = judge(claim("less", on_the_right, left=ok), groups)
-    assert found["reason"] == "1 of the 4 numbers on the right are undefined"
+    assert found.reason == "1 of the 4 numbers on the right are undefined"
 
 
 def test_one_image_block_leaves_a_claim_undecided() -> None:
     data = group("a", np.empty(0), 3.0)
     data.attrs["block_images"] = [64.0]
     found = judge(claim("greater", 1.0), {"m/a": data})
-    assert found["verdict"] == U and "fewer than two image blocks" in found["reason"]
-    assert found["left"]["value"] == 3.0 and np.isnan(found["left"]["low"])
+    assert found.verdict == U and "fewer than two image blocks" in found.reason
+    assert found.left.value == 3.0 and np.isnan(found.left.low)
 
 
 def test_a_number_that_needs_one_block_has_no_interval() -> None:
     replicates = np.linspace(0.9, 1.1, BLOCKS)
     replicates[3] = np.nan
     found = judge(claim("greater", 0.0), {"m/a": group("a", replicates, 1.0)})
-    assert found["verdict"] == U and "undefined without one of them" in found["reason"]
+    assert found.verdict == U and "undefined without one of them" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -277,5 +278,5 @@ def test_a_number_that_needs_one_block_has_no_interval() -> None:
         ({"where": {"head": 3, "swept": True}}, "mean of m.v where head = 3, swept = True"),
     ],
 )
-def test_describe(fields: dict[str, Any], wanted: str) -> None:
-    assert describe(Quantity.model_validate({"metric": "m", "value": "v"} | fields)) == wanted
+def test_in_words(fields: dict[str, Any], wanted: str) -> None:
+    assert in_words(Quantity.model_validate({"metric": "m", "value": "v"} | fields)) == wanted

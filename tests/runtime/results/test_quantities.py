@@ -9,7 +9,8 @@ import xarray as xr
 from scipy import stats
 
 from vitdsl.dsl.study import Quantity
-from vitdsl.runtime.results.quantities import QuantityProblem, read, select
+from vitdsl.runtime.results.quantities import read, select
+from vitdsl.runtime.results.select import QuantityProblem
 
 BLOCKS = 6
 SIZES = np.asarray([8.0, 8, 8, 8, 8, 3])
@@ -28,7 +29,7 @@ def dataset(
     relative: bool = False,
     units: str = "1",
     seed: int = 0,
-    **attrs: Any,
+    **single: Any,
 ) -> xr.Dataset:
     noise = np.random.default_rng(seed).normal(scale=0.01, size=(BLOCKS, *data.shape))
     return xr.Dataset(
@@ -36,8 +37,8 @@ def dataset(
             value: (dims, data, {"units": units, "relative": int(relative)}),
             f"{value}_replicates": (("replicate", *dims), data + noise, {"units": units}),
         },
-        coords,
-        {"paired": 0, "data": "probe", "block_images": SIZES, "undefined": "[]"} | attrs,
+        {"data": "probe", **coords, **single},
+        {"paired": 0, "block_images": SIZES, "undefined": "[]"},
     )
 
 
@@ -73,8 +74,7 @@ def made() -> dict[str, xr.Dataset]:
     vit = dataset("drop", ("condition",), DROP, conditions(), relative=True, model="vit")
     top1 = dataset("top1", ("condition",), TOP1, conditions(), model="vit", seed=1)
     accuracy = vit.assign({name: top1[name] for name in top1.data_vars})
-    resnet = accuracy.isel(condition=[0, 1]).copy(deep=True)
-    resnet.attrs["model"] = "resnet"
+    resnet = accuracy.isel(condition=[0, 1]).assign_coords(model="resnet")
     baseline = {"condition": ("condition", text("baseline")), "ablated_depth": ("condition", [np.nan])}
     across = dataset(
         "cka",
@@ -336,8 +336,8 @@ def test_one_image_block_gives_a_value_and_no_replicates() -> None:
 
 def test_several_streams_are_left_out_one_at_a_time() -> None:
     one, other = (GROUPS["ratio/vit"].copy(deep=True) for _ in range(2))
-    other.attrs |= {"data": "noise", "block_images": SIZES[:4]}
-    other = other.isel(replicate=slice(0, 4))
+    other = other.isel(replicate=slice(0, 4)).assign_coords(data="noise")
+    other.attrs |= {"block_images": SIZES[:4]}
     other["ratio"] = other["ratio"] + 1
     found = read(quantity("ratio", "ratio"), {"ratio/vit@probe": one, "ratio/vit@noise": other})
     assert list(found.streams) == ["probe", "noise"]

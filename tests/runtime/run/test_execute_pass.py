@@ -13,7 +13,8 @@ from vitdsl.runtime.data.stream import open_stream
 from vitdsl.runtime.graph.tap import Reduce
 from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.plan.bind import bind
-from vitdsl.runtime.plan.plan import Plan, frame
+from vitdsl.runtime.plan.frames import frame
+from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner, memory_errors, run_pass

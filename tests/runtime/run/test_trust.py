@@ -1,7 +1,5 @@
 """A run that computes something else stops, loudly; ablations that change nothing are named."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import Batch, open_stream
 from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.run.trust import check_first_batch
@@ -57,15 +56,15 @@ class Ready:
         }
         self.runner = Runner(plan, compiled, plan.groups, torch.device("cpu"), "float32")
 
-    def check(self) -> list[dict[str, Any]]:
+    def check(self) -> list[Check]:
         found = {name: self.runner.forward(name, images) for name, images in self.batch.images.items()}
         return check_first_batch(self.runner, self.batch, self.batch.images, found)
 
 
 def test_all_checks_of_a_right_run() -> None:
     checks = Ready().check()
-    assert all(check["ok"] for check in checks if check["required"])
-    found = {(check["check"], check["model"]) for check in checks}
+    assert all(check.ok for check in checks if check.required)
+    found = {(check.check, check.model) for check in checks}
     assert found >= {
         ("output", "vit"),
         ("output", "resnet"),
@@ -73,23 +72,23 @@ def test_all_checks_of_a_right_run() -> None:
         ("effect", "resnet"),
         ("identity", "vit"),
     }
-    output = {check["model"]: check for check in checks if check["check"] == "output"}
-    assert output["resnet"]["value"] == 0
-    assert "bit for bit" in output["resnet"]["text"]
-    assert output["vit"]["value"] <= output["vit"]["tolerance"]
-    assert "un-fused" in output["vit"]["text"]
+    output = {check.model: check for check in checks if check.check == "output"}
+    assert output["resnet"].value == 0
+    assert "bit for bit" in output["resnet"].text
+    assert output["vit"].value <= output["vit"].tolerance
+    assert "un-fused" in output["vit"].text
 
 
 def test_an_ablation_that_changes_nothing_is_named_and_does_not_stop_the_run() -> None:
     """timm starts the last norm of each ResNet branch at zero, so that a random one has empty branches."""
     checks = Ready().check()
-    (idle,) = [check for check in checks if check["check"] == "effect" and check["model"] == "resnet"]
-    assert not idle["ok"]
-    assert not idle["required"]
-    assert "`resnet` change nothing: no_branch" in idle["text"]
-    (alive,) = [check for check in checks if check["check"] == "effect" and check["model"] == "vit"]
-    assert alive["ok"]
-    assert alive["value"] > 0
+    (idle,) = [check for check in checks if check.check == "effect" and check.model == "resnet"]
+    assert not idle.ok
+    assert not idle.required
+    assert "`resnet` change nothing: no_branch" in idle.text
+    (alive,) = [check for check in checks if check.check == "effect" and check.model == "vit"]
+    assert alive.ok
+    assert alive.value > 0
 
 
 class Off(nn.Module):
@@ -145,4 +144,4 @@ def test_the_whole_model_is_compared_when_weights_change_after_compiling() -> No
     ready = Ready()
     with torch.no_grad():
         next(ready.modules["vit"].parameters()).mul_(2)
-    assert all(check["ok"] for check in ready.check() if check["required"])
+    assert all(check.ok for check in ready.check() if check.required)
