@@ -64,9 +64,7 @@ class Gratings(Source):
         angle = np.pi * self.label(index) / self.params.orientations
         phase = 2 * np.pi * np.random.Generator(np.random.PCG64(seed_of("phase", self.seed, index))).random()
         rows, cols = np.mgrid[: self.params.size, : self.params.size] / self.params.size
-        wave = np.sin(
-            2 * np.pi * self.params.cycles * (rows * np.sin(angle) + cols * np.cos(angle)) + phase
-        )
+        wave = np.sin(2 * np.pi * self.params.cycles * (rows * np.sin(angle) + cols * np.cos(angle)) + phase)
         grey = np.round((wave + 1) * 127.5).astype(np.uint8)
         content = hashlib.sha256(grey.tobytes()).hexdigest()
         return Item(Image.fromarray(grey).convert("RGB"), self.label(index), content)
