@@ -157,7 +157,8 @@ def walk(group: Group, stream: Stream, cuts: Sequence[slice], of: Sequence[int],
 
 def values_of(group: Group, statistics: Statistics) -> dict[str, Array]:
     """The estimates of some sums, `[condition, ...]`."""
-    found = estimate(statistics, empty_frame(group))
+    with np.errstate(divide="ignore", invalid="ignore"):  # all images may lie in the block that is left out
+        found = estimate(statistics, empty_frame(group))
     return {name: found[name].values for name in group.kind.values(paired=group.paired)}
 
 
