@@ -33,7 +33,7 @@ def test_every_package_folder_is_listed() -> None:
 
 
 def test_every_module_is_in_a_package() -> None:
-    for folder in FOLDERS:
+    for folder in ("vitdsl", *FOLDERS):
         for module in (ROOT / folder).rglob("*.py"):
             assert (module.parent / "__init__.py").exists(), f"{module} is in no package"
 

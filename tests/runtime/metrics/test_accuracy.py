@@ -1,19 +1,21 @@
 """Accuracy against numpy and scikit-learn; ties, few classes, logits that are not finite."""
 
-import harness
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from torch import Tensor
 
+from vitdsl import testing
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.accuracy import Accuracy
+from vitdsl.runtime.plan.plan import Group
 
 KIND = Accuracy(Entry())
 
@@ -51,32 +53,30 @@ def made(n: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return intact + 4 * torch.randn(n, classes, generator=generator), intact, labels
 
 
-def group(classes: int, views: tuple[str, ...] = ("baseline",)) -> harness.Group:
-    site = harness.vector_site("", classes)
-    return harness.group_of(KIND, [site], [site], views=views)
+def group(classes: int, views: tuple[str, ...] = ("baseline",)) -> Group:
+    site = testing.vector_site("", classes)
+    return testing.group_of(KIND, [site], [site], views=views)
 
 
-def run(
-    logits: Tensor, intact: Tensor, labels: Tensor, batch: int = 16, blocks: int = 1
-) -> harness.xr.Dataset:
-    stream = harness.Stream({"baseline": ([(logits,)], [(intact,)])}, labels)
-    return harness.run(group(logits.shape[1]), stream, batch, blocks)
+def run(logits: Tensor, intact: Tensor, labels: Tensor, batch: int = 16, blocks: int = 1) -> xr.Dataset:
+    stream = testing.Stream({"baseline": ([(logits,)], [(intact,)])}, labels)
+    return testing.run(group(logits.shape[1]), stream, batch, blocks)
 
 
 def test_page() -> None:
-    harness.check_page(Accuracy)
+    testing.check_page(Accuracy)
 
 
 @pytest.mark.parametrize("classes", [2, 5, 6, 10, 100])
 def test_laws(classes: int) -> None:
     logits, intact, labels = made(70, classes)
-    stream = harness.Stream(
+    stream = testing.Stream(
         {"baseline": ([(intact,)], [(intact,)]), "cut": ([(logits,)], [(intact,)])}, labels
     )
     parts = [reference(intact, intact, labels), reference(logits, intact, labels)]
     wanted = {name: [part[name] for part in parts] for name in parts[0]}
     both = group(classes, ("baseline", "cut"))
-    worst = harness.check_laws(both, stream, wanted, batch=16, any_batches=True, tolerance=1e-12)
+    worst = testing.check_metric(both, stream, wanted, batch=16, any_batches=True, tolerance=1e-12)
     assert worst < 1e-12
     assert wanted["drop"][0] == wanted["kl"][0] == 0 and wanted["agreement"][0] == 1
     assert 0 < wanted["top1"][1] < wanted["top1"][0]
@@ -120,8 +120,8 @@ def test_many_equal_logits() -> None:
 
 def test_top5_of_few_classes_is_undefined_and_says_so_once() -> None:
     logits, intact, labels = made(30, 5)
-    stream = harness.Stream({name: ([(logits,)], [(intact,)]) for name in ("baseline", "a", "b")}, labels)
-    found = harness.run(group(5, ("baseline", "a", "b")), stream, 10)
+    stream = testing.Stream({name: ([(logits,)], [(intact,)]) for name in ("baseline", "a", "b")}, labels)
+    found = testing.run(group(5, ("baseline", "a", "b")), stream, 10)
     assert np.isnan(found["top5"].values).all() and np.isfinite(found["top1"].values).all()
     assert (
         found.attrs["undefined"] == '["under every condition: top5 is undefined for five classes or fewer"]'
@@ -133,10 +133,10 @@ def test_logits_that_are_not_finite_are_seen(bad: float) -> None:
     logits, intact, labels = made(40, 10)
     logits = logits.clone()
     logits[7, 3] = logits[21, 0] = bad
-    stream = harness.Stream(
+    stream = testing.Stream(
         {"baseline": ([(intact,)], [(intact,)]), "cut": ([(logits,)], [(intact,)])}, labels
     )
-    found = harness.run(group(10, ("baseline", "cut")), stream, 8, 5)
+    found = testing.run(group(10, ("baseline", "cut")), stream, 8, 5)
     for name in KIND.VALUES:
         assert np.isfinite(found[name].values[0]) and np.isnan(found[name].values[1]), name
     assert "under `cut`: the model's logits are not finite for 2 of 40 images" in found.attrs["undefined"]
@@ -177,6 +177,6 @@ def test_interval_of_accuracy_is_that_of_a_share() -> None:
 
 
 def test_refuses_outputs_that_are_not_logits() -> None:
-    assert KIND.refuse(harness.vector_site("", 10)) is None
+    assert KIND.refuse(testing.vector_site("", 10)) is None
     why = KIND.refuse(Site("", "output", (10, 8, 8), "map", 1.0, grid=(8, 8)))
     assert why is not None and "[10, 8, 8]" in why

@@ -3,12 +3,12 @@
 import math
 from itertools import product
 
-import harness
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from vitdsl import testing
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.attention_distance import AttentionDistance, Params
@@ -66,7 +66,7 @@ CASES = [((3, 3), (16, 16), 1), ((2, 5), (16, 16), 0), ((4, 3), (8, 20), 2), ((2
 def test_laws(kind: AttentionDistance, grid: tuple[int, int], patch: tuple[int, int], prefix: int) -> None:
     sites = [site_of(grid, patch, prefix=prefix, name=f"blocks.{i}.attn") for i in range(2)]
     tensors = [weights(9, site, seed) for seed, site in enumerate(sites)]
-    stream = harness.Stream({"baseline": ([(one,) for one in tensors], None)})
+    stream = testing.Stream({"baseline": ([(one,) for one in tensors], None)})
     assert isinstance(kind.params, Params)
     parts = [
         reference(one.double().numpy(), site, kind.params.renormalize)
@@ -76,19 +76,19 @@ def test_laws(kind: AttentionDistance, grid: tuple[int, int], patch: tuple[int, 
         "distance": np.stack([part[0] for part in parts])[None],
         "prefix_mass": np.stack([part[1] for part in parts])[None],
     }
-    group = harness.group_of(kind, sites)
-    worst = harness.check_laws(group, stream, wanted, batch=4, any_batches=True, tolerance=1e-5)
+    group = testing.group_of(kind, sites)
+    worst = testing.check_metric(group, stream, wanted, batch=4, any_batches=True, tolerance=1e-5)
     assert worst < 1e-5
     assert np.ptp(wanted["distance"]) > 1, "the heads must differ for this to say anything"
 
 
 def test_page() -> None:
-    harness.check_page(AttentionDistance)
+    testing.check_page(AttentionDistance)
 
 
 def distances(kind: AttentionDistance, attention: Tensor, site: Site) -> tuple[Array, Array]:
-    stream = harness.Stream({"baseline": ([(attention,)], None)})
-    found = harness.run(harness.group_of(kind, [site]), stream, 16)
+    stream = testing.Stream({"baseline": ([(attention,)], None)})
+    found = testing.run(testing.group_of(kind, [site]), stream, 16)
     return found["distance"].values[0, 0], found["prefix_mass"].values[0, 0]
 
 
@@ -114,7 +114,7 @@ def test_uniform_attention_gives_the_known_constants(
 def test_prefix_tokens_shorten_the_paper_form_only(prefix: int) -> None:
     site = site_of((4, 4), prefix=prefix, heads=1)
     uniform = torch.full((2, *site.shape), 1 / (16 + prefix))
-    bare = harness_mean_distance(site)
+    bare = mean_distance(site)
     (paper,), (mass,) = distances(PAPER, uniform, site)
     (scaled,), (same,) = distances(SCALED, uniform, site)
     assert scaled == pytest.approx(bare, rel=1e-6)
@@ -125,7 +125,7 @@ def test_prefix_tokens_shorten_the_paper_form_only(prefix: int) -> None:
         assert line is not None and line[0] == pytest.approx(found, rel=1e-5)
 
 
-def harness_mean_distance(site: Site) -> float:
+def mean_distance(site: Site) -> float:
     """Mean distance of all pairs of patches, self pairs included."""
     assert site.grid is not None and site.patch is not None
     places = [
@@ -166,7 +166,7 @@ def test_a_query_that_gives_all_to_prefix_tokens_counts_as_zero() -> None:
     site = site_of((2, 2), prefix=1, heads=1)
     attention = torch.full((1, *site.shape), 0.2)
     attention[0, 0, 1] = torch.tensor([1.0, 0, 0, 0, 0])
-    bare = harness_mean_distance(site)
+    bare = mean_distance(site)
     (scaled,), (mass,) = distances(SCALED, attention, site)
     assert scaled == pytest.approx(bare * 3 / 4, rel=1e-6)
     assert mass == pytest.approx((1 + 3 * 0.2) / 4, rel=1e-6)
@@ -179,8 +179,8 @@ def test_weights_that_are_not_finite_are_seen(kind: AttentionDistance, bad: floa
     sites = [site_of((2, 2), heads=3, name=f"blocks.{i}.attn") for i in range(2)]
     tensors = [weights(6, site) for site in sites]
     tensors[1][2, 1, 3] = bad
-    stream = harness.Stream({"baseline": ([(one,) for one in tensors], None)})
-    found = harness.run(harness.group_of(kind, sites), stream, 3)
+    stream = testing.Stream({"baseline": ([(one,) for one in tensors], None)})
+    found = testing.run(testing.group_of(kind, sites), stream, 3)
     assert np.isnan(found["distance"].values[0, 1, 1])
     assert np.isfinite(found["distance"].values[0, 0]).all()
     assert "attention weights of `blocks.1.attn` are not finite" in found.attrs["undefined"]
@@ -190,14 +190,14 @@ def test_weights_that_are_not_finite_are_seen(kind: AttentionDistance, bad: floa
 def test_sites_with_fewer_heads_are_padded() -> None:
     sites = [site_of((2, 2), heads=3), site_of((2, 2), heads=1), site_of((2, 2), heads=2)]
     tensors = [weights(5, site_of((2, 2)))[:, : site.shape[0]] for site in sites]
-    group = harness.group_of(PAPER, sites)
-    stream = harness.Stream({"baseline": ([(one,) for one in tensors], None)})
+    group = testing.group_of(PAPER, sites)
+    stream = testing.Stream({"baseline": ([(one,) for one in tensors], None)})
     wanted = np.full((2, 3, 3), np.nan)
     for i, (one, site) in enumerate(zip(tensors, sites, strict=True)):
         wanted[:, i, : site.shape[0]] = reference(one.double().numpy(), site, False)
     values = {"distance": wanted[:1], "prefix_mass": wanted[1:]}
-    harness.check_laws(group, stream, values, batch=2, any_batches=True, tolerance=1e-5)
-    found = harness.run(group, stream, 2)
+    testing.check_metric(group, stream, values, batch=2, any_batches=True, tolerance=1e-5)
+    found = testing.run(group, stream, 2)
     assert found.attrs["undefined"] == "[]", "a head that does not exist is not an undefined one"
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 
-import harness
 import numpy as np
 import pytest
 import timm
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vitdsl import testing
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens, select, token_count
@@ -49,9 +49,9 @@ def reference(x: Array, y: Array, batch: int) -> float:
 
 
 def within(features: list[Tensor], batch: int, blocks: int = 1, sites: list[Site] | None = None) -> Array:
-    sites = sites or [harness.vector_site(f"layer{i}", x[0].numel()) for i, x in enumerate(features)]
-    stream = harness.Stream({"baseline": ([(x,) for x in features], None)})
-    found = harness.run(harness.group_of(KIND, sites), stream, batch, blocks)
+    sites = sites or [testing.vector_site(f"layer{i}", x[0].numel()) for i, x in enumerate(features)]
+    stream = testing.Stream({"baseline": ([(x,) for x in features], None)})
+    found = testing.run(testing.group_of(KIND, sites), stream, batch, blocks)
     return np.asarray(found["cka"].values[0])
 
 
@@ -76,31 +76,31 @@ def matrix(xs: list[Tensor], ys: list[Tensor], batch: int) -> Array:
 
 
 def test_page() -> None:
-    harness.check_page(CKA)
+    testing.check_page(CKA)
 
 
 @pytest.mark.parametrize(("n", "batch"), [(64, 16), (70, 16), (66, 16), (40, 40)])
 def test_within_obeys_the_laws(n: int, batch: int) -> None:
     layers = related(n, [5, 40, 200])
-    sites = [harness.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
-    stream = harness.Stream({"baseline": ([(x,) for x in layers], None)})
-    group = harness.group_of(KIND, sites)
+    sites = [testing.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
+    stream = testing.Stream({"baseline": ([(x,) for x in layers], None)})
+    group = testing.group_of(KIND, sites)
     wanted = {"cka": matrix(layers, layers, batch)[None]}
-    worst = harness.check_laws(group, stream, wanted, batch=batch, any_batches=False, tolerance=1e-6)
+    worst = testing.check_metric(group, stream, wanted, batch=batch, any_batches=False, tolerance=1e-6)
     assert worst < 1e-6
 
 
 def test_across_and_paired_obey_the_laws() -> None:
     xs, ys = related(52, [5, 40, 30]), related(52, [12, 7, 25], seed=0)
-    x_sites = [harness.vector_site(f"x{i}", x.shape[1]) for i, x in enumerate(xs)]
-    y_sites = [harness.vector_site(f"y{i}", y.shape[1]) for i, y in enumerate(ys)]
-    stream = harness.Stream({"baseline": ([(x,) for x in xs], [(y,) for y in ys])})
+    x_sites = [testing.vector_site(f"x{i}", x.shape[1]) for i, x in enumerate(xs)]
+    y_sites = [testing.vector_site(f"y{i}", y.shape[1]) for i, y in enumerate(ys)]
+    stream = testing.Stream({"baseline": ([(x,) for x in xs], [(y,) for y in ys])})
     wanted = matrix(xs, ys, 12)
-    across = harness.group_of(KIND, x_sites, y_sites)
-    harness.check_laws(across, stream, {"cka": wanted[None]}, batch=12, any_batches=False, tolerance=1e-6)
-    paired = harness.group_of(KIND, x_sites, y_sites, paired=True)
+    across = testing.group_of(KIND, x_sites, y_sites)
+    testing.check_metric(across, stream, {"cka": wanted[None]}, batch=12, any_batches=False, tolerance=1e-6)
+    paired = testing.group_of(KIND, x_sites, y_sites, paired=True)
     diagonal = {"cka": np.diagonal(wanted)[None]}
-    harness.check_laws(paired, stream, diagonal, batch=12, any_batches=False, tolerance=1e-6)
+    testing.check_metric(paired, stream, diagonal, batch=12, any_batches=False, tolerance=1e-6)
     assert wanted.min() < wanted.max() - 0.05
 
 
@@ -117,7 +117,7 @@ def test_published_vector() -> None:
 @given(st.integers(4, 24), st.integers(1, 40), st.integers(0, 10**6))
 def test_u_centred_form_is_the_formula_of_song(n: int, width: int, seed: int) -> None:
     x, y = related(n, [width, 3], seed)
-    (u, power), (v, other) = (u_gram(one, site=harness.vector_site()) for one in (x, y))
+    (u, power), (v, other) = (u_gram(one, site=testing.vector_site()) for one in (x, y))
     ours = float((u.double() * v.double()).sum()) * 2.0 ** float(power + other)
     k, l = ((a := one.double().numpy()) @ a.T for one in (x, y))  # noqa: E741
     assert ours == pytest.approx(
@@ -141,9 +141,9 @@ def test_short_last_batch_is_weighted_and_a_tail_is_left_out() -> None:
 
 def test_batches_too_small_for_any_estimate_say_so() -> None:
     layers = related(9, [4, 5])
-    sites = [harness.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
-    stream = harness.Stream({"baseline": ([(x,) for x in layers], None)})
-    found = harness.run(harness.group_of(KIND, sites), stream, 3)
+    sites = [testing.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
+    stream = testing.Stream({"baseline": ([(x,) for x in layers], None)})
+    found = testing.run(testing.group_of(KIND, sites), stream, 3)
     assert np.isnan(found["cka"].values).all()
     assert "no batch has 4 images" in found.attrs["undefined"] and "constant" not in found.attrs["undefined"]
 
@@ -185,11 +185,11 @@ def test_real_activations(name: str, size: int, at: tuple[str, ...]) -> None:
 
 def test_self_is_exactly_one_however_it_is_computed() -> None:
     layers = related(40, [5, 300, 17], mean=3.0)
-    sites = [harness.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
+    sites = [testing.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
     tensors = [(x,) for x in layers]
     assert (np.diagonal(within(layers, 16)) == 1.0).all()
-    paired = harness.group_of(KIND, sites, sites, paired=True)
-    result = harness.run(paired, harness.Stream({"baseline": (tensors, tensors)}), 16, 3)
+    paired = testing.group_of(KIND, sites, sites, paired=True)
+    result = testing.run(paired, testing.Stream({"baseline": (tensors, tensors)}), 16, 3)
     assert (result["cka"].values == 1.0).all() and (result["cka_replicates"].values == 1.0).all()
 
 
@@ -228,18 +228,18 @@ def test_permutation_null_is_centred_on_zero_and_keeps_its_sign() -> None:
 def test_across_is_a_block_of_the_joint_matrix() -> None:
     xs, ys = related(45, [10, 20]), related(45, [30, 15, 5])
     joint = within([*xs, *ys], 16)
-    x_sites = [harness.vector_site(f"x{i}", x.shape[1]) for i, x in enumerate(xs)]
-    y_sites = [harness.vector_site(f"y{i}", y.shape[1]) for i, y in enumerate(ys)]
-    stream = harness.Stream({"baseline": ([(x,) for x in xs], [(y,) for y in ys])})
-    across = harness.run(harness.group_of(KIND, x_sites, y_sites), stream, 16)["cka"].values[0]
+    x_sites = [testing.vector_site(f"x{i}", x.shape[1]) for i, x in enumerate(xs)]
+    y_sites = [testing.vector_site(f"y{i}", y.shape[1]) for i, y in enumerate(ys)]
+    stream = testing.Stream({"baseline": ([(x,) for x in xs], [(y,) for y in ys])})
+    across = testing.run(testing.group_of(KIND, x_sites, y_sites), stream, 16)["cka"].values[0]
     np.testing.assert_allclose(across, joint[:2, 2:], atol=1e-12)
     np.testing.assert_allclose(joint, joint.T, atol=1e-12)
 
 
 def undefined_of(layers: list[Tensor], batch: int = 16) -> tuple[Array, str]:
-    sites = [harness.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
-    stream = harness.Stream({"baseline": ([(x,) for x in layers], None)})
-    found = harness.run(harness.group_of(KIND, sites), stream, batch, 2)
+    sites = [testing.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
+    stream = testing.Stream({"baseline": ([(x,) for x in layers], None)})
+    found = testing.run(testing.group_of(KIND, sites), stream, batch, 2)
     return found["cka"].values[0], found.attrs["undefined"]
 
 
@@ -306,7 +306,7 @@ def test_half_precision_features_do_not_overflow(dtype: torch.dtype) -> None:
     y = (x.float() + 15 * torch.randn(12, 197, 768, generator=generator)).to(dtype)
     wanted = reference(x.double().numpy(), y.double().numpy(), 12)
     assert pair(x, y) == pytest.approx(wanted, abs=1e-5)
-    assert u_gram(x, site=harness.vector_site())[0].dtype == torch.float32
+    assert u_gram(x, site=testing.vector_site())[0].dtype == torch.float32
 
 
 def test_gram_is_exact_to_float32_and_chunked() -> None:
@@ -332,9 +332,9 @@ def test_tokens_of_a_transformer(tokens: str | tuple[int, ...]) -> None:
         (2, 5): torch.stack([x[:, 2], x[:, 5]], 1),
         (-1,): x[:, 10],
     }[tokens]
-    site = harness.tokens_site("blocks.0", 11, 6, prefix=2, tokens=tokens)
+    site = testing.tokens_site("blocks.0", 11, 6, prefix=2, tokens=tokens)
     assert refuse_tokens(site) is None
-    found = within([x, y], 24, sites=[site, harness.vector_site("y", 30)])[0, 1]
+    found = within([x, y], 24, sites=[site, testing.vector_site("y", 30)])[0, 1]
     assert found == pytest.approx(reference(wanted.numpy(), y.numpy(), 24), abs=1e-6)
 
 
@@ -355,7 +355,7 @@ def test_tokens_of_a_map(tokens: str | tuple[int, ...], layout: str) -> None:
     tensor = maps if layout == "map" else maps.permute(0, 2, 3, 1).contiguous()
     site = Site("layer1", "output", tuple(tensor.shape[1:]), layout, 0.5, grid=(3, 4), tokens=tokens)
     assert refuse_tokens(site) is None and token_count(site) == 12
-    found = within([tensor, y], 24, sites=[site, harness.vector_site("y", 30)])[0, 1]
+    found = within([tensor, y], 24, sites=[site, testing.vector_site("y", 30)])[0, 1]
     assert found == pytest.approx(reference(wanted.numpy(), y.numpy(), 24), abs=1e-6)
     channels_last = maps.contiguous(memory_format=torch.channels_last) if layout == "map" else tensor
     torch.testing.assert_close(select(channels_last, site), select(tensor, site))
@@ -374,7 +374,7 @@ def test_layouts_of_the_same_map_are_one_layer() -> None:
 
 def test_mean_of_half_precision_tokens_is_taken_in_float32() -> None:
     x = (300 + torch.randn(16, 401, 4)).half()
-    site = harness.tokens_site("b", 401, 4, tokens="mean")
+    site = testing.tokens_site("b", 401, 4, tokens="mean")
     assert select(x, site).dtype == torch.float32
     np.testing.assert_allclose(select(x, site), x[:, 1:].double().mean(1), rtol=1e-6)
 
@@ -382,10 +382,10 @@ def test_mean_of_half_precision_tokens_is_taken_in_float32() -> None:
 @pytest.mark.parametrize(
     ("site", "says"),
     [
-        (harness.tokens_site("b", 10, 4, prefix=0, grid=(2, 5), tokens="cls"), "no class token"),
-        (harness.tokens_site("b", 10, 4, prefix=0, grid=None, tokens="mean"), "not the model's patch grid"),
-        (harness.tokens_site("b", 10, 4, grid=(3, 3), tokens=(3, 10)), "no token 10"),
-        (harness.tokens_site("b", 10, 4, grid=(3, 3), tokens=(-11,)), "no token -11"),
+        (testing.tokens_site("b", 10, 4, prefix=0, grid=(2, 5), tokens="cls"), "no class token"),
+        (testing.tokens_site("b", 10, 4, prefix=0, grid=None, tokens="mean"), "not the model's patch grid"),
+        (testing.tokens_site("b", 10, 4, grid=(3, 3), tokens=(3, 10)), "no token 10"),
+        (testing.tokens_site("b", 10, 4, grid=(3, 3), tokens=(-11,)), "no token -11"),
         (Site("f", "output", (10,), "vector", 1.0, tokens="mean"), "no tokens"),
         (Site("m", "output", (4, 3, 3), "map", 1.0, grid=(3, 3), tokens="cls"), "no class token"),
         (Site("w", "output", (49, 4), "windows", 1.0), "windows"),
@@ -397,11 +397,11 @@ def test_tokens_that_a_site_does_not_have_are_refused(site: Site, says: str) -> 
 
 def test_intervals_shrink_with_images_and_hold_the_value() -> None:
     layers = related(512, [20, 30])
-    sites = [harness.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
+    sites = [testing.vector_site(f"layer{i}", x.shape[1]) for i, x in enumerate(layers)]
     widths = []
     for n in (128, 512):
-        stream = harness.Stream({"baseline": ([(x[:n],) for x in layers], None)})
-        found = harness.run(harness.group_of(KIND, sites), stream, 16, 8)
+        stream = testing.Stream({"baseline": ([(x[:n],) for x in layers], None)})
+        found = testing.run(testing.group_of(KIND, sites), stream, 16, 8)
         low, high = (float(found[f"cka_{end}"].values[0, 0, 1]) for end in ("low", "high"))
         assert low < float(found["cka"].values[0, 0, 1]) < high
         assert float(found["cka_low"].values[0, 0, 0]) == float(found["cka_high"].values[0, 0, 0]) == 1.0

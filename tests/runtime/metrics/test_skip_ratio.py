@@ -4,13 +4,14 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import harness
 import numpy as np
 import pytest
 import timm
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
+from vitdsl import testing
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import same_sites, sites_of
@@ -51,12 +52,12 @@ def made(shape: tuple[int, ...], seed: int = 0) -> tuple[Tensor, Tensor]:
     return z * 3, f
 
 
-def run(site: Site, z: Tensor, f: Tensor, batch: int = 4) -> harness.xr.Dataset:
-    return harness.run(harness.group_of(KIND, [site]), harness.Stream({"baseline": ([(z, f)], None)}), batch)
+def run(site: Site, z: Tensor, f: Tensor, batch: int = 4) -> xr.Dataset:
+    return testing.run(testing.group_of(KIND, [site]), testing.Stream({"baseline": ([(z, f)], None)}), batch)
 
 
 def test_page() -> None:
-    harness.check_page(SkipRatio)
+    testing.check_page(SkipRatio)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_page() -> None:
 )
 def test_laws(prefix: int, class_token: bool, groups: list[str]) -> None:
     sites = [
-        harness.tokens_site(
+        testing.tokens_site(
             f"blocks.{i}.attn", prefix + 6, 8, prefix=prefix, class_token=class_token, grid=(2, 3)
         )
         for i in range(2)
@@ -80,14 +81,14 @@ def test_laws(prefix: int, class_token: bool, groups: list[str]) -> None:
     chosen = [GROUPS.index(group) for group in groups]
     parts = [reference(z, f, prefix, class_token) for z, f in pairs]
     wanted = {name: np.stack([part[name][chosen] for part in parts])[None] for name in VALUES}
-    stream = harness.Stream({"baseline": (pairs, None)})
-    group = harness.group_of(KIND, sites)
-    worst = harness.check_laws(group, stream, wanted, batch=4, any_batches=True, tolerance=1e-12)
+    stream = testing.Stream({"baseline": (pairs, None)})
+    group = testing.group_of(KIND, sites)
+    worst = testing.check_metric(group, stream, wanted, batch=4, any_batches=True, tolerance=1e-12)
     assert worst < 1e-12
 
 
 def test_mean_of_ratios_is_not_ratio_of_means() -> None:
-    site = harness.tokens_site("b", 4, 1, prefix=0)
+    site = testing.tokens_site("b", 4, 1, prefix=0)
     z = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1]])[..., None]
     f = torch.tensor([[1.0, 2, 4, 8], [1, 1, 1, 1]])[..., None]
     assert float(run(site, z, f)["ratio"].squeeze()) == pytest.approx(
@@ -116,7 +117,7 @@ def test_maps(layout: str, channels_last: bool) -> None:
 def test_a_branch_that_adds_nothing_is_left_out_and_counted() -> None:
     z, f = made((6, 5, 8))
     f[2, 3], f[4, 0], f[5, 0] = 0, 0, 0
-    site = harness.tokens_site("blocks.0.mlp", 5, 8)
+    site = testing.tokens_site("blocks.0.mlp", 5, 8)
     found, wanted = run(site, z, f), reference(z, f, 1, True)
     for name in VALUES:
         np.testing.assert_allclose(found[name].values[0, 0], wanted[name][[0, 2]], atol=1e-12, err_msg=name)
@@ -127,7 +128,7 @@ def test_a_branch_that_adds_nothing_is_left_out_and_counted() -> None:
 def test_a_branch_that_never_adds_anything_is_undefined_by_name() -> None:
     z, f = made((6, 5, 8))
     f[:, 0] = 0
-    found = run(harness.tokens_site("blocks.0.mlp", 5, 8), z, f)
+    found = run(testing.tokens_site("blocks.0.mlp", 5, 8), z, f)
     assert np.isnan(found["ratio"].values[0, 0, 0]) and np.isfinite(found["ratio"].values[0, 0, 1])
     assert found["undefined_share"].values[0, 0].tolist() == [1.0, 0.0]
     assert "the branch of `blocks.0.mlp` adds nothing to its cls tokens" in found.attrs["undefined"]
@@ -135,7 +136,7 @@ def test_a_branch_that_never_adds_anything_is_undefined_by_name() -> None:
 
 
 def test_an_empty_skip_has_ratio_zero_and_a_branch_that_undoes_it_ratio_one() -> None:
-    site = harness.tokens_site("b", 1, 3, prefix=0)
+    site = testing.tokens_site("b", 1, 3, prefix=0)
     z, f = torch.tensor([[[0.0, 0, 0]], [[1, 2, 3]]]), torch.tensor([[[1.0, 2, 3]], [[-1, -2, -3]]])
     found = run(site, z, f)
     assert float(found["ratio"].squeeze()) == pytest.approx(0.5, abs=1e-15)
@@ -148,7 +149,7 @@ def test_an_empty_skip_has_ratio_zero_and_a_branch_that_undoes_it_ratio_one() ->
 @pytest.mark.parametrize("scale", [1e-30, 1e-19, 1e-6, 1.0, 1e15, 1e30])
 def test_any_scale_that_float32_holds(scale: float) -> None:
     z, f = made((4, 5, 8))
-    site = harness.tokens_site("b", 5, 8)
+    site = testing.tokens_site("b", 5, 8)
     plain, scaled = run(site, z, f), run(site, z * scale, f * scale)
     for name in VALUES:
         np.testing.assert_allclose(scaled[name], plain[name], rtol=2e-6, err_msg=name)
@@ -159,7 +160,7 @@ def test_any_scale_that_float32_holds(scale: float) -> None:
 def test_half_precision() -> None:
     z, f = made((4, 5, 768))
     z, f = (50 * z).half(), (50 * f).half()
-    found, wanted = run(harness.tokens_site("b", 5, 768), z, f), reference(z, f, 1, True)
+    found, wanted = run(testing.tokens_site("b", 5, 768), z, f), reference(z, f, 1, True)
     for name in VALUES:
         np.testing.assert_allclose(found[name].values[0, 0], wanted[name][[0, 2]], atol=1e-11, err_msg=name)
 
@@ -168,7 +169,7 @@ def test_a_branch_that_nearly_undoes_the_skip_keeps_its_digits() -> None:
     """In float32, z.z + 2 z.f + f.f is all rounding here."""
     z, _ = made((4, 5, 64))
     f = -z * (1 + 2.0**-12) + 1e-5 * torch.randn(4, 5, 64)
-    found, wanted = run(harness.tokens_site("b", 5, 64), z, f), reference(z, f, 1, True)
+    found, wanted = run(testing.tokens_site("b", 5, 64), z, f), reference(z, f, 1, True)
     for name in VALUES:
         np.testing.assert_allclose(found[name].values[0, 0], wanted[name][[0, 2]], atol=1e-8, err_msg=name)
 
@@ -178,14 +179,14 @@ def test_a_branch_that_nearly_undoes_the_skip_keeps_its_digits() -> None:
 def test_values_that_are_not_finite_are_seen(side: int, bad: float) -> None:
     pair = made((6, 5, 8))
     pair[side][3, 2, 1] = bad
-    found = run(harness.tokens_site("blocks.0.mlp", 5, 8), *pair)
+    found = run(testing.tokens_site("blocks.0.mlp", 5, 8), *pair)
     assert np.isnan(found["ratio"].values[0, 0, 1]) and np.isfinite(found["ratio"].values[0, 0, 0])
     assert "`blocks.0.mlp` has spatial tokens that are not finite" in found.attrs["undefined"]
 
 
 def test_chunks_of_images_change_nothing() -> None:
     z, f = made((40, 300, 64))
-    site = harness.tokens_site("b", 300, 64, prefix=0, grid=(15, 20))
+    site = testing.tokens_site("b", 300, 64, prefix=0, grid=(15, 20))
     whole = norms_and_cosines(z, f, site=site)
     each = torch.cat(
         [norms_and_cosines(a, b, site=site) for a, b in zip(z.split(1), f.split(1), strict=True)]
@@ -266,5 +267,5 @@ def tensors_at(
 
 
 def test_refuses_tensors_without_tokens() -> None:
-    assert KIND.refuse(harness.tokens_site("b", 5, 8)) is None
-    assert "no tokens" in (KIND.refuse(harness.vector_site("f", 10)) or "")
+    assert KIND.refuse(testing.tokens_site("b", 5, 8)) is None
+    assert "no tokens" in (KIND.refuse(testing.vector_site("f", 10)) or "")

@@ -1,0 +1,126 @@
+"""A small model on a bench: its lanes laid and read at every tensor, for the laws of ablations (`ablation`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from vitdsl.dsl.study import Model
+from vitdsl.runtime.graph.edit import Lane, Operation, Place, Rewrite, Rewriter
+from vitdsl.runtime.graph.merge import merge
+from vitdsl.runtime.graph.propagate import VALUE
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
+from vitdsl.runtime.graph.tap import Reducer, Tap
+from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+
+BASELINE, EDITED = "baseline", "edited"
+ANYWHERE = Site("", "", (), "other", 0.0)
+Values = dict[fx.Node, Tensor]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model with weights, what can be named in it, some images, and every tensor of it that is intact."""
+
+    sites: Sites
+    images: Tensor
+    intact: Values
+
+    @classmethod
+    def of(cls, entry: Model, folder: Path, seed: int) -> "Bench":
+        """Build a model; parameters that start at zero, behind which nothing would change, are drawn."""
+        module, empty = load(entry, seed=seed, folder=folder).module, skeleton(entry)
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in module.parameters():
+            if not parameter.any():
+                nn.init.trunc_normal_(parameter, std=0.02, generator=generator)
+        size = preprocessing(module, entry).input_size
+        images = torch.randn(2, *size, generator=generator)
+        sites = same_sites(module, sites_of(empty, size))
+        return cls(sites, images, cls(sites, images, {}).read([Lane(BASELINE)])[BASELINE])
+
+    def read(self, lanes: Sequence[Lane], *, times: int = 1) -> dict[str, Values]:
+        """What every tensor of the model is in some lanes of one graph, the last of several times."""
+        taps = {
+            node: Tap((node,), Reducer(_kept), ANYWHERE)
+            for node in self.sites.traced.graph.nodes
+            if node.op not in ("get_attr", "output") and isinstance(node.meta.get(VALUE), Tensor)
+        }
+        merged = merge(
+            self.sites.model,
+            self.sites.traced.graph,
+            lanes,
+            {lane.name: list(taps.values()) for lane in lanes},
+        )
+        with torch.inference_mode():
+            for _ in range(times):
+                found = merged.module(self.images.clone())
+        return {
+            lane.name: {node: found[merged.slots[lane.name, tap]][0] for node, tap in taps.items()}
+            for lane in lanes
+        }
+
+    def at_place(self, place: Place, rewrites: Sequence[Rewrite]) -> Tensor:
+        """The value at a place after some edits there: what one more edit sees."""
+        seen: list[Tensor] = []
+
+        def see(tensor: Tensor) -> Tensor:
+            seen.append(tensor.clone())
+            return tensor
+
+        def last(build: Rewriter) -> object:
+            return build.call(Operation(see), build.before)
+
+        self.read([Lane(EDITED, tuple((place, rewrite) for rewrite in (*rewrites, last)))])
+        return seen[-1]
+
+    def behind(self, place: Place) -> set[fx.Node]:
+        """The nodes whose values may change with a place."""
+        found = set(place.readers or {place.node})
+        for node in self.sites.traced.graph.nodes:
+            if not found.isdisjoint(node.all_input_nodes):
+                found.add(node)
+        return found & set(self.intact)
+
+
+def mark(tensor: Tensor) -> Tensor:
+    """An edit that no other undoes or repeats by chance."""
+    return tensor * 2 + 1
+
+
+def marked(build: Rewriter) -> object:
+    """The rewrite of `mark`."""
+    return build.call(Operation(mark), build.before)
+
+
+def by_hand(rewrite: Rewrite, before: Tensor, intact: Mapping[fx.Node, Tensor]) -> Tensor:
+    """What a rewrite makes of a tensor, its operations applied at once, without a graph."""
+    with torch.inference_mode():
+        result = rewrite(_ByHand(before.clone(), intact))
+    assert isinstance(result, Tensor), f"it gave {type(result).__name__}, not a value of `build`"
+    return result
+
+
+class _ByHand:
+    """A rewriter whose values are tensors."""
+
+    def __init__(self, before: Tensor, intact: Mapping[fx.Node, Tensor]) -> None:
+        self.before, self._intact = before, intact
+
+    @property
+    def nothing(self) -> Tensor:
+        return torch.zeros_like(self.before)
+
+    def value(self, node: fx.Node) -> Tensor:
+        return self._intact[node].clone()
+
+    def call(self, operation: Operation, *values: Any) -> Tensor:
+        return operation.function(*values, **dict(operation.constants))
+
+
+def _kept(tensor: Tensor, *, site: Site) -> Tensor:
+    return tensor.clone()

@@ -1,0 +1,176 @@
+"""Streams of made-up tensors: a metric fed as a run feeds it, without a model.
+
+A `Stream` holds whole tensors, all images at once. `walk` cuts them into batches and image blocks, reduces and
+observes each, and adds the sums. Does not own what must hold then (`metric`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._base import Array, Metric, Reads, Seen
+from vitdsl.runtime.plan.plan import Group, Reading, View
+from vitdsl.runtime.run.statistics import Statistics, estimate
+from vitdsl.testing.law import hold, law
+
+Tensors = Sequence[tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All images of a stream.
+
+    Attributes:
+        views: For each view (condition), the tensors by site of x and of y, `[image, ...]`, a tuple for each site
+            with one tensor for each role that the metric reads. Without y (None), y is x. For a metric of models, y
+            is the intact model's.
+        labels: `[image]`, for a metric that needs them.
+    """
+
+    views: Mapping[str, tuple[Tensors, Tensors | None]]
+    labels: Tensor | None = None
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(next(iter(self.views.values()))[0][0][0])
+
+
+def tokens_site(name: str, count: int, width: int, *, prefix: int = 1, **fields: Any) -> Site:
+    """A site of a ViT, with a square grid unless `grid` says otherwise.
+
+    Args:
+        name: Its path, such as `blocks.0.mlp`.
+        count: Number of tokens, prefix tokens included.
+        width: Features of a token.
+        prefix: Number of prefix tokens; the first is a class token unless `class_token` says otherwise.
+        **fields: Other fields of `Site`.
+    """
+    side = round((count - prefix) ** 0.5)
+    settings: dict[str, Any] = {
+        "grid": (side, side),
+        "patch": (4, 4),
+        "class_token": prefix > 0,
+        "depth": 0.5,
+    } | fields
+    return Site(name, "output", (count, width), "tokens", prefix=prefix, **settings)
+
+
+def vector_site(name: str = "", width: int = 10, role: str = "output") -> Site:
+    """A site with one vector for each image, such as the model's own output (the name "")."""
+    return Site(name, role, (width,), "vector", 1.0)
+
+
+def group_of(
+    kind: Metric,
+    x: Sequence[Site],
+    y: Sequence[Site] | None = None,
+    *,
+    views: Sequence[str] = ("baseline",),
+    paired: bool = False,
+) -> Group:
+    """A metric with its sites and conditions, as a plan holds it.
+
+    Args:
+        kind: The metric with its parameters.
+        x: What is read.
+        y: What it is compared with, where that is not x.
+        views: Names of the conditions, as in the stream.
+        paired: Whether sites are compared one by one with the intact model's (`against: baseline`).
+    """
+    reading = Reading("model", tuple(x), kind.inputs.roles)
+    other = reading if y is None else Reading("model" if paired else "other", tuple(y), kind.inputs.roles)
+    entries = tuple(View(view, view, "baseline" if paired else view, "model") for view in views)
+    return Group("metric", "metric/model", kind, reading, other, entries, paired, "probe")
+
+
+def empty_frame(group: Group) -> xr.Dataset:
+    """Labels and NaN, as a plan lays them out."""
+    sizes = {
+        "condition": len(group.views),
+        "site": len(group.x.sites),
+        "site_x": len(group.x.sites),
+        "site_y": len(group.y.sites),
+    } | {dim: len(labels) for dim, labels in group.kind.coordinates(group.x.sites).items()}
+    values = group.kind.values(paired=group.paired)
+    return xr.Dataset(
+        {
+            name: (
+                ("condition", *value.dims),
+                np.full([sizes[dim] for dim in ("condition", *value.dims)], np.nan),
+                {"units": value.units},
+            )
+            for name, value in values.items()
+        }
+    )
+
+
+def reduced(kind: Metric, tensors: Tensors, sites: Sequence[Site]) -> Reads:
+    """What a metric's reducer makes of some tensors; as in a graph, it does not see the names of sites."""
+    reducer = kind.reducer()
+    found = [
+        reducer.function(*some, site=site.nameless(), **dict(reducer.constants))
+        for some, site in zip(tensors, sites, strict=True)
+    ]
+    return [one if isinstance(one, tuple) else (one,) for one in found]
+
+
+def cuts_of(images: int, batch: int) -> list[slice]:
+    """Batches of one size; the last may be short."""
+    return [slice(start, min(start + batch, images)) for start in range(0, images, batch)]
+
+
+def observed(group: Group, stream: Stream, view: str, cut: slice) -> dict[str, Tensor]:
+    """The statistics of one batch under one condition."""
+    kind = group.kind
+    left, right = stream.views[view]
+    x = reduced(kind, [tuple(tensor[cut] for tensor in some) for some in left], group.x.sites)
+    y = x
+    if right is not None:
+        y = reduced(kind, [tuple(tensor[cut] for tensor in some) for some in right], group.y.sites)
+    of_models = kind.inputs.of == "models"
+    labels = None if stream.labels is None or not kind.labels else stream.labels[cut]
+    rows = range(cut.start, cut.stop)
+    seen = Seen(x, None if of_models else y, y if of_models else None, labels, rows, group.paired)
+    found = kind.observe(seen)
+    with law("float64 sums"):
+        for name, value in found.items():
+            hold(value.dtype == torch.float64, f"`{name}` is {value.dtype}")
+    return found
+
+
+def walk(group: Group, stream: Stream, cuts: Sequence[slice], of: Sequence[int], blocks: int) -> Statistics:
+    """The sums of some batches, the i-th in image block `of[i]`."""
+    statistics = Statistics(group, blocks)
+    for cut, block in zip(cuts, of, strict=True):
+        statistics.images[block] += cut.stop - cut.start
+        for view in stream.views:
+            statistics.add(view, block, observed(group, stream, view, cut))
+    return statistics
+
+
+def values_of(group: Group, statistics: Statistics) -> dict[str, Array]:
+    """The estimates of some sums, `[condition, ...]`."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # all images may lie in the block that is left out
+        found = estimate(statistics, empty_frame(group))
+    return {name: found[name].values for name in group.kind.values(paired=group.paired)}
+
+
+def run(group: Group, stream: Stream, batch: int, blocks: int = 1) -> xr.Dataset:
+    """Estimates, intervals, replicates and reasons, as a run gives them.
+
+    Args:
+        group: The metric and its sites.
+        stream: The images.
+        batch: Images in a batch.
+        blocks: Image blocks; there are intervals from two on.
+    """
+    cuts = cuts_of(stream.images, batch)
+    of = [index * blocks // len(cuts) for index in range(len(cuts))]
+    return estimate(walk(group, stream, cuts, of, blocks), empty_frame(group))
