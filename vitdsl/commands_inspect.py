@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -172,7 +172,8 @@ def sites(
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
     from vitdsl.runtime.graph.sites import describe, sites_of
-    from vitdsl.runtime.models.loading import preprocessing, skeleton
+    from vitdsl.runtime.models.loading import skeleton
+    from vitdsl.runtime.models.preprocessing import preprocessing
     from vitdsl.runtime.plan.matching import chosen
 
     first = variants(model, entry)[0].entry
@@ -226,12 +227,12 @@ def _listed(what: str, glob: str) -> list[dict[str, str]]:
             if name in tags:
                 tags[name].append(tag)
         return [{"name": name, "what": ", ".join(found) or "none"} for name, found in tags.items()]
-    from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry, summary
+    from vitdsl.commands_language import registries
+    from vitdsl.runtime.kinds import summary
 
-    registries: dict[str, Registry[Any]] = {"metrics": METRICS, "ablations": ABLATIONS, "sources": SOURCES}
     return [
         {"name": name, "what": summary(kind)}
-        for name, kind in registries[what].kinds().items()
+        for name, kind in registries()[what].kinds().items()
         if fnmatchcase(name, glob)
     ]
 

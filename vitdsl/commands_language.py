@@ -2,14 +2,17 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.output import Output
+
+if TYPE_CHECKING:
+    from vitdsl.runtime.kinds import Registry
 
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study; repeatable."
@@ -122,6 +125,7 @@ def explain(subject: str) -> None:
         raise click.UsageError(f"there is no error code `{shown(subject)}`{hint}")
     from vitdsl.runtime.kinds import explain as explain_kind
 
+    registries()
     words: str | None = explain_kind(subject)
     if words is None:
         hint = did_you_mean(subject, [name for section in kinds().values() for name in section])
@@ -141,10 +145,19 @@ def schema() -> None:
 
 def kinds() -> dict[str, Any]:
     """The kinds of this installation, plug-ins included, with their parameters."""
-    from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry, summary
+    from vitdsl.runtime.kinds import summary
 
-    sections: dict[str, Registry[Any]] = {"data": SOURCES, "ablations": ABLATIONS, "metrics": METRICS}
+    sections = {"data": "sources", "ablations": "ablations", "metrics": "metrics"}
     return {
-        section: {name: (summary(kind), kind.Params) for name, kind in registry.kinds().items()}
-        for section, registry in sections.items()
+        section: {name: (summary(kind), kind.Params) for name, kind in registries()[sort].kinds().items()}
+        for section, sort in sections.items()
     }
+
+
+def registries() -> "Mapping[str, Registry[Any]]":
+    """The registries of the three sorts of kinds, which are there once their rooms are imported."""
+    from vitdsl.runtime.metrics._base import METRICS  # isort: skip
+    from vitdsl.runtime.ablations._base import ABLATIONS  # isort: skip
+    from vitdsl.runtime.data.sources._base import SOURCES  # isort: skip
+
+    return {registry.section: registry for registry in (METRICS, ABLATIONS, SOURCES)}

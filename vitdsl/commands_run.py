@@ -132,7 +132,6 @@ def train(
     with Told(color=output.color, quiet=quiet) as told:
         from vitdsl.runtime.plan.bind import bind
         from vitdsl.runtime.run.environment import device as find_device
-        from vitdsl.runtime.run.run import Epochs
         from vitdsl.runtime.train.store import train_study
         from vitdsl.runtime.train.without import training_form
 
@@ -142,7 +141,7 @@ def train(
             names=models,
             force=force,
             store=store,
-            progress=lambda name: Epochs(told, name),
+            progress=told,
             device=find_device(device),
             wraps={name: form["wrap"] for name, form in forms.items() if form},
             without={name: form["without"] for name, form in forms.items() if form},

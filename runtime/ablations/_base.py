@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.units import Unit
+from vitdsl.runtime.kinds import Registry
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,6 @@ class Ablation(ABC):
     @abstractmethod
     def rewrite(self, unit: Unit, build: Rewriter) -> Any:
         """The target's value under this ablation."""
+
+
+ABLATIONS: Registry[Ablation] = Registry("ablations", "vitdsl.runtime.ablations", Ablation)

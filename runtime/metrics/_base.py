@@ -19,6 +19,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from vitdsl.dsl.study import Entry
+from vitdsl.runtime.kinds import Registry
 
 Layout = Literal["tokens", "map", "map_last", "vector", "attention", "windows", "other"]
 Direction = Literal["higher", "lower", "none"]
@@ -166,3 +167,6 @@ class Metric(ABC):
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
         """Why parts of the estimate are NaN, with the site's name (statistics without leading axes)."""
         return []
+
+
+METRICS: Registry[Metric] = Registry("metrics", "vitdsl.runtime.metrics", Metric)

@@ -150,7 +150,10 @@ class _Binder:
                 self._refused(model, f"it has no {what}")
                 return []
             what = f"{'attention' if role == 'attention' else 'residual unit'} of `{model.name}`"
-            found = matched(self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems)
+            about = (("models", model.base),)
+            found = matched(
+                self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems, about
+            )
             candidates = {name: table.site(name, role, input_size=size) for name in found}
         kept, refused = [], {}
         for name, site in candidates.items():
@@ -213,6 +216,7 @@ class _Binder:
                     label="not there",
                     help=(instead or "choose other `tokens:`, or other sites with `at:`",),
                     notes=(f"one image's tensor there has shape {list(site.shape)}",),
+                    about=(self.where,),
                 )
                 if problem not in self.problems:
                     self.problems.append(problem)

@@ -16,7 +16,7 @@ from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.metrics._base import Metric, Site, Value
-from vitdsl.runtime.models.loading import Preprocessing
+from vitdsl.runtime.models.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any
 from vitdsl import __version__
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.runtime.kinds import documentation, summary
-from vitdsl.runtime.models import loading as models
-from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.models.loading import LoadedModel, model_facts
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results import folder as results
 from vitdsl.runtime.run.environment import describe_environment
@@ -69,7 +68,7 @@ def work(compiled: Compiled) -> dict[str, Any]:
 
 
 def _model(planned: PlannedModel, loaded: LoadedModel) -> dict[str, Any]:
-    return models.describe(loaded) | {
+    return model_facts(loaded) | {
         "coordinates": planned.coordinates,
         "prefix_tokens": int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
         "sites": len(planned.sites.names("output")),

@@ -18,12 +18,12 @@ import xarray as xr
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
+from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
-from vitdsl.runtime.data import stream
-from vitdsl.runtime.data.stream import Stream, check_labels, open_stream
+from vitdsl.runtime.data.labels import check_labels
+from vitdsl.runtime.data.stream import Stream, open_stream, stream_facts
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
-from vitdsl.runtime.plan.places import placing
 from vitdsl.runtime.plan.plan import Plan, frame
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.results import claims
@@ -138,7 +138,7 @@ class _Run:
             done = self._pass(name, images_of, loaded_models)
             for group in self.plan.groups_on(name):
                 groups[group.path] = estimate(done.statistics[group.path], frame(self.plan, group))
-            self.manifest["data"][name] = stream.describe(images_of)
+            self.manifest["data"][name] = stream_facts(images_of)
             self.manifest["timings"][f"pass over {name}"] = round(done.seconds, 3)
         ordered = {group.path: groups[group.path] for group in self.plan.groups}
         self.manifest["claims"] = {
@@ -161,7 +161,8 @@ class _Run:
                         seed=study.seed,
                         folder=self.plan.loaded.folder,
                         device=self.device,
-                        progress=Epochs(self.progress, name),
+                        progress=self.progress,
+                        name=name,
                         **training_form(planned),
                     )
                 else:
@@ -208,21 +209,6 @@ class _Run:
         )
         self.progress.end()
         return done
-
-
-class Epochs:
-    """Tells of training, epoch by epoch."""
-
-    def __init__(self, progress: Progress, model: str) -> None:
-        self.progress, self.model = progress, model
-
-    def on_epoch(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
-        """One epoch is done."""
-        if epoch == 1:
-            self.progress.begin(f"train {self.model}", epochs, "epochs")
-        self.progress.step(1, f"loss {loss:.3f}, accuracy {accuracy:.3f}")
-        if epoch == epochs:
-            self.progress.end()
 
 
 def _fresh(folder: Path) -> Path:

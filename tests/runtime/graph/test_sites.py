@@ -11,7 +11,8 @@ from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.merge import Lane, Tap, merge
 from vitdsl.runtime.graph.sites import Sites, describe, same_sites, sites_of
 from vitdsl.runtime.metrics._base import Reducer, Site
-from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 2, "num_classes": 5}
 

@@ -13,6 +13,7 @@ from PIL import Image
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.models import preprocessing as images
 
 TINY = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
 
@@ -53,8 +54,8 @@ def test_the_transform_gives_what_the_built_model_takes(
     model = Model(arch=arch, options=options, input_size=input_size, weights="random")
     ready = loaded(model)
     assert ready.config.input_size == (3, size, size)
-    assert models.preprocessing(models.skeleton(model), model) == ready.config
-    x = models.transform(ready.config)(Image.new("RGB", (50, 80), (9, 99, 199)))
+    assert images.preprocessing(models.skeleton(model), model) == ready.config
+    x = images.transform(ready.config)(Image.new("RGB", (50, 80), (9, 99, 199)))
     assert x.shape == (3, size, size)
     assert len(ready.module(x[None])) == 1
 
@@ -115,7 +116,7 @@ def test_a_file_is_loaded(
     save(checkpoint, tmp_path / name, under)
     ready = loaded(vit(weights={"file": name}), tmp_path)
     assert ready.weights.sha256 == loaded(vit(seed=1)).weights.sha256
-    assert ready.weights.source == "file" and ready.weights.detail["fresh"] == []
+    assert ready.weights.origin == "file" and ready.weights.detail["fresh"] == []
     assert len(ready.weights.detail["file_sha256"]) == 64
 
 
@@ -238,7 +239,7 @@ def test_a_model_without_weights() -> None:
 
 
 def test_the_description_is_complete() -> None:
-    said = models.describe(loaded(vit()))
+    said = models.model_facts(loaded(vit()))
     assert said["parameters"] == sum(p.numel() for p in loaded(vit()).module.parameters())
     assert said["preprocessing"]["input_size"] == (3, 32, 32)
     assert set(said) == {"arch", "options", "parameters", "weights", "preprocessing"}

@@ -13,7 +13,8 @@ from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.merge import Lane, Tap, merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
 from vitdsl.runtime.metrics._base import Reducer
-from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 3, "num_classes": 7}
 MODELS: dict[str, Model] = {
