@@ -38,9 +38,9 @@ class Diagnostic:
     `message` stands alone; `label` sits under the caret; `help` says what to do; `secondary` points at the
     definition or the use that the message speaks of. Empty lines of `help` and `notes` are dropped.
 
-    `about` are paths of the fields that it may be about, the likeliest first: of fields of the entry where whoever
-    raises it knows nothing of files, of the study once it has a place (see `SourceMap.placed`). `at_key` says that
-    the name of the field is meant, not its value.
+    `about` are the paths of the fields that it may be about, the likeliest first. Whoever raises it for an entry and
+    knows nothing of files gives paths inside the entry; once it has a place, the path in the study comes first (see
+    `SourceMap.placed`). `at_key` says that the name of the field is meant, not its value.
     """
 
     code: str

@@ -111,7 +111,8 @@ class SourceMap:
             key: Point at the key instead of the value.
             secondary_paths: Other places to show, each with a few words; their keys are pointed at.
             within: Offsets into the value's text, to point at a part of it.
-            about: What else it is about and need not be shown: it tells two mistakes at one place apart.
+            about: What else it is about and need not be shown, such as an entry or `("arch", "resnet18")`: it tells
+                two mistakes at one place apart.
         """
         span = self.span(path, key=key)
         scalar = self.text(path)
@@ -135,7 +136,8 @@ class SourceMap:
     def placed(self, diagnostic: Diagnostic, where: Sequence[str | int]) -> Diagnostic:
         """A diagnostic of an entry, at the first field that it is about and that was written, else at the entry's key.
 
-        Where a sweep varies one part of such a field, that part is meant. A diagnostic that has a place keeps it.
+        Where a sweep varies one part of such a field, that part is meant; a name that is meant (`at_key`) is that of
+        the field's only part. A diagnostic that has a place keeps it.
 
         Args:
             diagnostic: Its `about` are paths inside the entry.
@@ -143,17 +145,26 @@ class SourceMap:
         """
         if diagnostic.span is not None:
             return diagnostic
-        path, key = tuple(where), True
         for fields in diagnostic.about:
             inner = (*where, *fields)
             varied = [one for one in self.elsewhere if one[: len(inner)] == inner]
             if len(varied) == 1 and varied[0] != inner:
-                path, key = varied[0], False
-                break
+                return self._at(diagnostic, varied[0], key=False)
             if self.exists(inner):
-                path, key = inner, diagnostic.at_key
-                break
-        return replace(diagnostic, span=self.span(path, key=key), about=(path,))
+                node = self.node(inner)
+                only = (
+                    list(node.fields) if isinstance(node, Fields) and diagnostic.at_key and not varied else []
+                )
+                path = (*inner, *only) if len(only) == 1 else inner
+                parts = [self.written(one) for one in varied if one != inner]
+                return self._at(diagnostic, path, key=diagnostic.at_key, parts=parts)
+        return self._at(diagnostic, where, key=True)
+
+    def _at(
+        self, diagnostic: Diagnostic, path: Sequence[str | int], *, key: bool, parts: Iterable[Path] = ()
+    ) -> Diagnostic:
+        about = (tuple(path), *parts, *diagnostic.about)
+        return replace(diagnostic, span=self.span(path, key=key), about=about)
 
     def joined(
         self,

@@ -71,6 +71,7 @@ def check(model: Model) -> None:
                 "in_chans",
                 f"`in_chans: {model.options['in_chans']}`: images have three channels",
                 "leave `in_chans` out; grey images are given to the model as RGB",
+                value=model.options["in_chans"],
             )
         )
     if model.weights == "pretrained" and not is_model_pretrained(model.arch):
@@ -127,6 +128,7 @@ def _check_types(model: Model, module: nn.Module) -> None:
                     f"`{option}` of `{model.arch}` takes {wanted}, not `{flow(value)}`",
                     _word(value) if flag else "",
                     f"the architecture's own is `{flow(default)}`",
+                    value=value,
                 )
             )
 
@@ -154,10 +156,14 @@ def _tags(name: str) -> tuple[str, ...]:
     return tuple(item.partition(".")[2] for item in full if get_pretrained_cfg(item) is not None)
 
 
-def _of_option(option: str | None, message: str, *help: str) -> Diagnostic:
-    """An error of one option, or of all of them together."""
-    options = ("options",) if option is None else ("options", option)
-    return Diagnostic("VD231", message, help=help, about=(options, ("options",), ("arch",)), at_key=True)
+def _of_option(option: str | None, message: str, *help: str, value: object = None) -> Diagnostic:
+    """An error of one option, or of all of them together; of its name, where no value is given."""
+    about: list[tuple[str, ...]] = [("options",), ("arch",)]
+    if option is not None:
+        about.insert(0, ("options", option))
+    if option is not None and value is not None:
+        about.append(("options", option, flow(value)))
+    return Diagnostic("VD231", message, help=help, about=tuple(about), at_key=True)
 
 
 def _of_arch(message: str, *help: str) -> Diagnostic:
@@ -200,7 +206,7 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
     unknown = next((key for key in model.options if f"argument '{key}'" in text), None)
     if unknown is None:
         return _of_option(
-            next(iter(model.options)) if len(model.options) == 1 else None,
+            None,
             f"`{model.arch}` cannot be built with `{flow(model.options)}`: {text or type(error).__name__}",
             "correct the options, or leave them out to take the architecture's own",
         )

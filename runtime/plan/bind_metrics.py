@@ -180,6 +180,7 @@ class _Binder:
             label="not defined for it",
             help=("leave this model out of the metric, or narrow `at:`",),
             code="VD302",
+            about=(("arch", model.entry.arch),),
         )
 
     def _of_layers(self) -> list[Group]:
@@ -206,7 +207,8 @@ class _Binder:
         sites = []
         for site_name in names:
             site = model.sites.site(site_name, role, input_size=model.config.input_size, tokens=tokens)
-            why = refuse_tokens(site) or self.kind.refuse(site)
+            unread = refuse_tokens(site)
+            why = unread or self.kind.refuse(site)
             if why is not None:
                 why, _, instead = why.partition("; ")
                 problem = self.loaded.problem(
@@ -216,7 +218,7 @@ class _Binder:
                     label="not there",
                     help=(instead or "choose other `tokens:`, or other sites with `at:`",),
                     notes=(f"one image's tensor there has shape {list(site.shape)}",),
-                    about=(self.where,),
+                    about=() if unread else (("kind", self.kind.name),),
                 )
                 if problem not in self.problems:
                     self.problems.append(problem)
@@ -261,6 +263,9 @@ class _Binder:
         help: Sequence[str] = (),
         key: bool = False,
         code: str = "VD222",
+        about: Sequence[tuple[str, ...]] = (),
     ) -> None:
         place = (*self.where, *path)
-        self.problems.append(self.loaded.problem(code, place, message, label=label, help=help, key=key))
+        self.problems.append(
+            self.loaded.problem(code, place, message, label=label, help=help, key=key, about=about)
+        )

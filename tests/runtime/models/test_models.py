@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
+from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models import preprocessing as images
 
@@ -155,6 +156,40 @@ def test_a_users_own_head_is_kept(tmp_path: Path, checkpoint: dict[str, torch.Te
     save(checkpoint, tmp_path / "w.pth")
     ready = loaded(vit(weights={"file": "w.pth"}), tmp_path)
     assert torch.equal(ready.module.state_dict()["head.weight"], checkpoint["head.weight"])
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "ecaresnet50d_pruned"])
+def test_watching_leaves_torch_as_it_was(tmp_path: Path, arch: str) -> None:
+    """timm copies a model that it prunes: what watched the copy while it was built must be silent afterwards."""
+    method = torch.nn.Module.load_state_dict
+    model = Model(arch=arch, weights={"file": "w.pth"})
+    state = loaded(Model(arch=arch, weights="random")).module.state_dict()
+    save(state, tmp_path / "w.pth")
+    ready = loaded(model, tmp_path)
+    assert torch.nn.Module.load_state_dict is method
+    assert not torch.nn.modules.module._global_module_registration_hooks
+    with pytest.raises(RuntimeError, match="Missing key"):
+        ready.module.load_state_dict(
+            {key: value for key, value in state.items() if not key.startswith("fc.")}
+        )
+
+
+@pytest.mark.parametrize(("strict", "extra"), [(True, False), (False, False), (False, True), (True, True)])
+def test_timms_own_route_is_watched_too(strict: bool, extra: bool) -> None:
+    """Pretrained and hub weights come through `create_model`, here with the tensors in place of an address."""
+    state = dict(loaded(vit(seed=1)).module.state_dict()) | ({"extra": torch.ones(1)} if extra else {})
+    options = {"img_size": 64, "num_classes": 7}
+    with checkpoints.fitting(strict=strict) as fit:
+        if strict and extra:
+            with pytest.raises(checkpoints.Misfit, match="has besides `extra`"):
+                architectures.create(vit(), pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+            return
+        module = architectures.create(
+            vit(options=options), pretrained=True, pretrained_cfg_overlay={"state_dict": state}
+        )
+    assert fit.fresh == ["head.weight", "head.bias"] and fit.unused == (["extra"] if extra else [])
+    pos = module.state_dict()["pos_embed"]
+    assert pos.shape == (1, 1 + 16 * 16, 24) and torch.allclose(pos[:, 0], state["pos_embed"][:, 0])
 
 
 class Evil:

@@ -10,11 +10,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.dsl.load import load_source
+from vitdsl.dsl.diagnostics import EnvironmentProblem, VitdslError
+from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.study import Model
 from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.models import checkpoints
+from vitdsl.runtime.models.loading import LoadedModel, load
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train import store
 
@@ -219,6 +220,35 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(EnvironmentProblem, match="VD407") as caught:
         store.obtain(model(), seed=0, folder=Path())
     assert "VITDSL_CACHE" in caught.value.diagnostics[0].help[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ("train: {data: {source: folder, path: ./nowhere}}", "path: ./nowhere"),
+        ("weights: pretrained, train: {data: {source: folder, path: ./nowhere}}", "path: ./nowhere"),
+        ("train: {data: {source: digits, split: train, images: 9999}}", "images: 9999"),
+    ],
+)
+def test_images_that_cannot_be_trained_on_are_pointed_at(
+    fields: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.models, "load", lambda model, **_: untrained(model))
+    options = "img_size: 32, patch_size: 16, embed_dim: 24, depth: 1, num_heads: 2, num_classes: 10"
+    text = (
+        "vitdsl: 1\nstudy: s\ndata: {p: {source: digits, split: test}}\n"
+        f"models: {{m: {{arch: vit_tiny_patch16_224, options: {{{options}}}, {fields}}}}}\n"
+        "metrics: {a: {kind: accuracy, of: m}}\n"
+    )
+    with pytest.raises(VitdslError) as caught:
+        store.train_study(load_text(text))
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert text.splitlines()[3][: found.span.end_column - 1].endswith(line)
+
+
+def untrained(model: Model) -> LoadedModel:
+    return load(model.model_copy(update={"weights": "random"}), seed=0, folder=Path())
 
 
 STUDIES = sorted(path for path in SPECS.rglob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))
