@@ -77,8 +77,8 @@ MACHINE_CODES = (
     Code(
         "VD412",
         "stored weights damaged",
-        """A file of trained weights is cut short, or does not hold what its name says. Delete it, and the
-        model is trained again.""",
+        """A file of trained weights is cut short, or does not hold what its name and the hashes in it say.
+        Delete it, and the model is trained again.""",
     ),
     Code(
         "VD501",

@@ -6,6 +6,7 @@ means (`codes`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Diagnostic:
 
     `message` stands alone; `label` sits under the caret; `help` says what to do; `secondary` points at the
     definition or the use that the message speaks of. Empty lines of `help` and `notes` are dropped.
+
+    `about` are the paths of the fields that it may be about, the likeliest first. Whoever raises it for an entry and
+    knows nothing of files gives paths inside the entry; once it has a place, the path in the study comes first (see
+    `SourceMap.placed`). `at_key` says that the name of the field is meant, not its value.
     """
 
     code: str
@@ -45,6 +50,8 @@ class Diagnostic:
     help: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     secondary: tuple[tuple[Span, str], ...] = ()
+    about: tuple[tuple[str | int, ...], ...] = ()
+    at_key: bool = False
 
     def __post_init__(self) -> None:
         for name in ("help", "notes"):
@@ -67,6 +74,12 @@ class VitdslError(Exception):
         found = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
         self.diagnostics = found
         super().__init__("\n".join(_concise(d) for d in found))
+
+    def inside(self, *path: str | int) -> Self:
+        """The same error of an entry that holds this one at a path."""
+        return type(self)(
+            replace(one, about=tuple((*path, *field) for field in one.about)) for one in self.diagnostics
+        )
 
 
 class StudyError(VitdslError):

@@ -51,6 +51,7 @@ class Loaded:
         key: bool = False,
         secondary_paths: Iterable[tuple[Sequence[str | int], str]] = (),
         within: tuple[int, int] | None = None,
+        about: Iterable[Sequence[str | int]] = (),
     ) -> Diagnostic:
         """A diagnostic that points at a value of this study; see `SourceMap.problem`."""
         return self.source.problem(
@@ -63,4 +64,5 @@ class Loaded:
             key=key,
             secondary_paths=secondary_paths,
             within=within,
+            about=about,
         )

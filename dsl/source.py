@@ -1,10 +1,11 @@
 """Where the values of a study come from: places in files, origins in words, diagnostics that point there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from vitdsl.dsl.diagnostics import Diagnostic, Span
+from vitdsl.dsl.diagnostics import Diagnostic, Span, VitdslError
 from vitdsl.dsl.nodes import Fields, Node, Path, Scalar, at
 
 
@@ -96,6 +97,7 @@ class SourceMap:
         key: bool = False,
         secondary_paths: Iterable[tuple[Sequence[str | int], str]] = (),
         within: tuple[int, int] | None = None,
+        about: Iterable[Sequence[str | int]] = (),
     ) -> Diagnostic:
         """A diagnostic about the value at a path.
 
@@ -109,13 +111,16 @@ class SourceMap:
             key: Point at the key instead of the value.
             secondary_paths: Other places to show, each with a few words; their keys are pointed at.
             within: Offsets into the value's text, to point at a part of it.
+            about: What else it is about and need not be shown, such as an entry or `("arch", "resnet18")`: it tells
+                two mistakes at one place apart.
         """
         span = self.span(path, key=key)
         scalar = self.text(path)
         if span is not None and within is not None and scalar is not None and not key:
             span = _within(span, scalar, within)
-        secondary = []
+        secondary, concerned = [], [tuple(path), *map(tuple, about)]
         for other, words in secondary_paths:
+            concerned.append(tuple(other))
             place = self.span(other, key=True)
             if place is not None and self.exists(other):
                 secondary.append((place, words))
@@ -125,8 +130,73 @@ class SourceMap:
         if span is not None and span.file in self.via:
             found.append(self.via[span.file])
         return Diagnostic(
-            code, message, span, label, tuple(line for line in help if line), tuple(found), tuple(secondary)
+            code, message, span, label, tuple(help), tuple(found), tuple(secondary), tuple(concerned)
         )
+
+    def placed(self, diagnostic: Diagnostic, where: Sequence[str | int]) -> Diagnostic:
+        """A diagnostic of an entry, at the first field that it is about and that was written, else at the entry's key.
+
+        Where a sweep varies one part of such a field, that part is meant; a name that is meant (`at_key`) is that of
+        the field's only part. A diagnostic that has a place keeps it.
+
+        Args:
+            diagnostic: Its `about` are paths inside the entry.
+            where: The entry's path.
+        """
+        if diagnostic.span is not None:
+            return diagnostic
+        for fields in diagnostic.about:
+            inner = (*where, *fields)
+            varied = [one for one in self.elsewhere if one[: len(inner)] == inner]
+            if len(varied) == 1 and varied[0] != inner:
+                return self._at(diagnostic, varied[0], key=False)
+            if self.exists(inner):
+                node = self.node(inner)
+                only = (
+                    list(node.fields) if isinstance(node, Fields) and diagnostic.at_key and not varied else []
+                )
+                path = (*inner, *only) if len(only) == 1 else inner
+                parts = [self.written(one) for one in varied if one != inner]
+                return self._at(diagnostic, path, key=diagnostic.at_key, parts=parts)
+        return self._at(diagnostic, where, key=True)
+
+    def _at(
+        self, diagnostic: Diagnostic, path: Sequence[str | int], *, key: bool, parts: Iterable[Path] = ()
+    ) -> Diagnostic:
+        about = (tuple(path), *parts, *diagnostic.about)
+        return replace(diagnostic, span=self.span(path, key=key), about=about)
+
+    def joined(
+        self,
+        diagnostic: Diagnostic,
+        where: Sequence[str | int],
+        secondary_paths: Iterable[tuple[Sequence[str | int], str]] = (),
+    ) -> Diagnostic:
+        """A diagnostic of an entry as a problem of the whole study: at its first field, with other places to show.
+
+        Args:
+            diagnostic: Its `about` are paths inside the entry.
+            where: The entry's path.
+            secondary_paths: See `problem`.
+        """
+        return self.problem(
+            diagnostic.code,
+            (*where, *diagnostic.about[0]),
+            diagnostic.message,
+            label=diagnostic.label,
+            help=diagnostic.help,
+            notes=diagnostic.notes,
+            secondary_paths=secondary_paths,
+        )
+
+
+@contextmanager
+def placing(source: SourceMap, where: Sequence[str | int]) -> Iterator[None]:
+    """Errors inside get their place in an entry."""
+    try:
+        yield
+    except VitdslError as error:
+        raise type(error)([source.placed(one, where) for one in error.diagnostics]) from error.__cause__
 
 
 def dotted(path: Sequence[str | int]) -> str:

@@ -77,9 +77,9 @@ def near_files(path: Path, written: str, endings: Collection[str] = (), *, folde
     names = [
         name for name in found if not name.startswith(".") and (folders or name.endswith(tuple(endings)))
     ]
-    close = close_names(path.name, names, count=3, cutoff=0.6)
+    close = did_you_mean(path.name, names, count=3, cutoff=0.6, before=above + slash)
     if close:
-        return f"did you mean {' or '.join(f'`{shown(above + slash + name)}`' for name in close)}?"
+        return close
     return f"in that folder there are {ticked(names[:5])}" if names else ""
 
 
@@ -95,7 +95,17 @@ class Hints:
         return did_you_mean(word, names) if self._left >= 0 else ""
 
 
-def did_you_mean(word: str, names: Sequence[str]) -> str:
-    """`did you mean ...?`, or nothing where no name is close."""
-    hits = close_names(word, names, count=1)
-    return f"did you mean `{shown(hits[0])}`?" if hits else ""
+def did_you_mean(
+    word: str, names: Sequence[str], *, count: int = 1, cutoff: float = 0.7, before: str = ""
+) -> str:
+    """`did you mean ...?`, or nothing where no name is close.
+
+    Args:
+        word: What was written.
+        names: What there is.
+        count: How many names to offer.
+        cutoff: How alike they must be, in 0..1.
+        before: What stands before each name where it is written.
+    """
+    hits = close_names(word, names, count=count, cutoff=cutoff)
+    return f"did you mean {' or '.join(f'`{shown(before + hit)}`' for hit in hits)}?" if hits else ""

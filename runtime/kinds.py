@@ -1,4 +1,4 @@
-"""The registries of kinds: metrics, ablations and sources, found by folder scan.
+"""What a registry of kinds is: the kinds of one sort, found by folder scan, and what each says of itself.
 
 A kind is one file in its folder, named as the kind, holding one class that derives from the folder's base.
 Its module docstring is its documentation: `vitdsl explain`, `vitdsl list`, the JSON Schema and the report's
@@ -6,7 +6,8 @@ footnotes all read it. Packages outside bring kinds through the entry-point grou
 point names a module with such classes. A file that fails to import, a wrong name or a second kind of one name
 is an error.
 
-Does not own: what a metric, ablation or source is (`metrics/_base`, `ablations/_base`, `sources/_base`).
+Does not own: which sorts there are. Each has its registry beside its base class: `METRICS` in `metrics/_base`,
+`ABLATIONS` in `ablations/_base`, `SOURCES` in `sources/_base`.
 """
 
 import importlib
@@ -20,24 +21,50 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic.fields import FieldInfo
 
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.metrics._base import Metric
+from vitdsl.dsl.text import did_you_mean, shown
 
 PLUGINS = "vitdsl.plugins"
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The kinds of one sort: `what` in messages, `package` to scan, `base` to look for."""
+    """The kinds of one sort.
+
+    Attributes:
+        all: Every registry by its section.
+        section: The sort in the plural, such as `metrics`.
+        package: The package to scan.
+        base: The class to look for.
+        field: The field of an entry that names a kind.
+    """
 
     all: ClassVar[dict[str, "Registry[Any]"]] = {}
 
-    def __init__(self, section: str, package: str, base: Any) -> None:
-        self.section, self.package = section, package
+    def __init__(self, section: str, package: str, base: Any, field: str = "kind") -> None:
+        self.section, self.package, self.field = section, package, field
         self.base: type[T] = base
         Registry.all[section] = self
+
+    def find(self, name: str) -> type[T]:
+        """A kind by its name.
+
+        Raises:
+            StudyError: There is none (VD220).
+        """
+        kinds = self.kinds()
+        if name not in kinds:
+            raise StudyError(
+                Diagnostic(
+                    "VD220",
+                    f"there is no {self.section.removesuffix('s')} `{shown(name)}`",
+                    label=f"no such {self.field}",
+                    help=(did_you_mean(name, list(kinds)), f"{self.section}: {', '.join(kinds)}"),
+                    about=((self.field,),),
+                )
+            )
+        return kinds[name]
 
     @cache  # noqa: B019  (a registry lives as long as the program)
     def kinds(self) -> dict[str, type[T]]:
@@ -83,11 +110,6 @@ class Registry(Generic[T]):
         ]
 
 
-METRICS: Registry[Metric] = Registry("metrics", "vitdsl.runtime.metrics", Metric)
-ABLATIONS: Registry[Ablation] = Registry("ablations", "vitdsl.runtime.ablations", Ablation)
-SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.data.sources", Source)
-
-
 def documentation(kind: type[Any]) -> str:
     """The kind's page: the docstring of its module."""
     return inspect.cleandoc(inspect.getmodule(kind).__doc__ or "")
@@ -110,7 +132,7 @@ def explain(name: str) -> str | None:
     Kinds of different sorts may share a name, such as a source and an ablation: then the pages of both.
     """
     pages = []
-    for registry in (METRICS, ABLATIONS, SOURCES):
+    for registry in Registry.all.values():
         kind = registry.kinds().get(name)
         if kind is not None:
             pages.append("\n\n".join(filter(None, (documentation(kind), _fields(kind), _values(kind)))))
@@ -135,7 +157,7 @@ def _type(info: FieldInfo) -> str:
 
 
 def _values(kind: type[Any]) -> str:
-    if not issubclass(kind, Metric):
-        return ""
-    rows = [f"  {name} [{', '.join(v.dims)}]: {v.long_name} ({v.units})" for name, v in kind.VALUES.items()]
-    return "Values:\n" + "\n".join(rows)
+    """What a kind gives, of those that say so in `VALUES`."""
+    found = getattr(kind, "VALUES", {})
+    rows = [f"  {name} [{', '.join(v.dims)}]: {v.long_name} ({v.units})" for name, v in found.items()]
+    return "Values:\n" + "\n".join(rows) if rows else ""

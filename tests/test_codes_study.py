@@ -11,7 +11,7 @@ import pytest
 from vitdsl.dsl.code import Code
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
-from vitdsl.dsl.load import load_source
+from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.render import render
 from vitdsl.runtime.plan.bind import bind
 
@@ -59,6 +59,77 @@ def test_a_study_that_this_machine_cannot_run_says_so() -> None:
         "VD401_folders": 3,
     }
     assert diagnose("VD404_classes").exit_code == 2
+
+
+SWEPT = """\
+vitdsl: 1
+study: swept
+data:
+  probe: {source: digits, split: test, images: 8, batch: 8}
+  noise: {source: noise, total: 8, size: 32, batch: 8}
+  more: {source: noise, total: 8, size: 32, batch: 8}
+models:
+  vit:
+    arch: vit_tiny_patch16_224
+    options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}
+    weights: random
+    vary: {VARY}
+  res: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}
+"""
+
+
+@pytest.mark.parametrize(
+    ("vary", "sections", "wanted"),
+    [
+        # what is wrong with every variant, once
+        ("seed: [0, 1]", "layers: {l: {of: vit, at: bloks}}\nmetrics: {c: {kind: cka, x: l}}", ["VD210"]),
+        (
+            "options.depth: [1, 2]",
+            "layers: {l: {of: vit, at: bloks}}\nmetrics: {c: {kind: cka, x: l}}",
+            ["VD210"],
+        ),
+        ("options.dept: [1, 2]", "metrics: {a: {kind: accuracy, of: vit}}", ["VD231"]),
+        ("seed: [0, 1], options.foo: [1]", "metrics: {a: {kind: accuracy, of: vit}}", ["VD231"]),
+        (
+            "seed: [0, 1, 2]",
+            "metrics: {d: {kind: attention_distance, of: [res, vit], at: 'blocks.*'}}",
+            ["VD302"],
+        ),
+        # values of an axis, each
+        ("options.drop_rate: [x, true]", "metrics: {a: {kind: accuracy, of: vit}}", ["VD231"] * 2),
+        ("options.num_heads: [5, 7]", "metrics: {a: {kind: accuracy, of: vit}}", ["VD231"] * 2),
+        (
+            "options.num_heads: [5, 7], options.embed_dim: [24, 26]",
+            "metrics: {a: {kind: accuracy, of: vit}}",
+            ["VD231"] * 4,
+        ),
+        (
+            "options.num_classes: [7, 8]",
+            "metrics: {a: {kind: accuracy, of: vit, data: probe}}",
+            ["VD404"] * 2,
+        ),
+        # two models under one selector
+        ("seed: [0, 1]", "metrics: {r: {kind: skip_ratio, of: [vit, res], at: 'x.*'}}", ["VD210"] * 2),
+        # two metrics
+        (
+            "seed: [0, 1]",
+            "metrics: {a: {kind: accuracy, of: vit, data: noise}, b: {kind: accuracy, of: vit, data: noise}}",
+            ["VD241"] * 2,
+        ),
+        # two data entries
+        (
+            "seed: [0, 1]",
+            "metrics: {a: {kind: accuracy, of: vit, data: noise}, b: {kind: accuracy, of: vit, data: more}}",
+            ["VD241"] * 2,
+        ),
+    ],
+)
+def test_mistakes_are_shown_once_each(vary: str, sections: str, wanted: list[str]) -> None:
+    data = "" if "data:" in sections else "data: probe, "
+    text = SWEPT.replace("VARY", vary) + sections.replace("{kind:", f"{{{data}kind:") + "\n"
+    with pytest.raises(VitdslError) as caught:
+        bind(load_text(text))
+    assert [one.code for one in caught.value.diagnostics] == wanted
 
 
 BASE = """\

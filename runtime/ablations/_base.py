@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.edit import Place, Rewriter
 from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.kinds import Registry
 from vitdsl.runtime.metrics._fit import Fit
 
 
@@ -52,3 +53,6 @@ class Ablation(ABC):
             build: What it may do.
             fitted: The constants that `fit` gave for the place.
         """
+
+
+ABLATIONS: Registry[Ablation] = Registry("ablations", "vitdsl.runtime.ablations", Ablation)

@@ -199,5 +199,6 @@ def _refusal(node: fx.Node, why: str) -> StudyError:
             "VD301",
             f"the model's graph cannot be made free of in-place operations at `{node}`: {why}",
             help=("please report the architecture; other models of the family may do",),
+            about=(("arch",),),
         )
     )

@@ -64,6 +64,8 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
                 help=(
                     "set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",
                 ),
+                label="does not fit",
+                about=(("input_size",), ("options", "img_size"), ("arch",)),
             )
         ) from error
 

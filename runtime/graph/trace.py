@@ -150,6 +150,7 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
                 help=(
                     "its Python code decides by the values of tensors; another model of the family may do",
                 ),
+                about=(("arch",),),
             )
         ) from error
     finally:
@@ -167,6 +168,7 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
                 "VD301",
                 f"`{type(model).__name__}` returns a {type(result).__name__}, not one tensor",
                 help=("choose `options` with which the model returns its logits or features alone",),
+                about=(("arch",),),
             )
         )
     return traced

@@ -20,6 +20,7 @@ from torch import Tensor
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
+from vitdsl.runtime.kinds import Registry
 
 Direction = Literal["higher", "lower", "none"]
 Array = npt.NDArray[np.float64]
@@ -175,3 +176,6 @@ class Metric(Observer):
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
         """Why parts of the estimate are NaN, with the site's name (statistics without leading axes)."""
         return []
+
+
+METRICS: Registry[Metric] = Registry("metrics", "vitdsl.runtime.metrics", Metric)

@@ -4,7 +4,6 @@ Owns: which names and tags exist, which options belong to the language instead, 
 into ours with what the architecture does take. Does not own: weights and preprocessing (`models`).
 """
 
-import difflib
 import inspect
 import sys
 from functools import cache
@@ -19,6 +18,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.scalars import BOOLEAN_WORDS
 from vitdsl.dsl.study import Model
+from vitdsl.dsl.text import did_you_mean
 from vitdsl.runtime.models.checkpoints import Misfit
 from vitdsl.runtime.randomness import isolated
 
@@ -51,26 +51,27 @@ def check(model: Model) -> None:
     for option, value in model.options.items():
         if option in OURS:
             raise StudyError(
-                Diagnostic(
-                    "VD231",
+                _of_option(
+                    option,
                     f"`options: {{{option}: ...}}` is not for an architecture's options",
-                    help=(f"write {OURS[option]}",),
+                    f"write {OURS[option]}",
                 )
             )
         if value is None:
             raise StudyError(
-                Diagnostic(
-                    "VD231",
+                _of_option(
+                    option,
                     f"`options: {{{option}: null}}` says nothing: timm drops options that are null",
-                    help=(f"leave `{option}` out, or give a value",),
+                    f"leave `{option}` out, or give a value",
                 )
             )
     if model.options.get("in_chans", 3) != 3:
         raise StudyError(
-            Diagnostic(
-                "VD231",
+            _of_option(
+                "in_chans",
                 f"`in_chans: {model.options['in_chans']}`: images have three channels",
-                help=("leave `in_chans` out; grey images are given to the model as RGB",),
+                "leave `in_chans` out; grey images are given to the model as RGB",
+                value=model.options["in_chans"],
             )
         )
     if model.weights == "pretrained" and not is_model_pretrained(model.arch):
@@ -79,11 +80,13 @@ def check(model: Model) -> None:
             Diagnostic(
                 "VD232",
                 f"timm has no pretrained weights for `{model.arch}`",
+                label="not there",
                 help=(
                     f"tags with weights: {', '.join(tags)}"
                     if tags
                     else "write `weights: random`, or `train:`",
                 ),
+                about=(("weights",), ("arch",)),
             )
         )
 
@@ -120,10 +123,12 @@ def _check_types(model: Model, module: nn.Module) -> None:
         if (flag and not isinstance(value, bool)) or (number and isinstance(value, (bool, str))):
             wanted = "`true` or `false`" if flag else "a number"
             raise StudyError(
-                Diagnostic(
-                    "VD231",
+                _of_option(
+                    option,
                     f"`{option}` of `{model.arch}` takes {wanted}, not `{flow(value)}`",
-                    help=(_word(value) if flag else "", f"the architecture's own is `{flow(default)}`"),
+                    _word(value) if flag else "",
+                    f"the architecture's own is `{flow(default)}`",
+                    value=value,
                 )
             )
 
@@ -151,22 +156,31 @@ def _tags(name: str) -> tuple[str, ...]:
     return tuple(item.partition(".")[2] for item in full if get_pretrained_cfg(item) is not None)
 
 
+def _of_option(option: str | None, message: str, *help: str, value: object = None) -> Diagnostic:
+    """An error of one option, or of all of them together; of its name, where no value is given."""
+    about: list[tuple[str, ...]] = [("options",), ("arch",)]
+    if option is not None:
+        about.insert(0, ("options", option))
+    if option is not None and value is not None:
+        about.append(("options", option, flow(value)))
+    return Diagnostic("VD231", message, help=help, about=tuple(about), at_key=True)
+
+
+def _of_arch(message: str, *help: str) -> Diagnostic:
+    return Diagnostic("VD230", message, label="no such architecture", help=help, about=(("arch",),))
+
+
 def _unknown(arch: str, name: str) -> Diagnostic:
     if ":" in arch or "/" in arch:
         repository = arch.partition(":")[2] or arch
-        return Diagnostic(
-            "VD230",
+        return _of_arch(
             f"`{arch}` is not a name of an architecture",
-            help=(f"write `arch: NAME` and `weights: {{hub: {repository}}}`",),
+            f"write `arch: NAME` and `weights: {{hub: {repository}}}`",
         )
-    near = difflib.get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.6)
-    return Diagnostic(
-        "VD230",
+    return _of_arch(
         f"timm {timm.__version__} has no architecture `{arch}`",
-        help=(
-            *((f"did you mean {' or '.join(f'`{item}`' for item in near)}?",) if near else ()),
-            f"`vitdsl list models '{_family(name)}*'` shows what there is",
-        ),
+        did_you_mean(name, timm.list_models(), count=3, cutoff=0.6),
+        f"`vitdsl list models '{_family(name)}*'` shows what there is",
     )
 
 
@@ -179,14 +193,10 @@ def _family(name: str) -> str:
 
 def _unknown_tag(name: str, tag: str) -> Diagnostic:
     tags = _tags(name)
-    near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.5)
-    return Diagnostic(
-        "VD230",
+    return _of_arch(
         f"`{name}` has no pretrained tag `{tag}`",
-        help=(
-            *((f"did you mean `{name}.{near[0]}`?",) if near else ()),
-            f"it has: {', '.join(tags)}" if tags else f"it has none: write `arch: {name}`",
-        ),
+        did_you_mean(tag, tags, cutoff=0.5, before=f"{name}."),
+        f"it has: {', '.join(tags)}" if tags else f"it has none: write `arch: {name}`",
     )
 
 
@@ -195,32 +205,22 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
     taken = _taken(model.arch, text)
     unknown = next((key for key in model.options if f"argument '{key}'" in text), None)
     if unknown is None:
-        return Diagnostic(
-            "VD231",
+        return _of_option(
+            None,
             f"`{model.arch}` cannot be built with `{flow(model.options)}`: {text or type(error).__name__}",
-            help=("correct the options, or leave them out to take the architecture's own",),
+            "correct the options, or leave them out to take the architecture's own",
         )
     if "multiple values" in text:
-        return Diagnostic(
-            "VD231",
+        return _of_option(
+            unknown,
             f"`{model.arch}` sets `{unknown}` itself: it cannot be an option",
-            help=(f"leave `{unknown}` out, or take another architecture of the family",),
+            f"leave `{unknown}` out, or take another architecture of the family",
         )
-    near = difflib.get_close_matches(unknown, taken, n=1, cutoff=0.6)
-    size = unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int)
-    return Diagnostic(
-        "VD231",
-        f"`{model.arch}` takes no option `{unknown}`",
-        help=(
-            *(
-                (f"write `input_size: {model.options[unknown]}` beside `arch`: it takes any size",)
-                if size
-                else ()
-            ),
-            *((f"did you mean `{near[0]}`?",) if near and not size else ()),
-            *((f"it takes: {', '.join(taken)}",) if taken and not near and not size else ()),
-        ),
-    )
+    if unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int):
+        hint = f"write `input_size: {model.options[unknown]}` beside `arch`: it takes any size"
+    else:
+        hint = did_you_mean(unknown, taken, cutoff=0.6) or (f"it takes: {', '.join(taken)}" if taken else "")
+    return _of_option(unknown, f"`{model.arch}` takes no option `{unknown}`", hint)
 
 
 def _taken(arch: str, text: str) -> list[str]:

@@ -6,29 +6,32 @@ Does not own: renaming keys and resizing position embeddings, which timm's own c
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils.hooks import RemovableHandle
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.text import near_files
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+WRITTEN_AT = (("weights", "file"), ("weights",))
+"""The fields of a model that name a checkpoint."""
 
 
 @dataclass
 class Fit:
-    """How a checkpoint met a module: the keys that it left out, and those that found no place."""
+    """How a checkpoint met a model: the keys that it left out, and those that found no place."""
 
     fresh: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
-    seen: bool = False
+    model: nn.Module | None = None
 
 
 class Misfit(Exception):
@@ -48,11 +51,13 @@ def find(file: str, folder: Path) -> Path:
             Diagnostic(
                 "VD401",
                 f"the checkpoint `{file}` {what}",
+                label="cannot be opened",
                 notes=(f"looked for `{path}`; relative paths start at the study's folder",),
                 help=(
                     near_files(path, file, SUFFIXES),
                     "name a file of weights: `weights: {file: ./model.safetensors}`",
                 ),
+                about=WRITTEN_AT,
             )
         )
     if path.suffix not in SUFFIXES:
@@ -60,7 +65,9 @@ def find(file: str, folder: Path) -> Path:
             Diagnostic(
                 "VD401",
                 f"the checkpoint `{file}` is not of a kind that is read: {', '.join(SUFFIXES)}",
+                label="cannot be opened",
                 help=("save the model's `state_dict()` with `safetensors.torch.save_file`",),
+                about=WRITTEN_AT,
             )
         )
     return path
@@ -68,48 +75,72 @@ def find(file: str, folder: Path) -> Path:
 
 @contextmanager
 def fitting(*, strict: bool) -> Iterator[Fit]:
-    """Watch the one `load_state_dict` that timm calls inside, after its filters have done their work.
+    """Watch how timm lays a checkpoint over the model that it builds inside, after its filters have done their work.
 
     A classifier of another number of classes (or none on either side) is left out, as timm does for its own
     checkpoints; every other difference is a `Misfit` where `strict`, and recorded otherwise. Not for threads.
+
+    Torch's hooks show it: timm builds and loads in one call, so each module that gets a child meanwhile is watched,
+    and the one whose keys have no prefix is the model.
 
     Yields:
         What was left out and what found no place.
     """
     fit = Fit()
-    original = nn.Module.load_state_dict
+    watched: dict[int, nn.Module] = {}
+    handles: list[RemovableHandle] = []
+    open_ = True
 
-    def load_state_dict(
-        module: nn.Module, state: Mapping[str, Any], strict_: bool = True, assign: bool = False, **given: bool
-    ) -> Any:
-        own = module.state_dict()
-        head = _head(module)
-        given_state = {
-            key: value
-            for key, value in state.items()
-            if key not in head or (key in own and own[key].shape == value.shape)
-        }
-        missing = [key for key in own if key not in given_state]
-        unexpected = [key for key in state if key not in own]
-        shapes = [key for key, value in given_state.items() if key in own and value.shape != own[key].shape]
-        fit.seen, fit.fresh, fit.unused = True, missing, unexpected
-        wrong_missing, wrong_unexpected = ([k for k in ks if k not in head] for ks in (missing, unexpected))
-        if shapes or (strict and (wrong_missing or wrong_unexpected)):
-            raise Misfit(
-                "; ".join(
-                    text
-                    for text in (
-                        _some("lacks", wrong_missing),
-                        _some("has besides", wrong_unexpected),
-                        _some("has in another shape", [_shape(k, state[k], own[k]) for k in shapes]),
-                    )
-                    if text
-                )
-            )
-        return original(module, given_state, strict=False)
+    def before(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        if open_ and not prefix:
+            _compare(module, state, fit, strict=strict)
 
-    with mock.patch.object(nn.Module, "load_state_dict", load_state_dict):
+    def after(module: nn.Module, incompatible: Any) -> None:
+        if open_ and fit.model is module:
+            incompatible.missing_keys.clear()
+            incompatible.unexpected_keys.clear()
+
+    def watch(module: nn.Module, name: str, child: nn.Module | None) -> None:
+        if id(module) not in watched:
+            watched[id(module)] = module
+            handles.append(module.register_load_state_dict_pre_hook(before))  # type: ignore[no-untyped-call]
+            handles.append(module.register_load_state_dict_post_hook(after))  # type: ignore[no-untyped-call]
+
+    handles.append(register_module_module_registration_hook(watch))
+    try:
         yield fit
+    finally:
+        open_ = False  # for hooks that timm copied together with a module
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(module: nn.Module, state: dict[str, Any], fit: Fit, *, strict: bool) -> None:
+    """Record how a checkpoint meets a module, and take a classifier that does not fit out of it."""
+    own, head = module.state_dict(), _head(module)
+    left_out = {
+        key for key in state if key in head and (key not in own or own[key].shape != state[key].shape)
+    }
+    given = {key: value for key, value in state.items() if key not in left_out}
+    missing = [key for key in own if key not in given]
+    unexpected = [key for key in state if key not in own]
+    shapes = [key for key, value in given.items() if key in own and value.shape != own[key].shape]
+    fit.model, fit.fresh, fit.unused = module, missing, unexpected
+    wrong_missing, wrong_unexpected = ([k for k in ks if k not in head] for ks in (missing, unexpected))
+    if shapes or (strict and (wrong_missing or wrong_unexpected)):
+        raise Misfit(
+            "; ".join(
+                text
+                for text in (
+                    _some("lacks", wrong_missing),
+                    _some("has besides", wrong_unexpected),
+                    _some("has in another shape", [_shape(k, state[k], own[k]) for k in shapes]),
+                )
+                if text
+            )
+        )
+    for key in left_out:
+        del state[key]
 
 
 def digest(module: nn.Module) -> str:

@@ -1,48 +1,24 @@
-"""Models: from what a study names to a timm module with its weights and the preprocessing it takes.
+"""Models: from what a study names to a timm module with its weights.
 
-Owns: the skeleton (meta device, no weights, no network), the origins of weights, and the size of the images
-that the *built* model takes (timm's data config reports the checkpoint's: 518 for a DINOv2 built with
-`img_size: 224`). Does not own: what `create_model` takes (`architectures`), how a checkpoint is laid over a
-module (`checkpoints`), training (`train`), stored weights (`store`), batches (`stream`). No model is changed
-beyond what timm's `create_model` does.
+Owns: the skeleton (meta device, no weights, no network) and the origins of weights. Does not own: what
+`create_model` takes (`architectures`), how a checkpoint is laid over a module (`checkpoints`), which images a model
+takes (`preprocessing`), training (`train`), stored weights (`store`). No model is changed beyond what timm's
+`create_model` does.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-from timm.data import create_transform, resolve_model_data_config
 from timm.models import load_model_config_from_hf
-from torch import Tensor, nn
+from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
 from vitdsl.runtime.models import architectures, checkpoints
+from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.randomness import isolated
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What happens to an RGB image before a model sees it; equal ones share their tensors.
-
-    Attributes:
-        input_size: Channels, height and width of the tensor, in pixels.
-        mean: Subtracted from each channel in 0..1.
-        std: Divides each channel afterwards.
-        interpolation: Of the resize, such as `bicubic`.
-        crop_pct: Share of the resized image's edge that the crop keeps; the checkpoint's, at any size.
-        crop_mode: timm's way to crop: `center`, `squash` or `border`.
-    """
-
-    input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    crop_pct: float
-    crop_mode: str
 
 
 @dataclass(frozen=True)
@@ -50,13 +26,13 @@ class WeightsRecord:
     """Where weights come from.
 
     Attributes:
-        source: `pretrained`, `random`, `file`, `hub` or `trained`.
+        origin: `pretrained`, `random`, `file`, `hub` or `trained`.
         sha256: Hash of the loaded state: names, types, shapes and bytes in the order of the names.
         detail: What more there is to say, ready for JSON: seed, path and hash of a file, `fresh` (parameters
             that the checkpoint does not hold: drawn at random), `unused` (those that found no place).
     """
 
-    source: str
+    origin: str
     sha256: str
     detail: dict[str, Any]
 
@@ -115,14 +91,14 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
             module, detail = architectures.create(model), {}
     if weights == "random" or detail.get("fresh"):
         detail["seed"] = seed
-    source = weights if isinstance(weights, str) else next(iter(type(weights).model_fields))
-    return finish(module, model, source, detail)
+    origin = weights if isinstance(weights, str) else next(iter(type(weights).model_fields))
+    return finish(module, model, origin, detail)
 
 
-def finish(module: nn.Module, model: Model, source: str, detail: dict[str, Any]) -> LoadedModel:
+def finish(module: nn.Module, model: Model, origin: str, detail: dict[str, Any]) -> LoadedModel:
     """Put a module in its final state (float32, CPU, eval, no gradients), and record its weights."""
     module = module.cpu().float().eval().requires_grad_(False)
-    record = WeightsRecord(source, checkpoints.digest(module), detail)
+    record = WeightsRecord(origin, checkpoints.digest(module), detail)
     return LoadedModel(module, preprocessing(module, model), record, model.arch, dict(model.options))
 
 
@@ -134,73 +110,16 @@ def start_seed(model: Model, seed: int) -> int:
     return seed
 
 
-def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
-    """The preprocessing of a built model: timm's data config, at the size that the module takes.
-
-    Raises:
-        StudyError: `input_size` differs from the size that the model was built for (VD233).
-    """
-    config = resolve_model_data_config(module)
-    size = built_size(module, model)
-    wanted = model.input_size
-    if wanted is not None and size is not None and size != (wanted, wanted) and _is_fixed(module):
-        raise StudyError(
-            Diagnostic(
-                "VD233",
-                f"`input_size: {wanted}`, but `{model.arch}` was built for {size[0]} x {size[1]} pixels",
-                notes=("its position embedding or its windows fix the input when it is built",),
-                help=(f"write `options: {{img_size: {wanted}}}` and leave `input_size` out",),
-            )
-        )
-    height, width = (wanted, wanted) if wanted is not None else size or config["input_size"][-2:]
-    return Preprocessing(
-        (3, int(height), int(width)),
-        tuple(float(value) for value in config["mean"]),
-        tuple(float(value) for value in config["std"]),
-        str(config["interpolation"]),
-        float(config["crop_pct"]),
-        str(config["crop_mode"]),
-    )
-
-
-def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
-    """Height and width that a module was built for, in pixels; None where nothing in it depends on a size."""
-    for size in (
-        model.options.get("img_size"),
-        getattr(getattr(module, "patch_embed", None), "img_size", None),
-        getattr(module, "img_size", None),
-        ((getattr(module, "pretrained_cfg", None) or {}).get("input_size") or (None,))[-2:]
-        if _is_fixed(module)
-        else None,
-    ):
-        if isinstance(size, int):
-            return size, size
-        if isinstance(size, (tuple, list)) and len(size) == 2:
-            return int(size[0]), int(size[1])
-    return None
-
-
-def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
-    """The evaluation transform: an RGB image to a tensor [3, height, width]."""
-    made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
-    return made
-
-
-def describe(loaded: LoadedModel) -> dict[str, Any]:
+def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     """What the manifest says of a model."""
+    weights = loaded.weights
     return {
         "arch": loaded.arch,
         "options": loaded.options,
         "parameters": sum(parameter.numel() for parameter in loaded.module.parameters()),
-        "weights": asdict(loaded.weights),
+        "weights": {"source": weights.origin, "sha256": weights.sha256, "detail": weights.detail},
         "preprocessing": asdict(loaded.config),
     }
-
-
-def _is_fixed(module: nn.Module) -> bool:
-    strict = getattr(getattr(module, "patch_embed", None), "strict_img_size", None)
-    cfg = getattr(module, "pretrained_cfg", None) or {}
-    return bool(cfg.get("fixed_input_size", False) if strict is None else strict)
 
 
 def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -219,6 +138,7 @@ def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, 
                 Diagnostic(
                     "VD405",
                     f"the checkpoint `{weights.file}` does not fit `{model.arch}`: {_first_line(error)}",
+                    label="does not fit",
                     notes=(f"options of the model: {flow(model.options) if model.options else 'none'}",),
                     help=(
                         "give the `arch` and `options` that the checkpoint was trained with",
@@ -227,6 +147,7 @@ def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, 
                         else f"a {path.suffix} file must hold tensors only (`torch.save(model.state_dict(), "
                         "path)`), bare or under `state_dict` or `model`",
                     ),
+                    about=(("weights", "file"), ("weights",)),
                 )
             ) from error
     return module, {"file": str(path), "file_sha256": checkpoints.file_digest(path), **_left_out(fit)}
@@ -244,7 +165,9 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
                 Diagnostic(
                     "VD405",
                     f"{what} do not fit its options `{flow(model.options)}`: {error}",
+                    label="does not fit",
                     help=("leave out the options that change the architecture, or write `weights: random`",),
+                    about=(("weights", "hub"), ("weights",)),
                 )
             ) from error
         except Exception as error:  # every layer of the network stack has its own
@@ -268,7 +191,9 @@ def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
             Diagnostic(
                 "VD232",
                 f"the repository `{weights.hub}` holds a `{arch}`, not a `{model.arch}`",
+                label="not there",
                 help=(f"write `arch: {arch}`",),
+                about=(("weights",), ("arch",)),
             )
         )
     wanted = {**(args or {}), **({"num_classes": cfg["num_classes"]} if "num_classes" in cfg else {})}
@@ -280,7 +205,9 @@ def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
             Diagnostic(
                 "VD232",
                 f"the repository `{weights.hub}` was made with options that the study does not name",
+                label="not there",
                 help=(f"write `options: {flow(wanted)}`",),
+                about=(("weights",), ("arch",)),
             )
         )
     return module, {**detail, "from": weights.hub}
@@ -302,11 +229,13 @@ def _unreachable(what: str, error: Exception) -> Diagnostic:
     return Diagnostic(
         "VD406",
         f"{what} could not be fetched: {_first_line(error)[:200]}",
+        label="cannot be fetched",
         help=(
             "check the network, and `HF_HUB_OFFLINE` and `HF_ENDPOINT` in the environment",
             "or fetch them elsewhere, and write `weights: {file: path/of/model.safetensors}`",
             "or write `weights: random` for an untrained control",
         ),
+        about=(("weights", "hub"), ("weights",)),
     )
 
 
@@ -314,5 +243,7 @@ def _no_weights(model: Model) -> Diagnostic:
     return Diagnostic(
         "VD232",
         f"the model `{model.arch}` has no weights",
+        label="not there",
         help=("write `weights: pretrained`, `random`, `{file: path}` or `{hub: id}`, or `train:`",),
+        about=(("weights",), ("arch",)),
     )

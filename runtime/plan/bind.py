@@ -4,7 +4,6 @@ Works on the meta device: no weights, no GPU, no network. All errors of a step a
 the file. Does not own what a study may say (`vitdsl.dsl`), nor what runs (`run`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,22 +18,22 @@ from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import Ablation as AblationEntry
 from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
-from vitdsl.dsl.text import did_you_mean, shown
-from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
+from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.graph.sites import sites_of
-from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
-from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.kinds import Registry
+from vitdsl.runtime.metrics._base import METRICS, Metric
 from vitdsl.runtime.models import checkpoints
-from vitdsl.runtime.models.loading import preprocessing, skeleton
+from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
+from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import unfused_for
 from vitdsl.runtime.plan.matching import matched, role_words
-from vitdsl.runtime.plan.places import placed
 from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of
 from vitdsl.runtime.results.claims import claim_problems
-from vitdsl.runtime.train.loop import check as check_training
 
 K = TypeVar("K")
 Where = tuple[str | int, ...]
@@ -178,8 +177,7 @@ class _Kinds:
     def check(self, registry: Registry[Any], where: Where, entry: Any, places: Places | None = None) -> Any:
         """The kind of an entry with its parameters; None where one of them is wrong (noted)."""
         source = self.loaded.source.moved(places or {})
-        field = "source" if registry is SOURCES else "kind"
-        kind = find_kind(source, registry, where, getattr(entry, field), field, self.problems)
+        kind = find_kind(source, registry, where, getattr(entry, registry.field), self.problems)
         params = None if kind is None else self.params(kind, where, entry, source)
         if kind is None or params is None:
             return None
@@ -197,22 +195,15 @@ class _Kinds:
 
 
 def find_kind(
-    source: SourceMap, registry: Registry[K], where: Where, name: str, field: str, problems: list[Diagnostic]
+    source: SourceMap, registry: Registry[K], where: Where, name: str, problems: list[Diagnostic]
 ) -> type[K] | None:
     """A kind by name, or None with a problem noted."""
-    kinds = registry.kinds()
-    if name not in kinds:
-        what = registry.section.removesuffix("s")
-        problem = source.problem(
-            "VD220",
-            (*where, field),
-            f"there is no {what} `{shown(name)}`",
-            label=f"no such {field}",
-            help=(did_you_mean(name, list(kinds)), f"{registry.section}: {', '.join(kinds)}"),
-        )
-        if problem not in problems:
-            problems.append(problem)
-    return kinds.get(name)
+    try:
+        return registry.find(name)
+    except StudyError as error:
+        found = [source.joined(one, where) for one in error.diagnostics]
+        problems += [one for one in found if one not in problems]
+        return None
 
 
 def _what(kind: Any) -> str:
@@ -241,7 +232,7 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
                 config = preprocessing(module, variant.entry)
                 sites = sites_of(module, config.input_size)
             except VitdslError as error:
-                problems += [placed(source, where, one) for one in error.diagnostics]
+                problems += [source.placed(one, where) for one in error.diagnostics]
                 continue
             found[variant.name] = PlannedModel(
                 variant.name, name, variant.entry, variant.coordinates, sites, config
@@ -323,8 +314,8 @@ def _variants(name: str, entry: AblationEntry) -> list[Variant[AblationEntry]]:
 def _stop(problems: Sequence[Diagnostic]) -> None:
     """Raise what is wrong in the order of the file; what is wrong alike with variants of one model, once."""
     once: dict[object, Diagnostic] = {}
-    for problem in problems:
-        once.setdefault((problem.code, problem.span, re.sub(r"\[[^\]]*\]`", "`", problem.message)), problem)
+    for one in problems:
+        once.setdefault((one.code, one.span, one.label, one.about, one.secondary), one)
     if once:
         found = sorted(once.values(), key=_position)
         raise (EnvironmentProblem if all(map(_of_the_machine, found)) else StudyError)(found)

@@ -5,16 +5,15 @@ Opens what a run would open, and decodes nothing. A source that would use the ne
 
 from collections.abc import Mapping, Sequence
 
-from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
-from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.data.stream import check_classes, check_count, open_source
-from vitdsl.runtime.kinds import SOURCES
+from vitdsl.runtime.data.labels import check_classes, check_labelled
+from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
+from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.metrics._base import Metric
-from vitdsl.runtime.plan.places import placed
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 
@@ -44,10 +43,10 @@ def bind_data(
             continue
         for variant in variants(name, entry):
             source = _open(loaded, name, variant, opened, problems)
-            labelled = source is None or source.classes is not None
+            labelled = source is None or source.has_labels()
             for metric in readers:
-                if metrics[metric].labels and not labelled:
-                    problems.append(_unlabelled(loaded, metric, metrics[metric], name))
+                if metrics[metric].labels:
+                    problems += _unlabelled(loaded, metric, metrics[metric], name, labelled)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
     problems[:] = dict.fromkeys(problems)
@@ -75,19 +74,18 @@ def _open(
             check_count(entry, found)
         return found
     except VitdslError as error:
-        problems += [placed(source, where, one) for one in error.diagnostics]
+        problems += [source.placed(one, where) for one in error.diagnostics]
         return None
 
 
-def _unlabelled(loaded: Loaded, metric: str, kind: Metric, data: str) -> Diagnostic:
-    return loaded.problem(
-        "VD241",
-        ("metrics", metric, "kind"),
-        f"`{kind.name}` needs labels, and the images of `{data}` have none",
-        label="needs labels",
-        help=("take images in class folders or a source with labels, or leave this metric out",),
-        secondary_paths=((("data", data), "these images"),),
-    )
+def _unlabelled(loaded: Loaded, metric: str, kind: Metric, data: str, labelled: bool) -> list[Diagnostic]:
+    """A metric that needs labels, where the images have none."""
+    try:
+        check_labelled(labelled, f"`{kind.name}`", f"`{data}`")
+    except StudyError as error:
+        images = ((("data", data), "these images"),)
+        return [loaded.source.joined(one, ("metrics", metric), images) for one in error.diagnostics]
+    return []
 
 
 def _classes(
@@ -138,22 +136,13 @@ def shared_sizes(
         entry = next(v.entry for v in variants(name, loaded.study.data[name]) if v.name == group.data)
         if entry.preprocess == OWN:
             continue
-        shared = next(model for model in models.values() if model.base == entry.preprocess)
-        height, width = shared.config.input_size[1:]
+        shared = next(model.config for model in models.values() if model.base == entry.preprocess)
         for model in (models[one] for one in group.models):
-            size = model.config.input_size[1:]
-            if size != (height, width):
-                problems.append(
-                    loaded.problem(
-                        "VD234",
-                        ("data", name, "preprocess"),
-                        f"`preprocess: {entry.preprocess}` gives images of {height} x {width} pixels, "
-                        f"and model `{model.name}` takes {size[0]} x {size[1]}",
-                        label=f"{height} x {width} pixels",
-                        help=("build both for one size (`options: {img_size: N}` or `input_size: N`)",),
-                        secondary_paths=((("models", model.base), f"takes {size[0]} x {size[1]}"),),
-                    )
-                )
+            try:
+                check_size(entry, shared, model.name, model.config)
+            except StudyError as error:
+                taken = ((("models", model.base), f"takes {pixels(model.config)}"),)
+                problems += [loaded.source.joined(one, ("data", name), taken) for one in error.diagnostics]
     return list(dict.fromkeys(problems))
 
 

@@ -144,7 +144,10 @@ class _Binder:
                 self._refused(model, f"it has no {what}")
                 return []
             what = f"{role_words(role)} of `{model.name}`"
-            found = matched(self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems)
+            about = (("models", model.base),)
+            found = matched(
+                self.loaded, (*self.where, "at"), self.entry.at, table, role, what, self.problems, about
+            )
             candidates = {name: table.site(name, role) for name in found}
         kept, refused = [], {}
         for name, site in candidates.items():
@@ -171,6 +174,7 @@ class _Binder:
             label="not defined for it",
             help=("leave this model out of the metric, or narrow `at:`",),
             code="VD302",
+            about=(("arch", model.entry.arch),),
         )
 
     def _of_layers(self) -> list[Group]:
@@ -197,7 +201,8 @@ class _Binder:
         sites = []
         for site_name in names:
             site = model.sites.site(site_name, role, tokens=tokens)
-            why = refuse_tokens(site) or self.kind.refuse(site)
+            unread = refuse_tokens(site)
+            why = unread or self.kind.refuse(site)
             if why is not None:
                 why, _, instead = why.partition("; ")
                 problem = self.loaded.problem(
@@ -207,6 +212,7 @@ class _Binder:
                     label="not there",
                     help=(instead or "choose other `tokens:`, or other sites with `at:`",),
                     notes=(f"one image's tensor there has shape {list(site.shape)}",),
+                    about=() if unread else (("kind", self.kind.name),),
                 )
                 if problem not in self.problems:
                     self.problems.append(problem)
@@ -251,6 +257,9 @@ class _Binder:
         help: Sequence[str] = (),
         key: bool = False,
         code: str = "VD222",
+        about: Sequence[tuple[str, ...]] = (),
     ) -> None:
         place = (*self.where, *path)
-        self.problems.append(self.loaded.problem(code, place, message, label=label, help=help, key=key))
+        self.problems.append(
+            self.loaded.problem(code, place, message, label=label, help=help, key=key, about=about)
+        )

@@ -39,6 +39,7 @@ def matched(
     role: str,
     what: str,
     problems: list[Diagnostic],
+    about: Sequence[tuple[str | int, ...]] = (),
 ) -> list[str]:
     """The names with a role that a study's selectors pick; none given takes all.
 
@@ -53,6 +54,7 @@ def matched(
         role: The role that is wanted.
         what: What a name stands for, for the message.
         problems: Where problems are noted.
+        about: What a problem is also about: the model, where one selector is for several.
     """
     names = sites.names(role)
     if selectors is None:
@@ -60,7 +62,13 @@ def matched(
             hint = f"`vitdsl sites MODEL --role {role}` shows what a model has; leave this out for this one"
             problems.append(
                 loaded.problem(
-                    "VD210", where[:-1], f"there is no {what}", label="none", help=(hint,), key=True
+                    "VD210",
+                    where[:-1],
+                    f"there is no {what}",
+                    label="none",
+                    help=(hint,),
+                    key=True,
+                    about=about,
                 )
             )
         return list(names)
@@ -80,6 +88,7 @@ def matched(
                 label="matches nothing",
                 help=(_instead(names, selector),),
                 notes=(others,),
+                about=about,
             )
         )
     found = chosen(sites, role, selectors)
@@ -91,6 +100,7 @@ def matched(
                 f"the selectors together match no {what}",
                 label="nothing is left",
                 help=("`!` leaves out, wherever it stands in the list: narrow what it leaves out",),
+                about=about,
             )
         )
     return found

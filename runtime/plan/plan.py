@@ -15,7 +15,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.metrics._base import Metric, Observer
-from vitdsl.runtime.models.loading import Preprocessing
+from vitdsl.runtime.models.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

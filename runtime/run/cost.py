@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitdsl.dsl.diagnostics import VitdslError
-from vitdsl.runtime.data.stream import open_source
+from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.metrics._gram import u_gram
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.run.compile import compile_model

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from vitdsl import __version__
 from vitdsl.dsl.hashing import study_hash
-from vitdsl.runtime.data import stream
-from vitdsl.runtime.data.stream import Stream
+from vitdsl.runtime.data.stream import Stream, stream_facts
 from vitdsl.runtime.kinds import documentation, summary
-from vitdsl.runtime.models import loading as models
-from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.models.loading import LoadedModel, model_facts
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results.manifest import (
     AblationRecord,
@@ -94,12 +92,12 @@ def work(data: str, compiled: Compiled) -> Work:
 
 def data(read: Stream) -> DataRecord:
     """A stream that was read."""
-    return DataRecord(**stream.describe(read))
+    return DataRecord(**stream_facts(read))
 
 
 def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
     return ModelRecord(
-        **models.describe(loaded),
+        **model_facts(loaded),
         coordinates=planned.coordinates,
         prefix_tokens=int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
         sites=len(planned.sites.names("output")),

@@ -17,12 +17,13 @@ import xarray as xr
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
+from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
-from vitdsl.runtime.data.stream import Stream, check_labels, open_stream
+from vitdsl.runtime.data.labels import check_labels
+from vitdsl.runtime.data.stream import Stream, open_stream
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
-from vitdsl.runtime.plan.places import placing
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.results import claims, csvs
@@ -173,7 +174,8 @@ class _Run:
                         seed=study.seed,
                         folder=self.plan.loaded.folder,
                         device=self.device,
-                        progress=Epochs(self.progress, name),
+                        progress=self.progress,
+                        name=name,
                         **training_form(planned),
                     )
                 else:
@@ -220,18 +222,3 @@ class _Run:
         )
         self.progress.end()
         return done
-
-
-class Epochs:
-    """Tells of training, epoch by epoch."""
-
-    def __init__(self, progress: Progress, model: str) -> None:
-        self.progress, self.model = progress, model
-
-    def on_epoch(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
-        """One epoch is done."""
-        if epoch == 1:
-            self.progress.begin(f"train {self.model}", epochs, "epochs")
-        self.progress.step(1, f"loss {loss:.3f}, accuracy {accuracy:.3f}")
-        if epoch == epochs:
-            self.progress.end()

@@ -1,6 +1,6 @@
 """Trained weights, kept by the hash of the recipe that made them.
 
-Owns: what makes two trainings the same (`recipe`), where their weights lie, and reading and writing them.
+Owns: what makes two trainings the same (`resolved_recipe`), where their weights lie, and reading and writing them.
 Does not own: the training itself (`train`).
 
 A recipe is everything that the weights depend on: architecture, options, what it starts from, seed,
@@ -10,7 +10,8 @@ Images in a folder count by its path; after changing them, train with `--force`.
 
 Weights are looked for in the user's cache (`$VITDSL_CACHE/weights`, else `$XDG_CACHE_HOME/vitdsl/weights`,
 else `~/.cache/vitdsl/weights`), then among those that come with the program. A file is named by the first
-16 digits of the hash; its header holds the whole hash, the recipe, and how the training ended.
+16 digits of the hash; its header holds the whole hash, the recipe, how the training ended, the hash of the weights'
+content, and the hash of all this. A file that does not hold what it says, or does not say it, is never used.
 """
 
 import hashlib
@@ -31,13 +32,15 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import variants
-from vitdsl.runtime.kinds import SOURCES
+from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
-from vitdsl.runtime.plan.places import placing
+from vitdsl.runtime.models.recipe import check
+from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.randomness import isolated
 from vitdsl.runtime.results.writing import write_atomically
 from vitdsl.runtime.train import loop as train
@@ -46,6 +49,12 @@ TRAINER_VERSION = 1
 """Raised when the same recipe would give other weights."""
 
 HEADER = "vitdsl"
+SEAL = "header_sha256"
+UNREADABLE = (
+    safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError,
+)  # fmt: skip
+"""What a file whose bytes were changed makes the readers raise."""
+
 Wrap = Callable[[nn.Module], nn.Module]
 
 
@@ -68,7 +77,7 @@ class Stored:
     trained: bool
 
 
-def recipe(
+def resolved_recipe(
     model: Model, *, seed: int, folder: Path, without: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Everything that a trained model's weights depend on, ready for JSON.
@@ -79,7 +88,7 @@ def recipe(
         folder: Where relative paths start.
         without: The resolved ablations that hold during training.
     """
-    entry = train.check(model)
+    entry = check(model)
     assert entry.data is not None
     fields = entry.model_dump(mode="json", exclude={"recipe", "data", "without", "seed"}, exclude_none=True)
     weights: Any = model.weights or "random"
@@ -105,7 +114,7 @@ def recipe_key(
     model: Model, *, seed: int, folder: Path = Path(), without: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """The SHA-256 of a trained model's recipe, 64 hexadecimal digits."""
-    return _hash(recipe(model, seed=seed, folder=folder, without=without))
+    return _hash(resolved_recipe(model, seed=seed, folder=folder, without=without))
 
 
 def user_store() -> Path:
@@ -136,7 +145,8 @@ def obtain(
     *,
     seed: int,
     folder: Path,
-    progress: train.Progress | None = None,
+    progress: Progress | None = None,
+    name: str = "",
     device: torch.device | None = None,
     force: bool = False,
     store: Path | None = None,
@@ -149,7 +159,8 @@ def obtain(
         model: What the study names.
         seed: The study's.
         folder: Where relative paths start.
-        progress: Hears of the epochs.
+        progress: Told of the epochs.
+        name: What progress calls the model.
         device: Where to train; None is the CPU.
         force: Train even where weights are stored.
         store: The only folder to look in and to write to; None takes the user's, and looks in the shipped
@@ -163,10 +174,12 @@ def obtain(
     """
     if model.train is None:
         return models.load(model, seed=seed, folder=folder)
-    content = recipe(model, seed=seed, folder=folder, without=without)
+    content = resolved_recipe(model, seed=seed, folder=folder, without=without)
     path = None if force else find(_hash(content), store)
     if path is None:
-        done = train.train(model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress)
+        done = train.train(
+            model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress, name=name
+        )
         path = _save(done, content, store or user_store())
     return read(path, model, _hash(content))
 
@@ -177,7 +190,7 @@ def train_study(
     names: Collection[str] = (),
     force: bool = False,
     store: Path | None = None,
-    progress: Callable[[str], train.Progress] | None = None,
+    progress: Progress | None = None,
     device: torch.device | None = None,
     wraps: Mapping[str, Wrap] | None = None,
     without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
@@ -189,10 +202,10 @@ def train_study(
         names: Models to train; empty takes all that are trained.
         force: Train even where weights are stored.
         store: See `obtain`.
-        progress: Gives, for a model's name, what hears of its epochs.
+        progress: Told of the epochs of each model.
         device: Where to train; None is the CPU.
         wraps: By model: see `train.train`.
-        without: By model: see `recipe`.
+        without: By model: see `resolved_recipe`.
     """
     found = []
     for entry_name, entry in loaded.study.models.items():
@@ -208,7 +221,8 @@ def train_study(
                     model,
                     seed=seed,
                     folder=loaded.folder,
-                    progress=progress(name) if progress else None,
+                    progress=progress,
+                    name=name,
                     device=device,
                     force=force,
                     store=store,
@@ -233,19 +247,30 @@ def read(path: Path, model: Model, key: str) -> LoadedModel:
             header = json.loads((file.metadata() or {})[HEADER])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         if header["key"] != key:
-            raise ValueError(f"it holds the weights of recipe {header['key'][:16]}")
+            raise ValueError(f"it holds the weights of recipe {str(header['key'])[:16]}")
+        if header.get(SEAL) != _sealed(header)[SEAL]:
+            raise ValueError("what it says of itself is not what was written")
         module.load_state_dict(state)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        detail = {"key": key, "file": str(path), "training": header["training"]}
+        loaded = models.finish(module, model, "trained", detail)
+        if loaded.weights.sha256 != header["sha256"]:
+            raise ValueError("its weights are not those that were written")
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentProblem(
             Diagnostic(
                 "VD412",
-                f"the stored weights `{path}` are damaged: {str(error).splitlines()[0]}",
+                f"the stored weights `{path}` are damaged: {reason}",
                 help=("delete that file; the model is then trained again",),
             )
         ) from error
-    return models.finish(
-        module, model, "trained", {"key": key, "file": str(path), "training": header["training"]}
-    )
+    return loaded
+
+
+def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A header with the hash of all else that it says."""
+    said = {name: value for name, value in header.items() if name != SEAL}
+    return {**said, SEAL: _hash(said)}
 
 
 def _save(done: train.Trained, content: Mapping[str, Any], store: Path) -> Path:
@@ -257,9 +282,10 @@ def _save(done: train.Trained, content: Mapping[str, Any], store: Path) -> Path:
         "recipe": content,
         "training": {name: value for name, value in done.stats.items() if name != "seconds"},
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        "sha256": done.model.weights.sha256,
     }
     state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
-    data = safetensors.torch.save(state, {HEADER: canonical(header)})
+    data = safetensors.torch.save(state, {HEADER: canonical(_sealed(header))})
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(data))
     except EnvironmentProblem as error:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from vitdsl.runtime import kinds
-from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry
-from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
+from vitdsl.runtime.data.sources._base import SOURCES, Source
+from vitdsl.runtime.kinds import Registry
+from vitdsl.runtime.metrics._base import METRICS, Metric
 
 ALL = [(registry, name) for registry in (METRICS, ABLATIONS, SOURCES) for name in registry.kinds()]
 
@@ -189,9 +189,7 @@ def test_kinds_of_two_sorts_may_share_a_name(
     second.mkdir()
     (second / "__init__.py").write_text("")
     (second / "shared.py").write_text(ABLATION.replace("NAME", "shared"))
-    cuts: Registry[Ablation] = Registry("ablations of a test", "a_plugin", Ablation)
-    monkeypatch.setattr(kinds, "METRICS", registry)
-    monkeypatch.setattr(kinds, "ABLATIONS", cuts)
+    Registry("ablations of a test", "a_plugin", Ablation)
     page = kinds.explain("shared")
     assert (
         page is not None

@@ -7,7 +7,7 @@ import re
 
 import click
 
-from vitdsl.commands._kinds import kinds
+from vitdsl.commands._kinds import kinds, registries
 
 PLACE = 100
 
@@ -31,6 +31,7 @@ def explain(subject: str) -> None:
         raise click.UsageError(f"there is no error code `{shown(subject)}`{hint}")
     from vitdsl.runtime.kinds import explain as explain_kind
 
+    registries()
     words: str | None = explain_kind(subject)
     if words is None:
         hint = did_you_mean(subject, [name for section in kinds().values() for name in section])

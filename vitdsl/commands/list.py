@@ -2,7 +2,6 @@
 
 import json
 from fnmatch import fnmatchcase
-from typing import Any
 
 import click
 from rich.markup import escape
@@ -43,11 +42,11 @@ def _listed(what: str, glob: str) -> list[dict[str, str]]:
             if name in tags:
                 tags[name].append(tag)
         return [{"name": name, "what": ", ".join(found) or "none"} for name, found in tags.items()]
-    from vitdsl.runtime.kinds import ABLATIONS, METRICS, SOURCES, Registry, summary
+    from vitdsl.commands._kinds import registries
+    from vitdsl.runtime.kinds import summary
 
-    registries: dict[str, Registry[Any]] = {"metrics": METRICS, "ablations": ABLATIONS, "sources": SOURCES}
     return [
         {"name": name, "what": summary(kind)}
-        for name, kind in registries[what].kinds().items()
+        for name, kind in registries()[what].kinds().items()
         if fnmatchcase(name, glob)
     ]

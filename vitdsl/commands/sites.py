@@ -68,7 +68,8 @@ def sites(
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
     from vitdsl.runtime.graph.sites import listed, sites_of
-    from vitdsl.runtime.models.loading import preprocessing, skeleton
+    from vitdsl.runtime.models.loading import skeleton
+    from vitdsl.runtime.models.preprocessing import preprocessing
     from vitdsl.runtime.plan.matching import chosen
 
     first = variants(model, entry)[0].entry

@@ -50,7 +50,6 @@ def train(
     with StderrProgress(color=output.color, quiet=quiet) as progress:
         from vitdsl.runtime.plan.bind import bind
         from vitdsl.runtime.run.environment import device as find_device
-        from vitdsl.runtime.run.run import Epochs
         from vitdsl.runtime.train.store import train_study
         from vitdsl.runtime.train.without import training_form
 
@@ -60,7 +59,7 @@ def train(
             names=models,
             force=force,
             store=store,
-            progress=lambda name: Epochs(progress, name),
+            progress=progress,
             device=find_device(device),
             wraps={name: form["wrap"] for name, form in forms.items() if form},
             without={name: form["without"] for name, form in forms.items() if form},

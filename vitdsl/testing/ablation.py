@@ -14,7 +14,6 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Lane, Place
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.graph.tokens import as_tokens, refuse_tokens
-from vitdsl.runtime.plan.lanes import rewriting
 from vitdsl.testing.bench import BASELINE, EDITED, Bench, Values, by_hand, mark, marked
 from vitdsl.testing.law import hold, law
 from vitdsl.testing.page import check_page
@@ -78,7 +77,7 @@ def _places(kind: Ablation, sites: Sites, at: Sequence[str]) -> list[Place]:
 def _check_place(kind: Ablation, bench: Bench, place: Place) -> None:
     assert place.site is not None
     where = f"`{place.site.name}` ({place.site.role})"
-    rewrite = rewriting(kind, place)
+    rewrite = bench.rewrite(kind, place)
     lane = Lane(EDITED, ((place, rewrite),))
     lanes = [Lane(BASELINE), lane]
 
@@ -129,7 +128,7 @@ def _check_tokens(kind: Ablation, bench: Bench, place: Place, before: Tensor, af
         assert site is not None
         if site.layout not in ("tokens", "map", "map_last") or refuse_tokens(site) or kind.refuse(site):
             continue
-        found = as_tokens(bench.at_place(chosen, [rewriting(kind, chosen)]), site)
+        found = as_tokens(bench.at_place(chosen, [bench.rewrite(kind, chosen)]), site)
         own, full = as_tokens(before, site), as_tokens(after, site)
         count, first = found.shape[1], site.prefix or 0
         named = {"cls": [0], "spatial": list(range(first, count))}

@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitdsl.dsl.study import Model
+from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Lane, Operation, Place, Rewrite, Rewriter
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.propagate import VALUE
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
-from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.metrics._base import Seen
+from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
+from vitdsl.runtime.plan.lanes import rewriting
 
 BASELINE, EDITED = "baseline", "edited"
 ANYWHERE = Site("", "", (), "other", 0.0)
@@ -63,6 +67,18 @@ class Bench:
             lane.name: {node: found[merged.slots[lane.name, tap]][0] for node, tap in taps.items()}
             for lane in lanes
         }
+
+    def rewrite(self, kind: Ablation, place: Place) -> Rewrite:
+        """What an ablation does at a place, its fit made on the bench's images in the intact model."""
+        fit, site = kind.fit(), place.site
+        if fit is None or site is None:
+            return rewriting(kind, place)
+        reducer = fit.reducer()
+        small = reducer.function(self.intact[place.node], site=site, **dict(reducer.constants))
+        seen = Seen([small if isinstance(small, tuple) else (small,)])
+        sums = {name: value.cpu().numpy() for name, value in fit.observe(seen).items()}
+        (constants,) = fit.finish(sums, [site])
+        return rewriting(kind, place, [torch.from_numpy(constant) for constant in constants])
 
     def at_place(self, place: Place, rewrites: Sequence[Rewrite]) -> Tensor:
         """The value at a place after some edits there: what one more edit sees."""
@@ -117,6 +133,9 @@ class _ByHand:
 
     def value(self, node: fx.Node) -> Tensor:
         return self._intact[node].clone()
+
+    def constant(self, tensor: Tensor) -> Tensor:
+        return tensor
 
     def call(self, operation: Operation, *values: Any) -> Tensor:
         return operation.function(*values, **dict(operation.constants))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.decoding import Record
 from vitdsl.runtime.data.sources._base import Item, Source
-from vitdsl.runtime.data.stream import Record, Stream
-from vitdsl.runtime.models.loading import Preprocessing
+from vitdsl.runtime.data.stream import Stream
+from vitdsl.runtime.models.preprocessing import Preprocessing
 from vitdsl.testing.law import hold, law
 from vitdsl.testing.page import check_page
 

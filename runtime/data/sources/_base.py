@@ -4,7 +4,7 @@ Does not own: order, batches, transforms (`stream`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from PIL.Image import Image
 
 from vitdsl.dsl.study import Entry
+from vitdsl.runtime.kinds import Registry
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Source(ABC):
     def label(self, index: int) -> int | None:
         """An image's label, without decoding it."""
 
+    def has_labels(self, images: Iterable[int] = ()) -> bool:
+        """Whether there are classes, and each of these images has one."""
+        return self.classes is not None and all(self.label(index) is not None for index in images)
+
     @abstractmethod
     def load(self, index: int) -> Item:
         """Decode one image.
@@ -78,3 +83,6 @@ class Source(ABC):
         Raises:
             EnvironmentProblem: It is unreadable (VD402), with its path.
         """
+
+
+SOURCES: Registry[Source] = Registry("sources", "vitdsl.runtime.data.sources", Source, field="source")

@@ -116,11 +116,13 @@ def _listed(root: Path, written: str) -> list[str]:
             Diagnostic(
                 "VD401",
                 f"the image folder `{written}` {what}",
+                label="cannot be opened",
                 notes=(f"looked for `{root}`; relative paths start at the study's folder",),
                 help=(
                     near_files(root, written, folders=True) if not root.exists() else "",
                     "write `path:` of a folder that holds images, or one folder of images per class",
                 ),
+                about=(("path",),),
             )
         )
     Image.init()
@@ -133,8 +135,10 @@ def _listed(root: Path, written: str) -> list[str]:
             Diagnostic(
                 "VD403",
                 f"there are no images in the folder `{written}`",
+                label="no images",
                 notes=(f"`{root}` and its sub-folders hold {others}",),
                 help=("give a folder with .jpg, .png, .webp, .tif or other files that Pillow reads",),
+                about=(("path",),),
             )
         )
     return files
@@ -170,6 +174,7 @@ def _labels(files: list[str], params: Params) -> tuple[tuple[str, ...] | None, l
                 f"`{params.path}` holds {counted(len(nested), 'image')} in sub-folders and "
                 f"{len(files) - len(nested)} outside (such as `{loose}`), where there is no class",
                 help=("move them into the folders of their classes, or write `labels: none`",),
+                about=(("labels",), ("path",)),
             )
         )
     names = [file.partition("/")[0] for file in files]
@@ -184,6 +189,7 @@ def _labels(files: list[str], params: Params) -> tuple[tuple[str, ...] | None, l
                     f"`labels: imagenet`, but {len(foreign)} of {len(classes)} folders in `{params.path}` "
                     f"are not among the 1,000 classes of ImageNet-1k, such as `{foreign[0]}`",
                     help=(IMAGENET_FIX,),
+                    about=(("labels",), ("path",)),
                 )
             )
         classes = known
@@ -196,7 +202,9 @@ def _cannot_list(error: OSError) -> None:
         Diagnostic(
             "VD401",
             f"the folder `{error.filename}` cannot be listed: {error.strerror}",
+            label="cannot be opened",
             help=("give yourself the right to read it, or move it out of the image folder",),
+            about=(("path",),),
         )
     ) from error
 
@@ -207,4 +215,5 @@ def _unreadable(path: Path, error: Exception) -> Diagnostic:
         "VD402",
         f"the image `{path}` cannot be read: {reason}",
         help=(f"mend or delete it; a name with a leading dot, such as `.{path.name}`, makes vitdsl skip it",),
+        about=(("path",),),
     )

@@ -80,7 +80,15 @@ class Timm(Source):
         self.size = len(self.held) if self.held is not None else len(self.dataset)
         if not self.size:
             raise EnvironmentProblem(
-                _problem("VD403", params, "it has no images", "check `split` and `root`")
+                _problem(
+                    "VD403",
+                    params,
+                    "it has no images",
+                    "check `split` and `root`",
+                    "root",
+                    "name",
+                    label="no images",
+                )
             )
         self.labels = self._read_labels()
         self.classes = _names(self.dataset, self.labels)
@@ -116,7 +124,7 @@ class Timm(Source):
         except Exception as error:  # each kind of data set fails in its own way
             what = f"image {index} (`{self.id(index)}`) cannot be read: {error}"
             raise EnvironmentProblem(
-                _problem("VD402", self.params, what, "mend or replace it in the data set")
+                _problem("VD402", self.params, what, "mend or replace it in the data set", "root")
             ) from error
         return Item(rgb, self.label(index), content or hashlib.sha256(rgb.tobytes()).hexdigest())
 
@@ -137,7 +145,12 @@ class Timm(Source):
         except (TypeError, ValueError) as error:
             raise StudyError(
                 _problem(
-                    "VD244", self.params, "its labels are not classes", "write `target_key` of a class label"
+                    "VD244",
+                    self.params,
+                    "its labels are not classes",
+                    "write `target_key` of a class label",
+                    "target_key",
+                    "name",
                 )
             ) from error
         return None if not labels or min(labels) < 0 else labels
@@ -147,7 +160,13 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
     if kind in NEEDS and importlib.util.find_spec(NEEDS[kind][0]) is None:
         package = NEEDS[kind][1]
         raise EnvironmentProblem(
-            _problem("VD410", params, f"`{kind}/` needs the package `{package}`", f"`pip install {package}`")
+            _problem(
+                "VD410",
+                params,
+                f"`{kind}/` needs the package `{package}`",
+                f"`pip install {package}`",
+                "name",
+            )
         )
     if kind in STREAMING and params.first is None:
         raise StudyError(
@@ -156,17 +175,26 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
                 params,
                 f"`{kind}/` is a stream: its images cannot be shuffled or counted",
                 "write `first: N` to hold its first N images in memory",
+                "first",
+                "name",
             )
         )
     if kind not in STREAMING and params.first is not None:
-        raise StudyError(_problem("VD245", params, "`first` is for streams", "write `images: N` instead"))
+        raise StudyError(
+            _problem("VD245", params, "`first` is for streams", "write `images: N` instead", "first", "name")
+        )
     if kind not in NEEDS and params.root is None:
         raise StudyError(_problem("VD101", params, "it needs `root`", "write `root: path/of/the/data`"))
     root = None if params.root is None else (folder / Path(params.root).expanduser()).resolve()
     if root is not None and kind not in ("hfds", "hfids") and not root.exists():
         raise EnvironmentProblem(
             _problem(
-                "VD401", params, f"its root `{root}` does not exist", "correct `root` (relative to the study)"
+                "VD401",
+                params,
+                f"its root `{root}` does not exist",
+                "correct `root` (relative to the study)",
+                "root",
+                label="cannot be opened",
             )
         )
     more: dict[str, Any] = {"input_key": params.input_key, "target_key": params.target_key}
@@ -189,6 +217,7 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
                 params,
                 f"timm cannot open it: {text[0] if text else type(error).__name__}",
                 "check `name`, `root` and `split`; fetch torchvision's data sets beforehand",
+                "name",
             )
         ) from error
 
@@ -203,7 +232,11 @@ def _hold(dataset: Iterable[Any], params: Params) -> list[tuple[Image.Image, Any
     except Exception as error:  # each kind of data set fails in its own way
         raise EnvironmentProblem(
             _problem(
-                "VD402", params, f"reading stopped after {len(held)} images: {error}", "check the data set"
+                "VD402",
+                params,
+                f"reading stopped after {len(held)} images: {error}",
+                "check the data set",
+                "root",
             )
         ) from error
     return held
@@ -243,5 +276,7 @@ def _names(dataset: Any, labels: list[int] | None) -> tuple[str, ...] | None:
     return tuple(str(index) for index in range(max(labels) + 1))
 
 
-def _problem(code: str, params: Params, what: str, instead: str) -> Diagnostic:
-    return Diagnostic(code, f"timm data set `{params.name or params.root}`: {what}", help=(instead,))
+def _problem(code: str, params: Params, what: str, instead: str, *fields: str, label: str = "") -> Diagnostic:
+    """An error of the data set, about some of the entry's fields, the likeliest first."""
+    named = f"timm data set `{params.name or params.root}`: {what}"
+    return Diagnostic(code, named, label=label, help=(instead,), about=tuple((field,) for field in fields))

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.dsl.study import Entry, Model
-from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
 from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
 from vitdsl.runtime.graph.tap import Tap
-from vitdsl.runtime.kinds import ABLATIONS
 from vitdsl.runtime.metrics._output import OUTPUT
 from vitdsl.runtime.models.loading import load, preprocessing, skeleton
 from vitdsl.runtime.plan.lanes import rewriting

@@ -10,9 +10,10 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.sources.digits import Digits
-from vitdsl.runtime.data.stream import Stream, check_labels, describe, open_stream
-from vitdsl.runtime.models.loading import Preprocessing
+from vitdsl.runtime.data.stream import Stream, open_stream, stream_facts
+from vitdsl.runtime.models.preprocessing import Preprocessing
 
 SMALL = Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9, "center")
 LARGE = Preprocessing((3, 16, 16), (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0, "center")
@@ -38,7 +39,9 @@ def test_neither_batches_nor_workers_change_the_images(batch: int, workers: int)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert reference.records() == stream.records()
     digests = ("ids_sha256", "content_sha256")
-    assert [describe(reference)[name] for name in digests] == [describe(stream)[name] for name in digests]
+    assert [stream_facts(reference)[name] for name in digests] == [
+        stream_facts(stream)[name] for name in digests
+    ]
 
 
 def test_a_batch_has_the_shape_that_each_model_takes() -> None:
@@ -142,7 +145,7 @@ def test_labels_must_be_those_that_the_model_predicts(tmp_path: Path) -> None:
 
 
 def test_a_shared_preprocessing_needs_one_size() -> None:
-    with pytest.raises(StudyError, match="VD234 .*8 x 8 pixels, model `b` takes 16 x 16"):
+    with pytest.raises(StudyError, match="VD234 .*8 x 8 pixels, and model `b` takes 16 x 16"):
         opened(preprocess="a")
     other = Preprocessing((3, 8, 8), (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0, "center")
     data = Data(source="digits", split="test", preprocess="a")
@@ -168,6 +171,6 @@ def test_bad_entries(fields: dict[str, Any], code: str, text: str) -> None:
 def test_the_description_is_complete() -> None:
     stream = opened(batch=20)
     list(stream)
-    said = describe(stream)
+    said = stream_facts(stream)
     assert (said["images"], said["available"], said["classes"], said["batches"]) == (50, 512, 10, 3)
     assert said["labelled"] and said["shuffled"] and said["seed"] == 0 and said["image_blocks"] == 3

@@ -8,7 +8,8 @@ import pytest
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.sites import Sites, sites_of
 from vitdsl.runtime.graph.trace import fusable
-from vitdsl.runtime.models.loading import preprocessing, skeleton
+from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
 
 
 def found(arch: str, unfuse: frozenset[str] | None = None, **options: object) -> Sites:

@@ -13,7 +13,8 @@ from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites, listed, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
-from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 2, "num_classes": 5}
 

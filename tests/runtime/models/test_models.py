@@ -12,7 +12,9 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
+from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.models import preprocessing as images
 
 TINY = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
 
@@ -53,8 +55,8 @@ def test_the_transform_gives_what_the_built_model_takes(
     model = Model(arch=arch, options=options, input_size=input_size, weights="random")
     ready = loaded(model)
     assert ready.config.input_size == (3, size, size)
-    assert models.preprocessing(models.skeleton(model), model) == ready.config
-    x = models.transform(ready.config)(Image.new("RGB", (50, 80), (9, 99, 199)))
+    assert images.preprocessing(models.skeleton(model), model) == ready.config
+    x = images.transform(ready.config)(Image.new("RGB", (50, 80), (9, 99, 199)))
     assert x.shape == (3, size, size)
     assert len(ready.module(x[None])) == 1
 
@@ -115,7 +117,7 @@ def test_a_file_is_loaded(
     save(checkpoint, tmp_path / name, under)
     ready = loaded(vit(weights={"file": name}), tmp_path)
     assert ready.weights.sha256 == loaded(vit(seed=1)).weights.sha256
-    assert ready.weights.source == "file" and ready.weights.detail["fresh"] == []
+    assert ready.weights.origin == "file" and ready.weights.detail["fresh"] == []
     assert len(ready.weights.detail["file_sha256"]) == 64
 
 
@@ -154,6 +156,40 @@ def test_a_users_own_head_is_kept(tmp_path: Path, checkpoint: dict[str, torch.Te
     save(checkpoint, tmp_path / "w.pth")
     ready = loaded(vit(weights={"file": "w.pth"}), tmp_path)
     assert torch.equal(ready.module.state_dict()["head.weight"], checkpoint["head.weight"])
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "ecaresnet50d_pruned"])
+def test_watching_leaves_torch_as_it_was(tmp_path: Path, arch: str) -> None:
+    """timm copies a model that it prunes: what watched the copy while it was built must be silent afterwards."""
+    method = torch.nn.Module.load_state_dict
+    model = Model(arch=arch, weights={"file": "w.pth"})
+    state = loaded(Model(arch=arch, weights="random")).module.state_dict()
+    save(state, tmp_path / "w.pth")
+    ready = loaded(model, tmp_path)
+    assert torch.nn.Module.load_state_dict is method
+    assert not torch.nn.modules.module._global_module_registration_hooks
+    with pytest.raises(RuntimeError, match="Missing key"):
+        ready.module.load_state_dict(
+            {key: value for key, value in state.items() if not key.startswith("fc.")}
+        )
+
+
+@pytest.mark.parametrize(("strict", "extra"), [(True, False), (False, False), (False, True), (True, True)])
+def test_timms_own_route_is_watched_too(strict: bool, extra: bool) -> None:
+    """Pretrained and hub weights come through `create_model`, here with the tensors in place of an address."""
+    state = dict(loaded(vit(seed=1)).module.state_dict()) | ({"extra": torch.ones(1)} if extra else {})
+    options = {"img_size": 64, "num_classes": 7}
+    with checkpoints.fitting(strict=strict) as fit:
+        if strict and extra:
+            with pytest.raises(checkpoints.Misfit, match="has besides `extra`"):
+                architectures.create(vit(), pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+            return
+        module = architectures.create(
+            vit(options=options), pretrained=True, pretrained_cfg_overlay={"state_dict": state}
+        )
+    assert fit.fresh == ["head.weight", "head.bias"] and fit.unused == (["extra"] if extra else [])
+    pos = module.state_dict()["pos_embed"]
+    assert pos.shape == (1, 1 + 16 * 16, 24) and torch.allclose(pos[:, 0], state["pos_embed"][:, 0])
 
 
 class Evil:
@@ -238,7 +274,7 @@ def test_a_model_without_weights() -> None:
 
 
 def test_the_description_is_complete() -> None:
-    said = models.describe(loaded(vit()))
+    said = models.model_facts(loaded(vit()))
     assert said["parameters"] == sum(p.numel() for p in loaded(vit()).module.parameters())
     assert said["preprocessing"]["input_size"] == (3, 32, 32)
     assert set(said) == {"arch", "options", "parameters", "weights", "preprocessing"}

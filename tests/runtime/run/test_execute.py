@@ -14,7 +14,8 @@ from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
-from vitdsl.runtime.models.loading import load, preprocessing, skeleton
+from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.models.preprocessing import preprocessing
 
 TINY: dict[str, Any] = {"embed_dim": 24, "num_heads": 3, "depth": 3, "num_classes": 7}
 MODELS: dict[str, Model] = {

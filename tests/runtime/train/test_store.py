@@ -1,17 +1,21 @@
 """The store: one recipe, one hash, one file; what is shipped is found; damage is named."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 
-from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.dsl.load import load_source
+from vitdsl.dsl.diagnostics import EnvironmentProblem, VitdslError
+from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.study import Model
 from vitdsl.dsl.sweeps import variants
+from vitdsl.runtime.models import checkpoints
+from vitdsl.runtime.models.loading import LoadedModel, load
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train import store
 
@@ -103,7 +107,7 @@ def test_a_recipe_is_trained_once_and_an_edited_one_again(cache: Path, trainings
     first = store.obtain(model(), seed=0, folder=Path())
     again = store.obtain(model(), seed=0, folder=Path())
     assert len(trainings) == 1 and first.weights == again.weights
-    assert first.weights.source == "trained" and first.weights.detail["key"] == key()
+    assert first.weights.origin == "trained" and first.weights.detail["key"] == key()
     store.obtain(model(learning_rate=0.002), seed=0, folder=Path())
     assert len(trainings) == 2 and len(list(cache.iterdir())) == 2
     store.obtain(model(), seed=0, folder=Path(), force=True)
@@ -136,7 +140,40 @@ def swap(path: Path) -> None:
     path.write_bytes(Path(other.weights.detail["file"]).read_bytes())
 
 
-@pytest.mark.parametrize("damage", [cut, swap, lambda path: path.write_bytes(b"")])
+def zero_the_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-4000] + bytes(4000))
+
+
+def flip_bits(path: Path, seed: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    for bit in random.Random(seed).sample(range(8 * len(content)), 200):
+        content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def rewrite(path: Path, **said: Any) -> None:
+    """The same tensors under a header that says something else."""
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["vitdsl"]) | said
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = {name: value for name, value in header.items() if value is not None}
+    safetensors.torch.save_file(state, str(path), {"vitdsl": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        swap,
+        lambda path: path.write_bytes(b""),
+        zero_the_end,
+        flip_bits,
+        lambda path: rewrite(path, training={"train_loss": 0.0}),
+        lambda path: rewrite(path, sha256=None),
+        lambda path: rewrite(path, sha256=None, header_sha256=None),
+        lambda path: rewrite(path, sha256="0" * 64),
+    ],
+)
 def test_a_damaged_file_is_named(cache: Path, damage: Any, trainings: list[str]) -> None:
     store.obtain(model(), seed=0, folder=Path())
     (path,) = cache.iterdir()
@@ -146,6 +183,29 @@ def test_a_damaged_file_is_named(cache: Path, damage: Any, trainings: list[str])
         store.obtain(model(), seed=0, folder=Path())
     assert str(path) in str(caught.value) and "delete that file" in caught.value.diagnostics[0].help[0]
     assert len(trainings) == before
+
+
+def test_no_flipped_bits_of_shipped_weights_give_a_number(tmp_path: Path) -> None:
+    """Wherever they fall: in the lengths, the names, the recipe, what is said of the training, the numbers."""
+    loaded = load_source(SPECS / "zoo" / "digits.yaml")
+    ((variant),) = variants("resnet", loaded.study.models["resnet"])
+    key = store.recipe_key(variant.entry, seed=loaded.study.seed, folder=loaded.folder)
+    shipped = store.find(key, store.shipped_store())
+    assert shipped is not None and store.read(shipped, variant.entry, key).weights.origin == "trained"
+    path, content = tmp_path / shipped.name, shipped.read_bytes()
+    start = int.from_bytes(content[:8], "little") + 8
+    for position in (*range(0, start, 97), *range(start, len(content), 60_000), len(content) - 1):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        with pytest.raises(EnvironmentProblem, match="VD412"):
+            store.read(path, variant.entry, key)
+
+
+def test_the_hash_in_the_file_is_that_of_what_is_loaded(cache: Path) -> None:
+    ready = store.obtain(model(), seed=0, folder=Path())
+    (path,) = cache.iterdir()
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        header = json.loads(file.metadata()["vitdsl"])
+    assert header["sha256"] == ready.weights.sha256 == checkpoints.digest(ready.module)
 
 
 def test_a_failed_training_leaves_nothing(cache: Path) -> None:
@@ -160,6 +220,35 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(EnvironmentProblem, match="VD407") as caught:
         store.obtain(model(), seed=0, folder=Path())
     assert "VITDSL_CACHE" in caught.value.diagnostics[0].help[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ("train: {data: {source: folder, path: ./nowhere}}", "path: ./nowhere"),
+        ("weights: pretrained, train: {data: {source: folder, path: ./nowhere}}", "path: ./nowhere"),
+        ("train: {data: {source: digits, split: train, images: 9999}}", "images: 9999"),
+    ],
+)
+def test_images_that_cannot_be_trained_on_are_pointed_at(
+    fields: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.models, "load", lambda model, **_: untrained(model))
+    options = "img_size: 32, patch_size: 16, embed_dim: 24, depth: 1, num_heads: 2, num_classes: 10"
+    text = (
+        "vitdsl: 1\nstudy: s\ndata: {p: {source: digits, split: test}}\n"
+        f"models: {{m: {{arch: vit_tiny_patch16_224, options: {{{options}}}, {fields}}}}}\n"
+        "metrics: {a: {kind: accuracy, of: m}}\n"
+    )
+    with pytest.raises(VitdslError) as caught:
+        store.train_study(load_text(text))
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert text.splitlines()[3][: found.span.end_column - 1].endswith(line)
+
+
+def untrained(model: Model) -> LoadedModel:
+    return load(model.model_copy(update={"weights": "random"}), seed=0, folder=Path())
 
 
 STUDIES = sorted(path for path in SPECS.rglob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))

@@ -1,5 +1,6 @@
 """Training: repeatable, honest about what it took, clear about what is wrong."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
-from vitdsl.runtime.data.stream import Failure
+from vitdsl.runtime.data.decoding import Failure
 from vitdsl.runtime.models.loading import start_seed
+from vitdsl.runtime.models.preprocessing import Preprocessing, training_transform, transform
+from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.train import loop as train
+from vitdsl.runtime.train.images import chosen_rows
 
 OPTIONS = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
 DATA = {"source": "digits", "split": "train", "images": 96, "batch": 32}
@@ -81,19 +85,29 @@ def test_training_disturbs_no_global_state() -> None:
 
 
 def test_it_learns_and_says_so() -> None:
-    seen: list[tuple[int, int, float, float]] = []
+    stages: list[tuple[str, int, str]] = []
+    notes: list[tuple[int, str]] = []
 
-    class Progress:
-        def on_epoch(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
-            seen.append((epoch, epochs, loss, accuracy))
+    class Heard(Silent):
+        def begin(self, what: str, total: int, unit: str = "images") -> None:
+            stages.append((what, total, unit))
 
-    done = trained(progress=Progress(), epochs=6, learning_rate=0.003, data={**DATA, "images": 256})
-    assert [(epoch, epochs) for epoch, epochs, *_ in seen] == [(i + 1, 6) for i in range(6)]
-    assert seen[-1][2] < seen[0][2] - 0.05
-    assert done.stats["train_loss"] == seen[-1][2] and done.stats["images"] == 256
+        def step(self, count: int = 1, note: str = "") -> None:
+            notes.append((count, note))
+
+        def end(self) -> None:
+            stages.append(("end", len(notes), ""))
+
+    done = trained(progress=Heard(), epochs=6, learning_rate=0.003, data={**DATA, "images": 256})
+    assert stages == [("train vit_tiny_patch16_224", 6, "epochs"), ("end", 6, "")]
+    assert [count for count, _ in notes] == [1] * 6
+    losses = [float(re.fullmatch(r"loss ([\d.]+), accuracy [\d.]+", note)[1]) for _, note in notes]  # type: ignore[index]
+    assert losses[-1] < losses[0] - 0.05
+    last = f"loss {done.stats['train_loss']:.3f}, accuracy {done.stats['train_accuracy']:.3f}"
+    assert notes[-1] == (1, last) and done.stats["images"] == 256
     module = done.model.module
     assert not module.training and not any(p.requires_grad for p in module.parameters())
-    assert done.model.weights.source == "trained"
+    assert done.model.weights.origin == "trained"
 
 
 def test_the_wrapped_model_is_the_one_that_is_trained() -> None:
@@ -126,11 +140,11 @@ def test_fine_tuning_starts_from_the_weights(tmp_path: Path) -> None:
 
 def test_fractions_are_nested_and_by_class() -> None:
     labels = [i % 7 for i in range(350)] + [7]
-    tenth, half = (train.chosen_rows(labels, fraction, 3) for fraction in (0.1, 0.5))
+    tenth, half = (chosen_rows(labels, fraction, 3) for fraction in (0.1, 0.5))
     assert set(tenth) < set(half) and tenth == sorted(tenth)
     assert Counter(labels[i] for i in tenth) == {**dict.fromkeys(range(7), 5), 7: 1}
-    assert train.chosen_rows(labels, 1.0, 3) == list(range(351))
-    assert train.chosen_rows(labels, 0.1, 4) != tenth
+    assert chosen_rows(labels, 1.0, 3) == list(range(351))
+    assert chosen_rows(labels, 0.1, 4) != tenth
 
 
 def test_without_a_random_crop_the_crop_is_evaluations() -> None:
@@ -138,11 +152,9 @@ def test_without_a_random_crop_the_crop_is_evaluations() -> None:
     assert flip is not None
     from PIL import Image
 
-    from vitdsl.runtime.models.loading import Preprocessing, transform
-
     config = Preprocessing((3, 32, 32), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9, "center")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
-    assert torch.equal(train._augmented(flip.augment, config)(noise).flip(2), transform(config)(noise))
+    assert torch.equal(training_transform(flip.augment, config)(noise).flip(2), transform(config)(noise))
 
 
 def test_seeds_have_an_order_of_precedence() -> None:

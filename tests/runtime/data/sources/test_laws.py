@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vitdsl import testing
-from vitdsl.runtime.kinds import SOURCES
+from vitdsl.runtime.data.sources._base import SOURCES
 
 PARAMS: dict[str, list[dict[str, Any]]] = {
     "digits": [{"split": "test"}],

@@ -7,8 +7,8 @@ import pytest
 
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.data.stream import open_source
 
 
 def opened(**fields: object) -> Source:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.data.stream import open_source
 
 RED = (200, 30, 40)
 

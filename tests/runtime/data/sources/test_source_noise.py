@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.data.stream import open_source
 
 
 def opened(seed: int = 0, **fields: object) -> Source:

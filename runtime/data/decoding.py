@@ -1,0 +1,82 @@
+"""Decoding: images to tensors, in this process or in others, with errors that survive their way out of one.
+
+Does not own: which images, in which order and batches (`stream`).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.runtime.data.sources._base import Source
+
+WORTH_READING_AHEAD = 256
+MOST_WORKERS = 8
+
+
+class Record(NamedTuple):
+    """What is remembered of an image that was read."""
+
+    id: str
+    label: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error on its way out of another process, where exceptions lose what they carry."""
+
+    kind: type[VitdslError]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @classmethod
+    def of(cls, error: VitdslError) -> "Failure":
+        """What travels in an error's place."""
+        return cls(type(error), error.diagnostics)
+
+    def throw(self) -> NoReturn:
+        """Raise the error."""
+        raise self.kind(self.diagnostics)
+
+
+class Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
+    """Decodes the image at a position of the stream."""
+
+    def __init__(self, source: Source, order: list[int], transforms: list[Callable[[Image], Tensor]]) -> None:
+        self.source, self.order, self.transforms = source, order, transforms
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, row: int) -> tuple[list[Tensor], Record | Failure]:
+        index = self.order[row]
+        try:
+            item = self.source.load(index)
+        except VitdslError as error:
+            return [], Failure.of(error)
+        tensors = [apply(item.image) for apply in self.transforms]
+        return tensors, Record(self.source.id(index), item.label, item.sha256)
+
+
+def collate(
+    items: list[tuple[list[Tensor], Record | Failure]],
+) -> tuple[list[Tensor], list[Record] | Failure]:
+    """Decoded images as a batch: one tensor for each preprocessing; the first failure among them instead."""
+    records = []
+    for _, record in items:
+        if isinstance(record, Failure):
+            return [], record
+        records.append(record)
+    return [torch.stack(views) for views in zip(*(tensors for tensors, _ in items), strict=True)], records
+
+
+def workers_for(source: Source, n: int) -> int:
+    """How many processes should decode `n` images: none where it does not pay."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, cores - 1) if source.costly and n > WORTH_READING_AHEAD and cores > 2 else 0

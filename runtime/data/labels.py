@@ -1,0 +1,86 @@
+"""Labels of images against the classes that a model predicts.
+
+Does not own: how a source finds its labels (`sources/_base`).
+"""
+
+from collections.abc import Sequence
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.stream import Stream
+
+
+def check_labels(
+    stream: Stream,
+    num_classes: int,
+    model_name: str,
+    *,
+    needed_by: str = "",
+    leave_out: str = "this metric",
+) -> None:
+    """Make sure that a stream's labels are those that a model predicts.
+
+    Args:
+        stream: The images.
+        num_classes: How many classes the model predicts.
+        model_name: The model's name, for the message.
+        needed_by: What needs labels, for the message; empty for the model's accuracy.
+        leave_out: What to do without, for the help.
+
+    Raises:
+        StudyError: The stream has no labels (VD241), or another number of classes (VD404).
+    """
+    who = needed_by or f"accuracy of `{model_name}`"
+    check_labelled(stream.labelled, who, f"source `{stream.data.source}`", leave_out)
+    check_classes(stream.data, stream.classes or (), num_classes, model_name)
+
+
+def check_labelled(labelled: bool, who: str, whose: str, leave_out: str = "this metric") -> None:
+    """Make sure that images have labels.
+
+    Args:
+        labelled: Whether they have.
+        who: What needs labels, for the message.
+        whose: Whose images they are, for the message.
+        leave_out: What to do without, for the help.
+
+    Raises:
+        StudyError: They have none (VD241).
+    """
+    if not labelled:
+        raise StudyError(
+            Diagnostic(
+                "VD241",
+                f"{who} needs labels, and the images of {whose} have none",
+                label="needs labels",
+                help=(f"take images in class folders or a source with labels, or leave {leave_out} out",),
+                about=(("kind",),),
+            )
+        )
+
+
+def check_classes(data: Data, classes: Sequence[str], num_classes: int, model_name: str) -> None:
+    """Make sure that the classes of some images are as many as a model predicts.
+
+    Raises:
+        StudyError: They are not (VD404).
+    """
+    if len(classes) != num_classes:
+        imagenet = all(is_wordnet_id(name) for name in classes)
+        raise StudyError(
+            Diagnostic(
+                "VD404",
+                f"source `{data.source}` has {len(classes)} classes, model `{model_name}` "
+                f"predicts {num_classes}",
+                help=(
+                    "write `labels: imagenet`: the folders are named by WordNet ids"
+                    if imagenet and num_classes == 1000
+                    else f"write `options: {{num_classes: {len(classes)}}}` for a model trained here",
+                ),
+            )
+        )
+
+
+def is_wordnet_id(name: str) -> bool:
+    """Whether a folder's name looks like an ImageNet class, such as `n01440764`."""
+    return len(name) == 9 and name[0] == "n" and name[1:].isdigit()

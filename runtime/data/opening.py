@@ -1,0 +1,89 @@
+"""Opening a source, and what a `data` entry asks of it and of the models that see it: each checked in one place.
+
+Owns the checks of an entry that need its source or the models' preprocessing. Does not own: labels (`labels`), order
+and batches (`stream`), places in files (`vitdsl.dsl.source`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.schema import validated
+from vitdsl.dsl.source import SourceMap
+from vitdsl.dsl.study import OWN, Data
+from vitdsl.runtime.data.sources._base import SOURCES, Source
+from vitdsl.runtime.models.preprocessing import Preprocessing
+
+
+def open_source(data: Data, *, seed: int, folder: Path) -> Source:
+    """Open the source of a `data` entry.
+
+    Raises:
+        StudyError: There is no such source (VD220), or it does not take these parameters (VD1xx).
+        EnvironmentProblem: It is missing, empty or unreadable.
+    """
+    kind = SOURCES.find(data.source)
+    params = validated(kind.Params, data.params, SourceMap())
+    if isinstance(params, list):
+        raise StudyError(params)
+    return kind(params, folder=folder, seed=seed)
+
+
+def check_count(data: Data, source: Source) -> None:
+    """Make sure that a source has as many images as its entry takes.
+
+    Raises:
+        StudyError: It has fewer (VD243).
+    """
+    if data.images is not None and data.images > len(source):
+        raise StudyError(
+            Diagnostic(
+                "VD243",
+                f"`images: {data.images}`, but source `{data.source}` has {len(source)}",
+                label="more than there are",
+                help=(f"write at most `images: {len(source)}`, or leave it out to take all",),
+                about=(("images",),),
+            )
+        )
+
+
+def shared_preprocessing(data: Data, configs: Mapping[str, Preprocessing]) -> Mapping[str, Preprocessing]:
+    """What each model gets: its own preprocessing, or that of the one that the entry names for all.
+
+    Args:
+        data: The entry.
+        configs: What each model takes, by its name.
+
+    Raises:
+        StudyError: A model takes images of another size (VD234).
+    """
+    if data.preprocess == OWN or data.preprocess not in configs:
+        return configs
+    shared = configs[data.preprocess]
+    for name, config in configs.items():
+        check_size(data, shared, name, config)
+    return dict.fromkeys(configs, shared)
+
+
+def check_size(data: Data, shared: Preprocessing, model_name: str, config: Preprocessing) -> None:
+    """Make sure that the preprocessing that an entry names for all gives images of the size that a model takes.
+
+    Raises:
+        StudyError: It does not (VD234).
+    """
+    if config.input_size != shared.input_size:
+        raise StudyError(
+            Diagnostic(
+                "VD234",
+                f"`preprocess: {data.preprocess}` gives images of {pixels(shared)} pixels, "
+                f"and model `{model_name}` takes {pixels(config)}",
+                label=f"{pixels(shared)} pixels",
+                help=("build both for one size (`options: {img_size: N}` or `input_size: N`)",),
+                about=(("preprocess",),),
+            )
+        )
+
+
+def pixels(config: Preprocessing) -> str:
+    """Height and width of the images that a preprocessing gives, such as `224 x 224`."""
+    return f"{config.input_size[1]} x {config.input_size[2]}"

@@ -1,0 +1,121 @@
+"""Preprocessing: what happens to an image before a model sees it, when it is measured and while it is trained.
+
+Owns the size of the images that the *built* model takes (timm's data config reports the checkpoint's: 518 for a DINOv2
+built with `img_size: 224`), and the two transforms. Does not own: reading images (`data`).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from PIL.Image import Image
+from timm.data import create_transform, resolve_model_data_config
+from torch import Tensor, nn
+from torchvision.transforms import Compose
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.study import Augment, Model
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an RGB image before a model sees it; equal ones share their tensors.
+
+    Attributes:
+        input_size: Channels, height and width of the tensor, in pixels.
+        mean: Subtracted from each channel in 0..1.
+        std: Divides each channel afterwards.
+        interpolation: Of the resize, such as `bicubic`.
+        crop_pct: Share of the resized image's edge that the crop keeps; the checkpoint's, at any size.
+        crop_mode: timm's way to crop: `center`, `squash` or `border`.
+    """
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
+def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
+    """The preprocessing of a built model: timm's data config, at the size that the module takes.
+
+    Raises:
+        StudyError: `input_size` differs from the size that the model was built for (VD233).
+    """
+    config = resolve_model_data_config(module)
+    size = built_size(module, model)
+    wanted = model.input_size
+    if wanted is not None and size is not None and size != (wanted, wanted) and _is_fixed(module):
+        raise StudyError(
+            Diagnostic(
+                "VD233",
+                f"`input_size: {wanted}`, but `{model.arch}` was built for {size[0]} x {size[1]} pixels",
+                label="does not fit",
+                notes=("its position embedding or its windows fix the input when it is built",),
+                help=(f"write `options: {{img_size: {wanted}}}` and leave `input_size` out",),
+                about=(("input_size",), ("options", "img_size"), ("arch",)),
+            )
+        )
+    height, width = (wanted, wanted) if wanted is not None else size or config["input_size"][-2:]
+    return Preprocessing(
+        (3, int(height), int(width)),
+        tuple(float(value) for value in config["mean"]),
+        tuple(float(value) for value in config["std"]),
+        str(config["interpolation"]),
+        float(config["crop_pct"]),
+        str(config["crop_mode"]),
+    )
+
+
+def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
+    """Height and width that a module was built for, in pixels; None where nothing in it depends on a size."""
+    for size in (
+        model.options.get("img_size"),
+        getattr(getattr(module, "patch_embed", None), "img_size", None),
+        getattr(module, "img_size", None),
+        ((getattr(module, "pretrained_cfg", None) or {}).get("input_size") or (None,))[-2:]
+        if _is_fixed(module)
+        else None,
+    ):
+        if isinstance(size, int):
+            return size, size
+        if isinstance(size, (tuple, list)) and len(size) == 2:
+            return int(size[0]), int(size[1])
+    return None
+
+
+def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
+    """The evaluation transform: an RGB image to a tensor [3, height, width]."""
+    made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
+    return made
+
+
+def training_transform(augment: Augment, config: Preprocessing) -> Callable[[Image], Tensor]:
+    """The transform of training; without a random crop, the crop of evaluation takes its place."""
+    first, second, last = create_transform(
+        input_size=config.input_size,
+        is_training=True,
+        scale=augment.scale,
+        ratio=augment.ratio,
+        hflip=augment.hflip,
+        vflip=augment.vflip,
+        color_jitter=augment.color_jitter or None,
+        auto_augment=augment.auto_augment,
+        interpolation=config.interpolation,
+        mean=config.mean,
+        std=config.std,
+        re_prob=augment.erase,
+        separate=True,
+    )
+    if augment.scale == (1.0, 1.0) and augment.ratio == (1.0, 1.0):
+        steps = transform(config).transforms  # type: ignore[attr-defined]
+        first = Compose([*steps[:-2], *first.transforms[1:]])
+    made: Callable[[Image], Tensor] = Compose([first, second, last])
+    return made
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    strict = getattr(getattr(module, "patch_embed", None), "strict_img_size", None)
+    cfg = getattr(module, "pretrained_cfg", None) or {}
+    return bool(cfg.get("fixed_input_size", False) if strict is None else strict)

@@ -1,0 +1,136 @@
+"""The images that a model is trained on: which, as it sees them, epoch by epoch.
+
+Owns the choice of a fraction, and what chance does to an image. Does not own: opening and decoding (`data`), the
+transform (`models/preprocessing`), the order within an epoch (`loop`).
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.dsl.study import Augment, Train
+from vitdsl.runtime.data.decoding import Failure, workers_for
+from vitdsl.runtime.data.labels import check_labels
+from vitdsl.runtime.data.sources._base import Source
+from vitdsl.runtime.data.stream import open_stream
+from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.models.preprocessing import training_transform, transform
+from vitdsl.runtime.randomness import isolated, permutation, seed_of
+
+CACHE_BYTES = 1 << 30
+"""Images that are the same in every epoch stay in memory up to here."""
+
+
+class Images(Dataset[tuple[Tensor, int] | Failure]):
+    """The training images as the model sees them; a key is an epoch and a row: what chance depends on."""
+
+    def __init__(self, source: Source, rows: list[int], look: Callable[[Image], Tensor], seed: int | None):
+        self.source, self.rows, self.look, self.seed = source, rows, look, seed
+        self.classes = len(source.classes or ())
+        self.workers = workers_for(source, len(rows))
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Failure:
+        epoch, row = key
+        try:
+            item = self.source.load(self.rows[row])
+        except VitdslError as error:
+            return Failure.of(error)
+        assert item.label is not None
+        if self.seed is None:
+            return self.look(item.image), item.label
+        with isolated(seed_of("augment", self.seed, epoch, row)):
+            return self.look(item.image), item.label
+
+    def epoch(self, epoch: int, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images [batch, 3, height, width] and labels [batch] of some rows."""
+        if self.kept is None and self.seed is None:
+            self._keep()
+        if self.kept is not None:
+            for rows in batches:
+                yield self.kept[0][rows], self.kept[1][rows]
+        else:
+            yield from self._read([[(epoch, row) for row in rows] for rows in batches])
+
+    def _keep(self) -> None:
+        (first, _) = next(self._read([[(0, 0)]]))
+        if first.numel() * first.element_size() * len(self) <= CACHE_BYTES:
+            pairs = list(self._read([[(0, row)] for row in range(len(self))]))
+            self.kept = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+    def _read(self, keys: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = DataLoader(
+            self,
+            batch_sampler=keys,
+            collate_fn=_collate,
+            num_workers=self.workers if len(keys) > 1 else 0,
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, Failure):
+                batch.throw()
+            yield batch
+
+
+def _collate(items: list[tuple[Tensor, int] | Failure]) -> tuple[Tensor, Tensor] | Failure:
+    pairs = []
+    for item in items:
+        if isinstance(item, Failure):
+            return item
+        pairs.append(item)
+    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+
+
+def open_images(recipe: Train, start: LoadedModel, name: str, seed: int, folder: Path) -> Images:
+    """The images that a recipe trains a model on.
+
+    Args:
+        recipe: The recipe, complete.
+        start: The model that it starts from.
+        name: The model's name, for messages.
+        seed: Of the order, of the choice of a fraction and of augmentation.
+        folder: Where relative paths start.
+
+    Raises:
+        StudyError: Labels that do not fit (VD241, VD404).
+        EnvironmentProblem: As `stream.open_stream`.
+    """
+    assert recipe.data is not None
+    try:
+        opened = open_stream(recipe.data, seed=seed, folder=folder, transforms={name: start.config})
+    except VitdslError as error:
+        raise error.inside("train", "data") from error.__cause__
+    classes = int(start.module.num_classes)  # type: ignore[arg-type]
+    check_labels(opened, classes, name, needed_by=f"training `{name}`", leave_out="`train:`")
+    rows = sorted(opened.order)
+    labels = [int(opened.source.label(row) or 0) for row in rows]
+    rows = [rows[i] for i in chosen_rows(labels, recipe.fraction, seed)]
+    plain = recipe.augment == Augment()
+    look = transform(start.config) if plain else training_transform(recipe.augment, start.config)
+    return Images(opened.source, rows, look, None if plain else seed)
+
+
+def chosen_rows(labels: list[int], fraction: float, seed: int) -> list[int]:
+    """Rows of a share of the images: of each class the same share, at least one, the first of a shuffle.
+
+    Args:
+        labels: Of all images.
+        fraction: The share, in 0..1; a smaller one takes a subset of a larger one's.
+        seed: Of the shuffle.
+    """
+    if fraction == 1:
+        return list(range(len(labels)))
+    shuffled = permutation(len(labels), seed_of("fraction", seed))
+    kept: list[int] = []
+    for label in sorted(set(labels)):
+        members = [row for row in shuffled if labels[row] == label]
+        kept += members[: max(1, round(fraction * len(members)))]
+    return sorted(kept)
