@@ -125,8 +125,7 @@ def test_an_unknown_metric_with_odd_dimensions(run: Run) -> None:
 
 
 def test_a_profile_without_conditions(run: Run) -> None:
-    group = run.groups["drift/vit"].isel(condition=1, drop=True)
-    group.attrs["paired"] = 0
+    group = run.groups["drift/vit"].isel(condition=1, drop=True).assign_attrs(paired=0)
     assert _figures(render(_only(run, {"drift/vit": group}))) == 1
 
 
