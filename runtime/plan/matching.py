@@ -59,7 +59,8 @@ def matched(
     names = sites.names(role)
     if selectors is None:
         if not names:
-            hint = f"`vitdsl sites MODEL --role {role}` shows what a model has; leave this out for this one"
+            shown = "branch" if role in UNIT_ROLES else role
+            hint = f"`vitdsl sites MODEL --role {shown}` shows what a model has; leave this out for this one"
             problems.append(
                 loaded.problem(
                     "VD210",

@@ -1,7 +1,7 @@
 """Trained weights, kept by the hash of the recipe that made them.
 
-Owns: what makes two trainings the same (`resolved_recipe`), where their weights lie, and reading and writing them.
-Does not own: the training itself (`train`).
+Owns: what makes two trainings the same (`resolved_recipe`), where their weights lie, and training what is not there.
+Does not own: the training itself (`loop`), what a file of weights says and how it is checked (`weights`).
 
 A recipe is everything that the weights depend on: architecture, options, what it starts from, seed,
 training images, every training field, the ablations that hold, and the version of the trainer. The name of
@@ -10,12 +10,9 @@ Images in a folder count by its path; after changing them, train with `--force`.
 
 Weights are looked for in the user's cache (`$VITDSL_CACHE/weights`, else `$XDG_CACHE_HOME/vitdsl/weights`,
 else `~/.cache/vitdsl/weights`), then among those that come with the program. A file is named by the first
-16 digits of the hash; its header holds the whole hash, the recipe, how the training ended, the hash of the weights'
-content, and the hash of all this. A file that does not hold what it says, or does not say it, is never used.
+16 digits of the hash; what it says is checked at every load.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,37 +20,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import timm
 import torch
 from torch import nn
 
-from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
-from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.data.sources._base import SOURCES
-from vitdsl.runtime.models import architectures, checkpoints
+from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress
-from vitdsl.runtime.randomness import isolated
-from vitdsl.runtime.results.writing import write_atomically
 from vitdsl.runtime.train import loop as train
+from vitdsl.runtime.train.weights import content_hash, read, save
 
 TRAINER_VERSION = 1
 """Raised when the same recipe would give other weights."""
-
-HEADER = "vitdsl"
-SEAL = "header_sha256"
-UNREADABLE = (
-    safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError,
-)  # fmt: skip
-"""What a file whose bytes were changed makes the readers raise."""
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -114,7 +98,7 @@ def recipe_key(
     model: Model, *, seed: int, folder: Path = Path(), without: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """The SHA-256 of a trained model's recipe, 64 hexadecimal digits."""
-    return _hash(resolved_recipe(model, seed=seed, folder=folder, without=without))
+    return content_hash(resolved_recipe(model, seed=seed, folder=folder, without=without))
 
 
 def user_store() -> Path:
@@ -175,13 +159,13 @@ def obtain(
     if model.train is None:
         return models.load(model, seed=seed, folder=folder)
     content = resolved_recipe(model, seed=seed, folder=folder, without=without)
-    path = None if force else find(_hash(content), store)
+    path = None if force else find(content_hash(content), store)
     if path is None:
         done = train.train(
             model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress, name=name
         )
-        path = _save(done, content, store or user_store())
-    return read(path, model, _hash(content))
+        path = save(done, content, store or user_store())
+    return read(path, model, content_hash(content))
 
 
 def train_study(
@@ -234,71 +218,6 @@ def train_study(
     return found
 
 
-def read(path: Path, model: Model, key: str) -> LoadedModel:
-    """A trained model from the file of its weights.
-
-    Raises:
-        EnvironmentProblem: The file is damaged, or holds another recipe's weights (VD412).
-    """
-    with isolated(0):
-        module = architectures.create(model)
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        if header["key"] != key:
-            raise ValueError(f"it holds the weights of recipe {str(header['key'])[:16]}")
-        if header.get(SEAL) != _sealed(header)[SEAL]:
-            raise ValueError("what it says of itself is not what was written")
-        module.load_state_dict(state)
-        detail = {"key": key, "file": str(path), "training": header["training"]}
-        loaded = models.finish(module, model, "trained", detail)
-        if loaded.weights.sha256 != header["sha256"]:
-            raise ValueError("its weights are not those that were written")
-    except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EnvironmentProblem(
-            Diagnostic(
-                "VD412",
-                f"the stored weights `{path}` are damaged: {reason}",
-                help=("delete that file; the model is then trained again",),
-            )
-        ) from error
-    return loaded
-
-
-def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
-    """A header with the hash of all else that it says."""
-    said = {name: value for name, value in header.items() if name != SEAL}
-    return {**said, SEAL: _hash(said)}
-
-
-def _save(done: train.Trained, content: Mapping[str, Any], store: Path) -> Path:
-    key = _hash(content)
-    path = store / f"{key[:16]}.safetensors"
-    # One entry, and nothing that differs between equal trainings: the same recipe gives the same file.
-    header = {
-        "key": key,
-        "recipe": content,
-        "training": {name: value for name, value in done.stats.items() if name != "seconds"},
-        "versions": {"torch": torch.__version__, "timm": timm.__version__},
-        "sha256": done.model.weights.sha256,
-    }
-    state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
-    data = safetensors.torch.save(state, {HEADER: canonical(_sealed(header))})
-    try:
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
-    except EnvironmentProblem as error:
-        raise EnvironmentProblem(
-            Diagnostic(
-                "VD407",
-                error.diagnostics[0].message,
-                help=("name a folder that can be written to in the environment variable `VITDSL_CACHE`",),
-            )
-        ) from error
-    return path
-
-
 def _data(data: Data, folder: Path) -> dict[str, Any]:
     """A training entry without what does not matter to training, its paths made absolute."""
     fields = data.model_dump(mode="json", exclude={"image_blocks", "preprocess", "vary"}, exclude_none=True)
@@ -307,7 +226,3 @@ def _data(data: Data, folder: Path) -> dict[str, Any]:
         if isinstance(fields.get(name), str):
             fields[name] = str((folder / Path(fields[name]).expanduser()).resolve())
     return fields
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(content).encode()).hexdigest()

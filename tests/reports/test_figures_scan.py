@@ -63,7 +63,8 @@ def _grid() -> xr.Dataset:
 
 
 def _page(run: Run) -> str:
-    manifest = {**run.manifest, "metrics": {"odd": {"kind": "odd"}}, "claims": {}}
+    record = next(iter(run.manifest.metrics.values())).model_copy(update={"kind": "odd"})
+    manifest = run.manifest.updated(metrics={"odd": record}, claims={})
     return render(dataclasses.replace(run, groups={"odd/vit": _grid()}, manifest=manifest))
 
 

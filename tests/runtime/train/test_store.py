@@ -18,6 +18,7 @@ from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models.loading import LoadedModel, load
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train import store
+from vitdsl.runtime.train.weights import read
 
 SPECS = store.shipped_store().parents[1]
 OPTIONS = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2, "num_classes": 10}
@@ -191,13 +192,13 @@ def test_no_flipped_bits_of_shipped_weights_give_a_number(tmp_path: Path) -> Non
     ((variant),) = variants("resnet", loaded.study.models["resnet"])
     key = store.recipe_key(variant.entry, seed=loaded.study.seed, folder=loaded.folder)
     shipped = store.find(key, store.shipped_store())
-    assert shipped is not None and store.read(shipped, variant.entry, key).weights.origin == "trained"
+    assert shipped is not None and read(shipped, variant.entry, key).weights.origin == "trained"
     path, content = tmp_path / shipped.name, shipped.read_bytes()
     start = int.from_bytes(content[:8], "little") + 8
     for position in (*range(0, start, 97), *range(start, len(content), 60_000), len(content) - 1):
         path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
         with pytest.raises(EnvironmentProblem, match="VD412"):
-            store.read(path, variant.entry, key)
+            read(path, variant.entry, key)
 
 
 def test_the_hash_in_the_file_is_that_of_what_is_loaded(cache: Path) -> None:

@@ -1,0 +1,109 @@
+"""A file of trained weights: what it holds, and that it holds what was written.
+
+Owns the header: the hash of the recipe, the recipe, how the training ended, the hash of the weights' content, and the
+hash of all this. A file that does not hold what it says, or does not say it, is never used. Does not own: where files
+lie, and what a recipe is (`store`).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.dsl.hashing import canonical
+from vitdsl.dsl.study import Model
+from vitdsl.runtime.models import architectures
+from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.randomness import isolated
+from vitdsl.runtime.results.writing import write_atomically
+from vitdsl.runtime.train.loop import Trained
+
+HEADER = "vitdsl"
+SEAL = "header_sha256"
+UNREADABLE = (
+    safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError,
+)  # fmt: skip
+"""What a file whose bytes were changed makes the readers raise."""
+
+
+def read(path: Path, model: Model, key: str) -> LoadedModel:
+    """A trained model from the file of its weights.
+
+    Raises:
+        EnvironmentProblem: The file is damaged, or holds another recipe's weights (VD412).
+    """
+    with isolated(0):
+        module = architectures.create(model)
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        if header["key"] != key:
+            raise ValueError(f"it holds the weights of recipe {str(header['key'])[:16]}")
+        if header.get(SEAL) != _sealed(header)[SEAL]:
+            raise ValueError("what it says of itself is not what was written")
+        module.load_state_dict(state)
+        detail = {"key": key, "file": str(path), "training": header["training"]}
+        loaded = models.finish(module, model, "trained", detail)
+        if loaded.weights.sha256 != header["sha256"]:
+            raise ValueError("its weights are not those that were written")
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD412",
+                f"the stored weights `{path}` are damaged: {reason}",
+                help=("delete that file; the model is then trained again",),
+            )
+        ) from error
+    return loaded
+
+
+def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A header with the hash of all else that it says."""
+    said = {name: value for name, value in header.items() if name != SEAL}
+    return {**said, SEAL: content_hash(said)}
+
+
+def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
+    """Write a trained model's weights, named by the hash of its resolved recipe, and give their path.
+
+    Raises:
+        EnvironmentProblem: They cannot be written (VD407).
+    """
+    key = content_hash(content)
+    path = store / f"{key[:16]}.safetensors"
+    # One entry, and nothing that differs between equal trainings: the same recipe gives the same file.
+    header = {
+        "key": key,
+        "recipe": content,
+        "training": {name: value for name, value in done.stats.items() if name != "seconds"},
+        "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        "sha256": done.model.weights.sha256,
+    }
+    state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
+    data = safetensors.torch.save(state, {HEADER: canonical(_sealed(header))})
+    try:
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    except EnvironmentProblem as error:
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD407",
+                error.diagnostics[0].message,
+                help=("name a folder that can be written to in the environment variable `VITDSL_CACHE`",),
+            )
+        ) from error
+    return path
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of JSON content, whatever the order of its keys."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
