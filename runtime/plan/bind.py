@@ -4,35 +4,27 @@ Works on the meta device: no weights, no GPU, no network. All errors of a step a
 the file. Does not own what a study may say (`vitdsl.dsl`), nor what runs (`run`).
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.loaded import Loaded
-from vitdsl.dsl.schema import Beside, validated
-from vitdsl.dsl.shape import fields_of
-from vitdsl.dsl.source import SourceMap
-from vitdsl.dsl.study import Ablation as AblationEntry
-from vitdsl.dsl.study import Data, Model, WeightsFile
-from vitdsl.dsl.sweeps import Variant, sweep_places, variants
-from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
-from vitdsl.runtime.data.sources._base import SOURCES
+from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.dsl.sweeps import sweep_places, variants
 from vitdsl.runtime.graph.sites import sites_of
-from vitdsl.runtime.kinds import Registry
-from vitdsl.runtime.metrics._base import METRICS, Metric
 from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models.loading import skeleton
 from vitdsl.runtime.models.preprocessing import preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
+from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
 from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
+from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import unfused_for
-from vitdsl.runtime.plan.matching import matched, role_words
-from vitdsl.runtime.plan.plan import Condition, Edit, Group, Plan, PlannedModel, baseline_of
+from vitdsl.runtime.plan.matching import matched
+from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results.claims import claim_problems
 
 K = TypeVar("K")
@@ -48,16 +40,16 @@ def bind(loaded: Loaded) -> Plan:
         EnvironmentProblem: Nothing is wrong but what this machine lacks: a folder, a checkpoint.
     """
     study = loaded.study
-    _count(loaded)
-    kinds = _Kinds(loaded)
+    check_count(loaded)
+    kinds = Kinds(loaded)
     kinds.check_all()
     _stop(kinds.problems)
     models = _models(loaded)
     problems: list[Diagnostic] = []
-    conditioned = _conditions(loaded, kinds, models, problems)
+    conditioned = conditions_of(loaded, kinds, models, problems)
     total = sum(len(model.conditions) for model in conditioned.values())
     if total > study.max_conditions:
-        problems.append(_too_many(loaded, total, conditioned))
+        problems.append(too_many(loaded, total, conditioned))
     data = {name: variants(name, entry) for name, entry in study.data.items()}
     streams = {name: [variant.name for variant in found] for name, found in data.items()}
     for name, layer in study.layers.items():
@@ -84,40 +76,6 @@ def bind(loaded: Loaded) -> Plan:
     return plan
 
 
-def _count(loaded: Loaded) -> None:
-    """Refuse a sweep of more models than conditions may be, before any of them is built."""
-    study = loaded.study
-    sizes = {name: prod(map(len, entry.vary.values())) for name, entry in study.models.items()}
-    if sum(sizes.values()) > study.max_conditions:
-        most = max(sizes, key=lambda name: sizes[name])
-        raise StudyError(_limit(loaded, sum(sizes.values()), ("models", most, "vary")))
-
-
-def _too_many(loaded: Loaded, total: int, models: Mapping[str, PlannedModel]) -> Diagnostic:
-    """More conditions than the study allows, at the entry that makes most of them."""
-    made = Counter(c.ablation for model in models.values() for c in model.conditions if c.ablation)
-    if not made:
-        return _limit(loaded, total, ("models",))
-    (name, _), *_ = made.most_common()
-    entry = loaded.study.ablations[name]
-    field = ("vary",) if entry.vary else ("each",) if entry.each else ()
-    return _limit(loaded, total, ("ablations", name, *field))
-
-
-def _limit(loaded: Loaded, total: int, most: Where) -> Diagnostic:
-    limit: Where = ("max_conditions",)
-    written = loaded.source.exists(limit)
-    return loaded.problem(
-        "VD260",
-        limit if written else most,
-        f"the study has {total:,} conditions, more than `max_conditions: {loaded.study.max_conditions}`",
-        label="the limit" if written else "makes most of them",
-        help=(f"narrow `at:` or `vary:`, or write `max_conditions: {total}`",),
-        key=not written,
-        secondary_paths=((most, "makes most of them"),) if written else (),
-    )
-
-
 def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
     """The attention modules of a model that must be un-fused: for what some group reads, or some edit changes."""
     read = [
@@ -140,81 +98,6 @@ def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:
     except VitdslError as error:
         return error.diagnostics
     return ()
-
-
-class _Kinds:
-    """Kinds with their parameters, by entry."""
-
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self.problems: list[Diagnostic] = []
-        self.ablations: dict[str, Ablation] = {}
-        self.metrics: dict[str, Metric] = {}
-
-    def check_all(self) -> None:
-        """Every kind of the study with its parameters, in every variant of a sweep."""
-        study = self.loaded.study
-        for name, data in study.data.items():
-            self._check_variants(SOURCES, ("data", name), name, data)
-        for name, model in study.models.items():
-            if model.train is not None and model.train.data is not None:
-                for variant in variants(name, model):
-                    places = sweep_places(("models", name), model, variant)
-                    train = variant.entry.train
-                    if train is not None and train.data is not None:
-                        self.check(SOURCES, ("models", name, "train", "data"), train.data, places)
-        for name, ablation in study.ablations.items():
-            self._check_variants(ABLATIONS, ("ablations", name), name, ablation)
-        for name, metric in study.metrics.items():
-            found = self.check(METRICS, ("metrics", name), metric)
-            if found is not None:
-                self.metrics[name] = found
-
-    def _check_variants(self, registry: Registry[Any], where: Where, name: str, entry: Any) -> None:
-        for variant in variants(name, entry):
-            self.check(registry, where, variant.entry, sweep_places(where, entry, variant))
-
-    def check(self, registry: Registry[Any], where: Where, entry: Any, places: Places | None = None) -> Any:
-        """The kind of an entry with its parameters; None where one of them is wrong (noted)."""
-        source = self.loaded.source.moved(places or {})
-        kind = find_kind(source, registry, where, getattr(entry, registry.field), self.problems)
-        params = None if kind is None else self.params(kind, where, entry, source)
-        if kind is None or params is None:
-            return None
-        return kind(params) if registry is not SOURCES else kind
-
-    def params(self, kind: Any, where: Where, entry: Any, source: SourceMap | None = None) -> Any:
-        """The kind's parameters, or None where they are wrong (noted)."""
-        beside = Beside(f"{_what(kind)} `{kind.name}`", _fields(kind))
-        found = validated(kind.Params, entry.params, source or self.loaded.source, where, beside)
-        if isinstance(found, list):
-            own = [replace(p, code="VD221") for p in found]
-            self.problems += [p for p in own if p not in self.problems]
-            return None
-        return found
-
-
-def find_kind(
-    source: SourceMap, registry: Registry[K], where: Where, name: str, problems: list[Diagnostic]
-) -> type[K] | None:
-    """A kind by name, or None with a problem noted."""
-    try:
-        return registry.find(name)
-    except StudyError as error:
-        found = [source.joined(one, where) for one in error.diagnostics]
-        problems += [one for one in found if one not in problems]
-        return None
-
-
-def _what(kind: Any) -> str:
-    return "metric" if issubclass(kind, Metric) else "ablation" if issubclass(kind, Ablation) else "source"
-
-
-def _fields(kind: Any) -> tuple[str, ...]:
-    """The fields that stand beside a kind's own."""
-    if issubclass(kind, Metric):
-        return ("kind", *kind.inputs.fields, "under", "data", "title")
-    return tuple(fields_of(AblationEntry if issubclass(kind, Ablation) else Data))
 
 
 def _models(loaded: Loaded) -> dict[str, PlannedModel]:
@@ -245,70 +128,6 @@ def _weights_there(loaded: Loaded, model: Model) -> None:
     """A checkpoint that the study names is there; whether it fits is found when it is read."""
     if isinstance(model.weights, WeightsFile):
         checkpoints.find(model.weights.file, loaded.folder)
-
-
-def _conditions(
-    loaded: Loaded, kinds: _Kinds, models: dict[str, PlannedModel], problems: list[Diagnostic]
-) -> dict[str, PlannedModel]:
-    study = loaded.study
-    result = {}
-    for name, model in models.items():
-        always: list[Edit] = []
-        conditions = [baseline_of(name)]
-        without = (model.entry.train.without or ()) if model.entry.train else ()
-        for ablation, entry in study.ablations.items():
-            if entry.of != model.base:
-                continue
-            found = _instances(loaded, kinds, model, ablation, entry, problems)
-            if ablation in without:
-                always += [edit for condition in found for edit in condition.edits]
-            else:
-                conditions += found
-        result[name] = replace(model, always=tuple(always), conditions=tuple(conditions))
-    return result
-
-
-def _instances(
-    loaded: Loaded,
-    kinds: _Kinds,
-    model: PlannedModel,
-    name: str,
-    entry: AblationEntry,
-    problems: list[Diagnostic],
-) -> list[Condition]:
-    """The conditions of one ablation on one model."""
-    where: Where = ("ablations", name)
-    role = ABLATIONS.kinds()[entry.kind].roles[0]
-    what = f"{role_words(role)} of `{model.name}`"
-    names = matched(loaded, (*where, "at"), entry.at, model.sites, role, what, problems)
-    sites = [model.sites.site(one, role) for one in names]
-    conditions: list[Condition] = []
-    for variant in _variants(name, entry):
-        kind = ABLATIONS.kinds()[variant.entry.kind]
-        params = kinds.params(kind, where, variant.entry)
-        if params is None:
-            continue
-        bound = kind(params)
-        suffix = variant.name.removeprefix(name)
-        if entry.each:
-            conditions += [
-                Condition(
-                    f"{name}@{site.name}{suffix}",
-                    model.name,
-                    name,
-                    (Edit(bound, (site,)),),
-                    variant.coordinates,
-                )
-                for site in sites
-            ]
-        elif sites:
-            edit = Edit(bound, tuple(sites))
-            conditions.append(Condition(f"{name}{suffix}", model.name, name, (edit,), variant.coordinates))
-    return conditions
-
-
-def _variants(name: str, entry: AblationEntry) -> list[Variant[AblationEntry]]:
-    return variants(name, entry)
 
 
 def _stop(problems: Sequence[Diagnostic]) -> None:

@@ -33,7 +33,14 @@ def leaves(value, path=()):
 def changed(value):
     """Another value of the same type that the schema takes as well."""
     swaps = {"random": "pretrained", "step": "cosine", "greater": "less", "increasing": "decreasing"}
-    swaps |= {"max": "min", "slope": "spearman", "stream": "branch", "spatial": "cls", "baseline": "scaled"}
+    swaps |= {
+        "max": "min",
+        "slope": "spearman",
+        "stream": "branch",
+        "skip": "branch",
+        "spatial": "cls",
+        "baseline": "scaled",
+    }
     swaps |= {"probe": "shared", "shared": "probe", "blocks": "stages", "stages": "blocks", "vit": "resnet"}
     swaps |= {
         "resnet": "vit",

@@ -1,0 +1,144 @@
+"""Conditions: what each model runs under, from the ablations of a study; and how many there may be.
+
+Owns which places an ablation's selectors, role and tokens pick. Does not own kinds and parameters (`bind_kinds`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.study import Ablation as AblationEntry
+from vitdsl.dsl.sweeps import sweep_places, variants
+from vitdsl.dsl.text import ticked
+from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.graph.tokens import refuse_tokens
+from vitdsl.runtime.plan.bind_kinds import Kinds
+from vitdsl.runtime.plan.matching import matched, role_words
+from vitdsl.runtime.plan.plan import Condition, Edit, PlannedModel, baseline_of
+
+Where = tuple[str | int, ...]
+
+
+def check_count(loaded: Loaded) -> None:
+    """Refuse a sweep of more models than conditions may be, before any of them is built."""
+    study = loaded.study
+    sizes = {name: prod(map(len, entry.vary.values())) for name, entry in study.models.items()}
+    if sum(sizes.values()) > study.max_conditions:
+        most = max(sizes, key=lambda name: sizes[name])
+        raise StudyError(_limit(loaded, sum(sizes.values()), ("models", most, "vary")))
+
+
+def too_many(loaded: Loaded, total: int, models: Mapping[str, PlannedModel]) -> Diagnostic:
+    """More conditions than the study allows, at the entry that makes most of them."""
+    made = Counter(c.ablation for model in models.values() for c in model.conditions if c.ablation)
+    if not made:
+        return _limit(loaded, total, ("models",))
+    (name, _), *_ = made.most_common()
+    entry = loaded.study.ablations[name]
+    field = ("vary",) if entry.vary else ("each",) if entry.each else ()
+    return _limit(loaded, total, ("ablations", name, *field))
+
+
+def _limit(loaded: Loaded, total: int, most: Where) -> Diagnostic:
+    limit: Where = ("max_conditions",)
+    written = loaded.source.exists(limit)
+    return loaded.problem(
+        "VD260",
+        limit if written else most,
+        f"the study has {total:,} conditions, more than `max_conditions: {loaded.study.max_conditions}`",
+        label="the limit" if written else "makes most of them",
+        help=(f"narrow `at:` or `vary:`, or write `max_conditions: {total}`",),
+        key=not written,
+        secondary_paths=((most, "makes most of them"),) if written else (),
+    )
+
+
+def conditions_of(
+    loaded: Loaded, kinds: Kinds, models: dict[str, PlannedModel], problems: list[Diagnostic]
+) -> dict[str, PlannedModel]:
+    """Every model with its conditions, the intact model first, and with what it was trained without."""
+    study = loaded.study
+    result = {}
+    for name, model in models.items():
+        always: list[Edit] = []
+        conditions = [baseline_of(name)]
+        without = (model.entry.train.without or ()) if model.entry.train else ()
+        for ablation, entry in study.ablations.items():
+            if entry.of != model.base:
+                continue
+            found = _instances(loaded, kinds, model, ablation, entry, problems)
+            if ablation in without:
+                always += [edit for condition in found for edit in condition.edits]
+            else:
+                conditions += found
+        result[name] = replace(model, always=tuple(always), conditions=tuple(conditions))
+    return result
+
+
+def _instances(
+    loaded: Loaded,
+    kinds: Kinds,
+    model: PlannedModel,
+    name: str,
+    entry: AblationEntry,
+    problems: list[Diagnostic],
+) -> list[Condition]:
+    """The conditions of one ablation on one model."""
+    conditions: list[Condition] = []
+    for variant in variants(name, entry):
+        where: Where = ("ablations", name)
+        kind = ABLATIONS.kinds()[variant.entry.kind]
+        params = kinds.params(kind, where, variant.entry)
+        if params is None:
+            continue
+        bound = kind(params)
+        varied = replace(loaded, source=loaded.source.moved(sweep_places(where, entry, variant)))
+        sites = _places(varied, model, where, variant.entry, bound, problems)
+        suffix = variant.name.removeprefix(name)
+        if variant.entry.each:
+            found = [(f"{name}@{site.name}{suffix}", Edit(bound, (site,))) for site in sites]
+        else:
+            found = [(f"{name}{suffix}", Edit(bound, tuple(sites)))] if sites else []
+        conditions += [Condition(id, model.name, name, (edit,), variant.coordinates) for id, edit in found]
+    return conditions
+
+
+def _places(
+    loaded: Loaded,
+    model: PlannedModel,
+    where: Where,
+    entry: AblationEntry,
+    kind: Ablation,
+    problems: list[Diagnostic],
+) -> list[Site]:
+    """The places at which an ablation acts on a model; none where one of them is refused (noted)."""
+    role = entry.role or kind.roles[0]
+    if role not in kind.roles:
+        acts = f"`{kind.name}` acts on {ticked(kind.roles)}, not on `{role}`"
+        help_ = ("leave `role` out, or take another kind",)
+        problems.append(loaded.problem("VD221", (*where, "role"), acts, label="not this role", help=help_))
+        return []
+    what = f"{role_words(role)} of `{model.name}`"
+    names = matched(loaded, (*where, "at"), entry.at, model.sites, role, what, problems)
+    tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
+    sites = [model.sites.site(one, role, tokens=tokens) for one in names]
+    for site in sites:
+        unread = refuse_tokens(site)
+        why, _, instead = (unread or kind.refuse(site) or "").partition("; ")
+        if why:
+            field = "tokens" if unread and entry.tokens != "all" else "at"
+            problem = loaded.problem(
+                "VD242" if unread else "VD302",
+                (*where, field if loaded.source.exists((*where, field)) else "kind"),
+                f"`{kind.name}` cannot act at `{site.name}` of `{model.name}`: {why}",
+                label="not there",
+                help=(instead or "choose other `tokens:`, or other places with `at:`",),
+                notes=(f"one image's tensor there has shape {list(site.shape)}",),
+            )
+            problems.append(problem)
+            return []
+    return sites
