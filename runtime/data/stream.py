@@ -80,6 +80,14 @@ class Stream:
         """The image block of a batch: contiguous groups, equal to within one batch."""
         return batch * self.image_blocks // self.batches
 
+    def batches_of(self, block: int) -> list[int]:
+        """The batches of an image block."""
+        return [batch for batch in range(self.batches) if self.block_of(batch) == block]
+
+    def contents(self, block: int) -> list[list[str | int | None]]:
+        """What decides the pixels and labels of an image block, image by image, found without decoding them."""
+        return [[self.source.content(self.order[row]), self.label(row)] for row in self.rows_of_block(block)]
+
     def rows_of(self, batch: int) -> range:
         """Positions of a batch's images in the stream."""
         return range(batch * self.data.batch, min((batch + 1) * self.data.batch, self.n))
@@ -120,6 +128,18 @@ class Stream:
                 labels=torch.tensor([record.label for record in records]) if self.labelled else None,
                 rows=rows,
             )
+
+    def rows_of_block(self, block: int) -> list[int]:
+        """Positions of an image block's images in the stream."""
+        return [row for batch in self.batches_of(block) for row in self.rows_of(batch)]
+
+    def records_of(self, block: int) -> list[Record]:
+        """What is remembered of an image block that was read."""
+        return [self._records[row] for row in self.rows_of_block(block)]
+
+    def label(self, row: int) -> int | None:
+        """The label of the image at a position of the stream, without decoding it."""
+        return self.source.label(self.order[row])
 
     def records(self) -> list[Record]:
         """Ids, labels and content hashes of all images, in order; after all of them were read.

@@ -30,6 +30,8 @@ MANIFEST = "manifest.json"
 SOURCE = "spec.source.yaml"
 RESOLVED = "spec.resolved.yaml"
 BASES = "bases"
+BLOCKS = "blocks.txt"
+"""The keys of the image blocks that a run is made of, one a line."""
 REPORT = "report.html"
 LOG = "log.txt"
 

@@ -123,19 +123,7 @@ class BlockStore:
             self.damaged.append(path)
 
 
-def referenced(run: Path) -> set[str]:
-    """Keys of the blocks that a run used, as its folder names them."""
-    try:
-        return set((run / BLOCKS).read_text("utf-8").split())
-    except OSError:
-        return set()
-
-
-BLOCKS = "blocks.txt"
-"""In a run folder: the keys of the image blocks that the run is made of."""
-
-
-def everything(mapping: Mapping[str, Any]) -> str:
-    """A key: the hash of everything that changes a number."""
+def hashed(mapping: Mapping[str, Any]) -> str:
+    """A key: the hash of what it is made of."""
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), default=list)
     return sha256(text.encode()).hexdigest()[:32]

@@ -68,6 +68,13 @@ class Source(ABC):
     def id(self, index: int) -> str:
         """A stable name of an image, such as its path relative to the folder."""
 
+    def content(self, index: int) -> str:
+        """What decides the pixels of an image, found without decoding it where that can be.
+
+        The content hash unless overridden; a source that draws its images says what it draws them from.
+        """
+        return self.load(index).sha256
+
     @abstractmethod
     def label(self, index: int) -> int | None:
         """An image's label, without decoding it."""

@@ -57,6 +57,10 @@ class Noise(Source):
         """Such as `noise/gaussian/000007`."""
         return f"noise/{self.params.distribution}/{index:06d}"
 
+    def content(self, index: int) -> str:
+        """What the image is drawn from."""
+        return f"noise {self.version} {self.params.distribution} {self.params.size} {self.seed} {index}"
+
     def label(self, index: int) -> int | None:
         """A class drawn at random, or None."""
         if self.params.classes is None:
