@@ -157,6 +157,7 @@ class Engine:
 
         def first(batch: Batch, tensors: Mapping[str, torch.Tensor], found: Found) -> None:
             checks.extend(check_first_batch(runner, batch, tensors, found))
+            self.facts.trust = once([*self.facts.trust, *checks])
 
         self.progress.begin(
             f"images of {one.title}", sum(len(stream.rows_of_block(block)) for block in blocks)
