@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.results.folder import STORE
 from vitdsl.runtime.results.writing import write_atomically
 
-FOLDER = ".store"
 ENDING = ".block"
 
 
@@ -51,7 +51,7 @@ class BlockStore:
     """
 
     def __init__(self, runs: Path) -> None:
-        self.root = runs / FOLDER / "blocks"
+        self.root = runs / STORE / "blocks"
         self.damaged: list[Path] = []
 
     def folder(self, block: str) -> Path:

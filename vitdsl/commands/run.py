@@ -86,8 +86,8 @@ def run(
     """Run a study: stream its images once, write the run folder and the report.
 
     The last line of the answer is the path of the report. What image blocks gave is kept beside the runs: a run that
-    was killed goes on where it was, and what is there is not computed again. Under `torchrun --nproc-per-node N -m
-    vitdsl run STUDY` the image blocks are dealt to N processes.
+    was killed goes on where it was, and what is there is not computed again. Image blocks can be dealt to several
+    processes (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
 
