@@ -63,6 +63,7 @@ class Saved:
 
     def write(self, done: Computed, checks: Sequence[Check]) -> None:
         """Save what an image block gave, with the trust checks that were made before it."""
+        self.stream.check_unchanged(done.block)
         sums = {self.units[unit]: arrays for unit, arrays in done.sums.items()}
         records = self.stream.records_of(done.block)
         trust = [check.model_dump(mode="json") for check in checks]

@@ -43,6 +43,7 @@ class Noise(Source):
     name = "noise"
     Params = Params
     costly: ClassVar[bool] = False
+    drawn: ClassVar[bool] = True
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Remember what to draw; nothing is read from `folder`."""

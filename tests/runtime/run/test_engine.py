@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from vitdsl.cli import run as command
-from vitdsl.dsl.load import load_text
+from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.dsl.load import load_source, load_text
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.run import engine as engine_module
 from vitdsl.runtime.run.blocks import BlockStore
@@ -291,3 +293,103 @@ def test_a_wrong_share_is_told(words: str, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "study.yaml").write_text(STUDY)
     assert command(["run", str(tmp_path / "study.yaml"), "--shard", words]) == 2
     assert "3/16" in capsys.readouterr().err
+
+
+FOLDER = """
+vitdsl: 1
+study: photos
+data: {probe: {source: folder, path: images, batch: 4, shuffle: false}}
+models:
+  vit: {arch: vit_tiny_patch16_224, weights: random,
+        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
+layers: {blocks: {of: vit, at: "blocks.*"}}
+metrics: {within: {kind: cka, x: blocks}}
+"""
+
+
+def photos(folder: Path) -> Path:
+    """A study in a folder with twelve images."""
+    from PIL import Image
+
+    (folder / "images").mkdir(parents=True)
+    for i in range(12):
+        Image.effect_noise((40, 40), 10 + i).convert("RGB").save(folder / "images" / f"{i:02d}.png")
+    path = folder / "study.yaml"
+    path.write_text(FOLDER)
+    return path
+
+
+def test_images_count_by_content_and_not_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = photos(tmp_path / "here")
+    first = run(bind(load_source(path)), out=tmp_path / "runs")
+    (tmp_path / "here").rename(tmp_path / "there")
+    watched = Watched(monkeypatch)
+    again = run(bind(load_source(tmp_path / "there" / "study.yaml")), out=tmp_path / "runs")
+    assert watched.blocks == 0 and bits(again) == bits(first)
+
+
+def test_a_changed_image_is_computed_again_with_its_block_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photos(tmp_path)
+    run(bind(load_source(path)), out=tmp_path / "runs")
+    shutil.copy(tmp_path / "images" / "01.png", tmp_path / "images" / "05.png")
+    watched = Watched(monkeypatch)
+    found = run(bind(load_source(path)), out=tmp_path / "runs")
+    assert watched.blocks == 1
+    assert bits(found) == bits(run(bind(load_source(path)), out=tmp_path / "fresh"))
+
+
+def test_an_image_that_changes_between_planning_and_reading_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photos(tmp_path)
+    real = engine_module.walk
+
+    def late(*args: Any, **more: Any) -> Any:
+        shutil.copy(tmp_path / "images" / "01.png", tmp_path / "images" / "09.png")
+        yield from real(*args, **more)
+
+    monkeypatch.setattr(engine_module, "walk", late)
+    with pytest.raises(EnvironmentProblem, match="VD402.*09.png.*changed while the study ran"):
+        run(bind(load_source(path)), out=tmp_path / "runs")
+
+
+def test_an_image_that_vanishes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = photos(tmp_path)
+    real = engine_module.walk
+
+    def late(*args: Any, **more: Any) -> Any:
+        (tmp_path / "images" / "09.png").unlink()
+        yield from real(*args, **more)
+
+    monkeypatch.setattr(engine_module, "walk", late)
+    with pytest.raises(EnvironmentProblem, match="VD402.*09.png"):
+        run(bind(load_source(path)), out=tmp_path / "runs")
+
+
+def test_changed_weights_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+    import timm
+    import torch
+
+    path = photos(tmp_path)
+    options = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 24,
+        "num_heads": 3,
+        "depth": 2,
+        "num_classes": 10,
+    }
+    state = timm.create_model("vit_tiny_patch16_224", **options).state_dict()
+    file = tmp_path / "vit.safetensors"
+    safetensors.torch.save_file(state, file)
+    path.write_text(FOLDER.replace("weights: random", "weights: {file: vit.safetensors}"))
+    first = run(bind(load_source(path)), out=tmp_path / "runs")
+    assert bits(run(bind(load_source(path)), out=tmp_path / "runs")) == bits(first)
+    state["blocks.0.mlp.fc1.weight"] += torch.randn_like(state["blocks.0.mlp.fc1.weight"])
+    safetensors.torch.save_file(state, file)
+    watched = Watched(monkeypatch)
+    changed = run(bind(load_source(path)), out=tmp_path / "runs")
+    assert watched.blocks == 3 and bits(changed) != bits(first)
