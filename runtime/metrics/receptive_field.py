@@ -66,7 +66,7 @@ class Params(Entry):
     channels: int | None = Field(
         None, ge=1, description="How many channels are differentiated, evenly spaced; null: all of them."
     )
-    resolution: int = Field(56, ge=1, description="At most so many rows and columns of the map are kept.")
+    resolution: int = Field(28, ge=1, description="At most so many rows and columns of the map are kept.")
 
 
 class ReceptiveField(Metric):
