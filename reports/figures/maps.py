@@ -1,5 +1,6 @@
 """Maps: a value of each site and pixel of the image, a small map for each site."""
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from math import ceil
@@ -37,6 +38,8 @@ class Maps(Figure):
             "One map for each site, over the pixels of the model's input; the first row of pixels above."
         )
         caption += f" One colour scale for all maps{scale.words}."
+        if any(np.isnan(_values(part)[_drawn(part)]).any() for part in parts):
+            caption += " Hatched: not defined."
         most = max(len(part.names()) for part in parts)
         if most > MOST_MAPS:
             caption += f" {MOST_MAPS} of {plural(most, 'site')} are drawn, evenly spaced; the data has all."
@@ -104,9 +107,9 @@ def _draw_maps(sheet: Sheet, wide: bool, part: Part, scale: MapScale) -> None:
 
 
 def in_lines(name: str, letters: int) -> list[str]:
-    """A site's name in lines of at most so many letters, broken after dots where possible; nothing is cut."""
+    """A site's name in lines of at most so many letters, broken after dots and underscores where possible."""
     lines = [""]
-    for part in name.replace(".", ".\n").split("\n"):
+    for part in re.split(r"(?<=[._])", name):
         if lines[-1] and len(lines[-1]) + len(part) > letters:
             lines.append("")
         lines[-1] += part

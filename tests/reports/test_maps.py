@@ -131,6 +131,7 @@ def test_names_are_never_cut() -> None:
         )
     assert in_lines("blocks.0.attn", 9) == ["blocks.0.", "attn"]
     assert in_lines("abcdefgh.x", 5) == ["abcde", "fgh.", "x"]
+    assert in_lines("a.transformer_blocks.0.attn", 14) == ["a.transformer_", "blocks.0.attn"]
     assert in_lines("blocks.0", 20) == ["blocks.0"]
 
 
@@ -154,7 +155,7 @@ def test_negative_and_undefined_values() -> None:
     values[1] = np.nan
     plot, svg = drawn(part_of(values))
     assert plot.takeaway.endswith(f"vit: {chr(0x2212)}1.00 to 3.00.") and "logarithmic" not in plot.caption
-    assert svg.count("<image") == 3
+    assert svg.count("<image") == 3 and plot.caption.endswith("Hatched: not defined.")
     nothing = figure_of(part_of(values)).plot("id", [part_of(np.full((2, 4, 4), np.nan))])
     assert nothing.panels == () and "defined" in nothing.takeaway
 

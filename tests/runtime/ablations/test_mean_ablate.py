@@ -321,6 +321,29 @@ def test_errors_have_their_place(fields: str, code: str, marked: str, says: str)
     assert says in words, words
 
 
+def test_over_a_swept_data_entry_is_not_one_stream() -> None:
+    text = STUDY.format(fields='at: "blocks.*.attn", over: calm')
+    swept = text.replace("calm: {source: noise,", "calm: {source: noise, vary: {images: [4, 8]},")
+    (problem,) = bind_diagnostics(load_text(swept))
+    assert (problem.code, problem.label) == ("VD203", "which of them?")
+    assert "`calm` makes several streams" in problem.message
+
+
+def test_it_cannot_hold_during_training() -> None:
+    """Its mean is that of a model that is trained; no model is there yet."""
+    text = STUDY.format(fields='at: "blocks.*.attn", each: true').replace(
+        "weights: random,", "train: {data: {source: digits, split: train}, without: [mean]},"
+    )
+    (problem,) = bind_diagnostics(load_text(text))
+    assert problem.code == "VD302" and "cannot hold during training" in problem.message
+    assert problem.span is not None
+    line = text.splitlines()[problem.span.line - 1]
+    assert line[problem.span.column - 1 : problem.span.end_column - 1] == "mean"
+    single = text.replace("without: [mean]", "without: mean")
+    (problem,) = bind_diagnostics(load_text(single))
+    assert problem.span is not None and problem.code == "VD302"
+
+
 def test_a_study_with_a_fit_over_other_images_binds() -> None:
     plan = bind(load_text(STUDY.format(fields='at: "blocks.*.attn", each: true, over: calm')))
     kinds = {edit.kind for condition in plan.models["vit"].conditions for edit in condition.edits}

@@ -4,6 +4,7 @@ import math
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl import testing
+from vitdsl.dsl.load import load_text
 from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations.mean_ablate import MeanAblate
 from vitdsl.runtime.ablations.mean_ablate import Params as MeanParams
@@ -24,6 +26,8 @@ from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.receptive_field import Params, ReceptiveField, chosen_channels, scalars
 from vitdsl.runtime.models.loading import load, skeleton
+from vitdsl.runtime.plan.bind import bind, bind_diagnostics
+from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import rewriting
 
 KIND = ReceptiveField(Params())
@@ -191,8 +195,6 @@ def without_first_skip(self: Any, x: Tensor, **_: Any) -> Tensor:
 
 def test_beside_an_ablated_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lanes share what is above the edit, activations and backward passes alike, and do not meet."""
-    from types import MethodType
-
     sites, images = built("vit", double=True), images_for("vit").double()
     at = [("blocks.0", "output"), ("blocks.2", "output")]
     found = summed(sites, images, [Lane("baseline"), skipless(sites, "blocks.1.attn")], taps(sites, at))
@@ -501,3 +503,42 @@ def test_sites_of_real_models_are_taken_or_refused() -> None:
 
 def test_page() -> None:
     testing.check_page(ReceptiveField)
+
+
+STUDY = """vitdsl: 1
+study: field
+data: {{probe: {{source: noise, total: 8, batch: 4}}}}
+models:
+  vit: {{arch: vit_tiny_patch16_224, weights: random,
+        options: {{img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 5}}}}
+  swin: {{arch: swin_tiny_patch4_window7_224, weights: random,
+         options: {{img_size: 56, depths: [2, 2], embed_dim: 24, num_heads: [2, 4], num_classes: 5}}}}
+layers:
+  l: {{{layer}}}
+metrics:
+  field: {{kind: receptive_field, x: l, under: baseline}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer_", "marked", "says"),
+    [
+        ("of: vit, at: head", "head", "`head` of `vit`: one image's tensor has shape [5], which is no grid"),
+        ("of: swin, at: layers.0.blocks.0.attn.qkv", "layers.0.blocks.0.attn.qkv", "windows of images"),
+        ('of: vit, at: "blocks.*", tokens: cls', "cls", "it reads the centre position alone"),
+        ('of: vit, at: "blocks.0.attn", role: attention', '"blocks.0.attn"', "no grid over the image"),
+    ],
+)
+def test_layers_that_it_cannot_read_are_told_at_their_place(layer_: str, marked: str, says: str) -> None:
+    text = STUDY.format(layer=layer_)
+    (problem,) = bind_diagnostics(load_text(text))
+    assert problem.span is not None and says in problem.message
+    line = text.splitlines()[problem.span.line - 1]
+    assert line[problem.span.column - 1 : problem.span.end_column - 1] == marked
+
+
+def test_frames_hold_the_pixels() -> None:
+    plan = bind(load_text(STUDY.format(layer='of: vit, at: "blocks.*"')))
+    found = frame(plan, plan.groups[0])
+    assert found["map"].dims == ("condition", "site", "row", "col")
+    assert found["row"].values.tolist() == list(range(0, 32, 2)) and found["luo"].attrs["units"] == "px"
