@@ -142,9 +142,9 @@ def _takeaway(parts: Sequence[Part]) -> str:
             f"{sentence(parts[0].name)}: half of it lies within this share of the image.", said
         )
     for part in parts:
-        known = _values(part)[np.isfinite(_values(part))]
-        if len(known):
-            said.append(f"{part.model}: {number(float(known.min()))} to {number(float(known.max()))}.")
+        values = _values(part)[np.isfinite(_values(part))]
+        if len(values):
+            said.append(f"{part.model}: {number(float(values.min()))} to {number(float(values.max()))}.")
     return lead_and_details(f"{sentence(parts[0].name)}, over all sites and pixels.", said)
 
 

@@ -30,7 +30,8 @@ Reference:
 Limits:
     A gradient is local: a pixel whose small change does nothing may matter all the same. The paper does not say how
     it reduces RGB, nor which position is the centre of an even grid; here they are named. The map has the units of the
-    layer: scales of maps compare within a model's stream, not across models; the other values do.
+    layer: scales of maps compare within a model's stream, not across models; the other values do. In bf16 and fp16
+    units near a kink switch: the field of a ReLU network moves by a few per cent.
 
 Example:
     metrics:
