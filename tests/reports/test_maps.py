@@ -160,6 +160,13 @@ def test_negative_and_undefined_values() -> None:
     assert nothing.panels == () and "defined" in nothing.takeaway
 
 
+def test_two_metrics_of_one_model_are_told_apart(fields: Run) -> None:
+    both = [Part(f"{name}/vit", fields.groups["field/vit"].assign_attrs(metric=name), "map") for name in "ab"]
+    plot = figure_of(both[0]).plot("id", both)
+    assert [panel.title for panel in plot.panels] == ["vit, a", "vit, b"]
+    assert "\nvit, a: " in plot.takeaway and "\nvit, b: " in plot.takeaway
+
+
 def test_conditions_beyond_the_first_are_in_the_data(fields: Run) -> None:
     group = fields.groups["field/vit"]
     more = xr.concat([group, group.assign_coords(condition=["no_skip@blocks.3"])], "condition")
