@@ -94,7 +94,7 @@ def test_a_file_that_is_no_figure_is_named(folder: Path, text: str, says: str) -
 def test_the_general_table_comes_last() -> None:
     assert figures()[-1].name == "table"
     assert {figure.name for figure in figures()} == {
-        "effect", "matrix", "paired", "profile", "tokens", "heads", "table"
+        "effect", "maps", "matrix", "paired", "profile", "tokens", "heads", "table"
     }  # fmt: skip
     assert all(isinstance(figure, Figure) for figure in figures())
 
