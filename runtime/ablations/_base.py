@@ -11,7 +11,7 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.edit import Place, Rewriter
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.kinds import Registry
-from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.metrics._base import Fit
 
 
 class Ablation(ABC):

@@ -33,7 +33,8 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._fit import Fit, MeanOfImages
+from vitdsl.runtime.metrics._base import Fit
+from vitdsl.runtime.metrics._fit import MeanOfImages
 
 
 class Params(Entry):

@@ -81,6 +81,7 @@ class Seen:
         labels: `[batch]`, where the metric needs them.
         rows: Positions of the images in their stream.
         paired: Compare site by site rather than every x with every y.
+        fitted: The constants that the metric's `fit` gave for each site of x, under the condition of x.
     """
 
     x: Reads
@@ -89,6 +90,7 @@ class Seen:
     labels: Tensor | None = None
     rows: range = range(0)
     paired: bool = False
+    fitted: Reads = ()
 
 
 class Observer(ABC):
@@ -126,6 +128,22 @@ class Observer(ABC):
         """Additive statistics of one batch, float64, sums over its images; rows as `[batch, ...]`."""
 
 
+class Fit(Observer):
+    """What is known of some sites after a pass over images: constants of the passes that come.
+
+    A kind says what it must know of the data before it can act or measure; the plan lays a pass over the images before
+    the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are.
+    """
+
+    @abstractmethod
+    def finish(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> list[tuple[Array, ...]]:
+        """The constants of each site, from summed statistics without leading axes."""
+
+    @abstractmethod
+    def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
+        """Shapes of a site's constants, known before anything is computed."""
+
+
 class Metric(Observer):
     """A kind of metric; one file in this folder. Its module's docstring is its page in `vitdsl explain`.
 
@@ -143,6 +161,14 @@ class Metric(Observer):
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
         return self.VALUES
+
+    def fit(self) -> Fit | None:
+        """What it must know before it can measure, of the sites of x under each condition; it is then in `Seen`."""
+        return None
+
+    def over(self) -> str | None:
+        """The data entry that the fit is made on, such as training images; None for the images that are measured."""
+        return None
 
     def refuse(self, site: Site) -> str | None:
         """Why this metric is not defined at a site, or None."""

@@ -1,10 +1,5 @@
-"""Fits: a statistic of one pass, turned into tensors that later passes use as constants.
+"""Fits that several kinds can use. What a fit is, is in `_base`."""
 
-A kind says what it must know of the data before it can act (`Ablation.fit`); the plan lays a pass over the images
-before the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are.
-"""
-
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -12,20 +7,8 @@ from torch import Tensor
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.metrics._base import Array, Observer, Seen
+from vitdsl.runtime.metrics._base import Array, Fit, Seen
 from vitdsl.runtime.metrics._gram import accumulator
-
-
-class Fit(Observer):
-    """What is known of some sites after a pass over images, in the intact model."""
-
-    @abstractmethod
-    def finish(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> list[tuple[Array, ...]]:
-        """The constants of each site, from summed statistics without leading axes."""
-
-    @abstractmethod
-    def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
-        """Shapes of a site's constants, known before anything is computed."""
 
 
 class MeanOfImages(Fit):

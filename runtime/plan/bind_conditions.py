@@ -16,6 +16,7 @@ from vitdsl.dsl.text import ticked
 from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens
+from vitdsl.runtime.plan.bind_data import several_streams
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Edit, PlannedModel, baseline_of
@@ -96,18 +97,6 @@ def _needs_a_fit(loaded: Loaded, model: PlannedModel, name: str, found: list[Con
     ]
 
 
-def _several(loaded: Loaded, where: Where, over: str) -> Diagnostic:
-    """A fit over a data entry that is swept: which of its streams is not said."""
-    return loaded.problem(
-        "VD203",
-        where,
-        f"`{over}` makes several streams by `vary`, and a fit is over one",
-        label="which of them?",
-        help=("name a data entry without `vary`",),
-        secondary_paths=((("data", over, "vary"), "several streams"),),
-    )
-
-
 def _instances(
     loaded: Loaded,
     kinds: Kinds,
@@ -127,7 +116,7 @@ def _instances(
         bound = kind(params)
         over = bound.over()
         if over is not None and loaded.study.data[over].vary:
-            problems.append(_several(loaded, (*where, "over"), over))
+            problems.append(several_streams(loaded, (*where, "over"), over))
             continue
         varied = replace(loaded, source=loaded.source.moved(sweep_places(where, entry, variant)))
         sites = _places(varied, model, where, variant.entry, bound, problems)

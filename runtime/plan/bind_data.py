@@ -46,8 +46,12 @@ def bind_data(
     """
     images: dict[str, int] = {}
     fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
+    fitted |= {metric.over() for metric in metrics.values()}
     opened: dict[str, Source | None] = {}
     study = loaded.study
+    for metric, kind in metrics.items():
+        if (over := kind.over()) is not None and study.data[over].vary:
+            problems.append(several_streams(loaded, ("metrics", metric), over))
     for name, entry in study.data.items():
         readers = [
             metric for metric, one in study.metrics.items() if (one.data or next(iter(study.data))) == name
@@ -60,12 +64,27 @@ def bind_data(
             for metric in readers:
                 if metrics[metric].labels:
                     problems += _unlabelled(loaded, metric, metrics[metric], name, labelled)
+            for metric, kind in metrics.items():
+                if kind.over() == name and (fit := kind.fit()) is not None and fit.labels:
+                    problems += _unlabelled(loaded, metric, kind, name, labelled)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
             if source is not None or variant.entry.images is not None:
                 images[variant.name] = variant.entry.images or len(source or ())
     problems[:] = dict.fromkeys(problems)
     return images
+
+
+def several_streams(loaded: Loaded, where: tuple[str | int, ...], over: str) -> Diagnostic:
+    """A fit over a data entry that is swept: which of its streams is not said."""
+    return loaded.problem(
+        "VD203",
+        where,
+        f"`{over}` makes several streams by `vary`, and a fit is over one",
+        label="which of them?",
+        help=("name a data entry without `vary`",),
+        secondary_paths=((("data", over, "vary"), "several streams"),),
+    )
 
 
 def _open(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.plan.plan import Edit, Group, Pass, Plan, PlannedModel, Reading, View, lanes_of
 
 
@@ -20,16 +20,34 @@ def passes_of(plan: Plan) -> tuple[Pass, ...]:
         results.setdefault((group.data, group.kind.gradients), []).append(group)
     order = list(plan.data)
     keys = sorted(results, key=lambda key: (order.index(key[0]), key[1]))
-    fits: dict[str, dict[str, Group[Fit]]] = {}
-    for data, gradients in keys:
-        for fit in fits_for(plan, data, results[data, gradients]):
-            known = fits.setdefault(fit.data, {})
-            known[fit.path] = _joined(known.get(fit.path), fit)
-    before = [Pass(data, tuple(fits[data].values())) for data in order if data in fits]
-    return (*before, *(Pass(data, tuple(results[data, g]), g) for data, g in keys))
+    of_metrics = [fit for key in keys for group in results[key] if (fit := metric_fit(group)) is not None]
+    measured: list[Group[Observer]] = [*of_metrics, *plan.groups]
+    of_ablations = [
+        fit for data in order for fit in fits_for(plan, data, [g for g in measured if g.data == data])
+    ]
+    first = _by_stream(of_ablations, order)
+    second = _by_stream(of_metrics, order)
+    return (
+        *(Pass(data, groups) for data, groups in first),
+        *(
+            Pass(data, groups, step=2 if any(data == one for one, _ in first) else 1)
+            for data, groups in second
+        ),
+        *(Pass(data, tuple(results[data, g]), g) for data, g in keys),
+    )
 
 
-def fits_for(plan: Plan, data: str, groups: Sequence[Group]) -> list[Group[Fit]]:
+def metric_fit(group: Group[Observer]) -> Group[Fit] | None:
+    """The fit that a metric needs before it can measure, or None: of the sites of x, under each of its conditions."""
+    fit = group.kind.fit() if isinstance(group.kind, Metric) else None
+    if fit is None or not isinstance(group.kind, Metric):
+        return None
+    views = tuple(View(view.id, view.x, view.x, group.x.model) for view in group.views)
+    data = group.kind.over() or group.data
+    return Group(fit.name, f"{fit.name}/{group.path}@{data}", fit, group.x, group.x, views, False, data)
+
+
+def fits_for(plan: Plan, data: str, groups: Sequence[Group[Observer]]) -> list[Group[Fit]]:
     """The fits that the conditions of some groups on a stream need, one group for each model and kind of fit."""
     found: dict[str, Group[Fit]] = {}
     for name in dict.fromkeys(model for group in groups for model in group.models):
@@ -73,3 +91,12 @@ def _joined(one: Group[Fit] | None, other: Group[Fit]) -> Group[Fit]:
     return Group(
         other.metric, other.path, other.kind, reading, reading, other.views, other.paired, other.data
     )
+
+
+def _by_stream(fits: Sequence[Group[Fit]], order: Sequence[str]) -> list[tuple[str, tuple[Group[Fit], ...]]]:
+    """Fits by the stream that they are made on; those of one path are one."""
+    found: dict[str, dict[str, Group[Fit]]] = {}
+    for fit in fits:
+        known = found.setdefault(fit.data, {})
+        known[fit.path] = _joined(known.get(fit.path), fit)
+    return [(data, tuple(found[data].values())) for data in order if data in found]

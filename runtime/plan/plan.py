@@ -14,8 +14,7 @@ from vitdsl.dsl.study import BASELINE, Data, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
-from vitdsl.runtime.metrics._base import Metric, Observer
-from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.models.preprocessing import Preprocessing
 
 
@@ -147,11 +146,13 @@ class Pass:
         data: Name of the stream.
         groups: What it feeds: results, or fits.
         gradients: Whether reductions differentiate.
+        step: For fits: 1 where they need no other fits, 2 where their conditions do.
     """
 
     data: str
     groups: tuple[Group[Observer], ...]
     gradients: bool = False
+    step: int = 1
 
     @property
     def fits(self) -> bool:
@@ -166,7 +167,12 @@ class Pass:
     @property
     def title(self) -> str:
         """What it is called in the log and in timings."""
-        return f"{self.data}{', fits' if self.fits else ''}{', gradients' if self.gradients else ''}"
+        words = [self.data]
+        if self.fits:
+            words.append(f"fits {self.step}" if self.step > 1 else "fits")
+        if self.gradients:
+            words.append("gradients")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 import torch
 
+from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.data.stream import Batch, Stream
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Observer
-from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.metrics._base import Fit, Observer
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.lanes import Fitted
-from vitdsl.runtime.plan.passes import fit_path
+from vitdsl.runtime.plan.passes import fit_path, metric_fit
 from vitdsl.runtime.plan.plan import Group, Pass, Plan
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.results.manifest import Check, Reused, Work
@@ -81,7 +81,7 @@ class Engine:
         self.device, self.dtype, self.ranks, self.force, self.progress = device, dtype, ranks, force, progress
         self.keys = Keys(plan, loaded, device, dtype)
         self.facts = Facts()
-        self.constants: dict[tuple[str, str], tuple[torch.Tensor, ...]] = {}
+        self.constants: dict[tuple[str, str, str], tuple[torch.Tensor, ...]] = {}
         begun = time.perf_counter()
         self.blocks = {
             name: [self.keys.block(stream, block) for block in range(stream.image_blocks)]
@@ -110,7 +110,9 @@ class Engine:
         begun = time.perf_counter()
         stream, blocks = self.streams[one.data], self.blocks[one.data]
         units = {
-            (group.path, view.id): self.keys.unit(group, view.id, stream, partial(self._fitted, one.data))
+            (group.path, view.id): self.keys.unit(
+                group, view.id, stream, partial(self._fitted, one.data), self._known(group, view.id)
+            )
             for group in one.groups
             for view in group.views
         }
@@ -153,7 +155,7 @@ class Engine:
             self.progress.say(f"compile {model}: {len(compiled[model].ablated) + 1} conditions")
             self.facts.work.append(manifest.work(one.title, compiled[model]))
         self.facts.took(f"compile for {one.title}", begun)
-        runner = Runner(self.plan, compiled, groups, self.device, self.dtype)
+        runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known)
         checks: list[Check] = []
 
         def first(batch: Batch, tensors: Mapping[str, torch.Tensor], found: Found) -> None:
@@ -172,11 +174,18 @@ class Engine:
         """Fold the statistics of fits into constants of the passes that come."""
         for group in one.groups:
             assert isinstance(group.kind, Fit)
-            totals = {name: array[0].sum(0) for name, array in statistics[group.path].arrays().items()}
-            for site, arrays in zip(group.x.sites, group.kind.finish(totals, group.x.sites), strict=True):
-                self.constants[group.path, site.name] = tuple(
-                    torch.from_numpy(np.asarray(array, np.float32)).to(self.device) for array in arrays
-                )
+            sums = statistics[group.path].arrays()
+            for position, view in enumerate(group.views):
+                totals = {name: array[position].sum(0) for name, array in sums.items()}
+                for site, arrays in zip(group.x.sites, group.kind.finish(totals, group.x.sites), strict=True):
+                    self.constants[group.path, view.id, site.name] = tuple(
+                        torch.from_numpy(np.asarray(array, np.float32)).to(self.device) for array in arrays
+                    )
+
+    def _known(self, group: Group[Observer], view: str) -> list[tuple[torch.Tensor, ...]]:
+        """The constants that a metric's fit gave for each site, under one of its views; none without a fit."""
+        fit = metric_fit(group)
+        return [self.constants[fit.path, view, site.name] for site in group.x.sites] if fit else []
 
     def _fitted(self, data: str, model: str) -> Fitted:
         """The constants of a model's ablations, for conditions that are measured on a stream."""
@@ -184,6 +193,6 @@ class Engine:
         def fitted(kind: Ablation, site: Site) -> tuple[torch.Tensor, ...]:
             if kind.fit() is None:
                 return ()
-            return self.constants[fit_path(model, kind, site.role, data), site.name]
+            return self.constants[fit_path(model, kind, site.role, data), BASELINE, site.name]
 
         return fitted

@@ -51,6 +51,15 @@ class Walked:
     forward_seconds: dict[str, float] = field(default_factory=dict)
 
 
+Known = Callable[[Group[Observer], str], Reads]
+"""The constants of a metric's fit for each of its sites, under one of its views."""
+
+
+def no_fits(group: Group[Observer], view: str) -> Reads:
+    """Of metrics that are not fitted: nothing is known."""
+    return ()
+
+
 class Runner:
     """Runs the compiled models of one stream batch by batch."""
 
@@ -61,8 +70,9 @@ class Runner:
         groups: Sequence[Group[Observer]],
         device: torch.device,
         dtype: str,
+        known: Known = no_fits,
     ) -> None:
-        self.plan, self.models, self.groups = plan, models, groups
+        self.plan, self.models, self.groups, self.known = plan, models, groups, known
         self.device, self.dtype = device, dtype
         self.gradients = any(group.kind.gradients for group in groups)
         self.taps = {
@@ -132,11 +142,13 @@ class Runner:
         """What a group sees of a batch under one view."""
         x = self.reads(group, "x", view.x, found)
         labels = labels if group.kind.labels else None
+        fitted = self.known(group, view.id)
         if group.kind.inputs.of == "models":
-            return Seen(x, intact=self.reads(group, "y", view.y, found), labels=labels, rows=batch.rows)
+            intact = self.reads(group, "y", view.y, found)
+            return Seen(x, intact=intact, labels=labels, rows=batch.rows, fitted=fitted)
         same = group.y is group.x and view.y == view.x and not group.paired
         y = x if same else self.reads(group, "y", view.y, found)
-        return Seen(x, y, labels=labels, rows=batch.rows, paired=group.paired)
+        return Seen(x, y, labels=labels, rows=batch.rows, paired=group.paired, fitted=fitted)
 
 
 First = Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None]

@@ -18,7 +18,7 @@ from vitdsl.dsl.known import referred
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.data.stream import Stream
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Observer
+from vitdsl.runtime.metrics._base import Observer, Reads
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.lanes import Fitted
 from vitdsl.runtime.plan.plan import Edit, Group, Plan, Reading
@@ -44,8 +44,23 @@ class Keys:
         self.plan, self.models = plan, models
         self.arithmetic = _arithmetic(device, dtype)
 
-    def unit(self, group: Group[Observer], view: str, stream: Stream, fitted: Callable[[str], Fitted]) -> str:
-        """The key of a group under one of its views; `fitted` gives, for a model, its ablations' constants."""
+    def unit(
+        self,
+        group: Group[Observer],
+        view: str,
+        stream: Stream,
+        fitted: Callable[[str], Fitted],
+        known: Reads = (),
+    ) -> str:
+        """The key of a group under one of its views.
+
+        Args:
+            group: The group.
+            view: The view's id.
+            stream: Its images.
+            fitted: Gives, for a model, its ablations' constants.
+            known: The constants of the metric's own fit, for each site.
+        """
         (seen,) = (one for one in group.views if one.id == view)
         return hashed(
             {
@@ -55,6 +70,7 @@ class Keys:
                 "y": self._side(group.y, seen.y, stream, fitted),
                 "same": group.y is group.x and seen.x == seen.y,
                 "paired": group.paired,
+                "known": [_content(tensor) for constants in known for tensor in constants],
                 "arithmetic": self.arithmetic,
             }
         )

@@ -264,7 +264,7 @@ class _Run:
             return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
 
     def _check_labels(self, streams: dict[str, Stream]) -> None:
-        for group in self.plan.groups:
+        for group in (group for one in self.plan.passes for group in one.groups):
             if group.kind.labels:
                 for model in group.models:
                     classes = self.plan.models[model].sites.site("", "output").shape[-1]

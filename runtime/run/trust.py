@@ -142,7 +142,7 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
     checks = []
     for group in runner.groups:
         kind = group.kind
-        wanted = kind.identity if isinstance(kind, Metric) else None
+        wanted = kind.identity if isinstance(kind, Metric) and kind.fit() is None else None
         if (
             wanted is None
             or not isinstance(kind, Metric)
