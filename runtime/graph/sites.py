@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from vitdsl.dsl.study import Role
+from vitdsl.dsl.field_types import Role
 from vitdsl.runtime.graph.anatomy import Anatomy, anatomy_of
 from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.functional import functionalise, settled
