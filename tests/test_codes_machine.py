@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from studies import TINY_RESNET, changed, flow
+from studies import study as text_of
 from vitdsl.cli import run
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
@@ -23,6 +25,7 @@ from vitdsl.runtime.plan.bind import bind
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
 MACHINE = ERRORS / "machine"
+NET = changed(TINY_RESNET, {"num_classes": 2})
 
 NOT_SHOWN: dict[str, str] = {}
 """Codes that have no text of their own, each with the reason."""
@@ -48,12 +51,12 @@ def study(folder: Path, **sections: str) -> Path:
     """A small study, with some of its sections replaced."""
     text = {
         "data": "{photos: {source: folder, path: ./photos, batch: 4}}",
-        "models": "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: random}}",
+        "models": flow({"net": NET}),
         "layers": '{stages: {of: net, at: "layer*.*"}}',
         "metrics": "{within: {kind: cka, x: stages}}",
     } | sections
     path = folder / "study.yaml"
-    path.write_text("vitdsl: 1\nstudy: s\n" + "".join(f"{name}: {value}\n" for name, value in text.items()))
+    path.write_text(text_of("s", **text))
     return path
 
 
@@ -109,7 +112,7 @@ def test_images(here: Path, fails: Callable[..., None]) -> None:
 
 
 def test_checkpoints(here: Path, fails: Callable[..., None]) -> None:
-    models = "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: {file: ./w.%s}}}"
+    models = flow({"net": changed(NET, weights="{file: ./w.%s}")})
     study(here, models=models % "safetensors")
     save_file({"conv1.weight": torch.zeros(3, 3), "head.bias": torch.zeros(2)}, here / "w.safetensors")
     fails("VD405_other", 3, "run", "study.yaml", "-q")
