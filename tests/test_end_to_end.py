@@ -151,13 +151,13 @@ def test_output_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_interrupt_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vitdsl.runtime.run.run as running
+    import vitdsl.runtime.run.engine as engine
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     images(tmp_path / "images")
-    monkeypatch.setattr(running, "run_pass", interrupt)
+    monkeypatch.setattr(engine, "walk", interrupt)
     assert run(["run", str(study(tmp_path)), "--out", str(tmp_path / "runs"), "-q"]) == 130
     (folder,) = (tmp_path / "runs" / "small").iterdir()
     assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"

@@ -115,7 +115,7 @@ def test_a_study_of_all_three_runs_to_a_report(answers: dict[str, dict[str, Any]
     assert norms["condition"].values.tolist() == ["baseline", "half@blocks.0.attn", "half@blocks.1.attn"]
     assert (norms["norm"].values > 0).all() and len(set(norms["norm"].values[:, -1])) == 3
     assert found.manifest.data["probe"].source == "gratings"
-    assert found.manifest["claims"]["longer"]["verdict"] in ("supported", "refuted", "undecided")
+    assert found.manifest.claims["longer"].verdict in ("supported", "refuted", "undecided")
     page = (folder / "report.html").read_text("utf-8")
     assert "stream_norm" in page and "scale_branch" in page and "mean norm of a token" in page
 

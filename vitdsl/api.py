@@ -37,6 +37,7 @@ def run(
     dtype: str = "float32",
     report: bool = True,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Run:
     """Run a study, write its run folder, and read it back.
 
@@ -47,6 +48,7 @@ def run(
         dtype: `float32`, or `bf16` or `fp16` for autocast.
         report: Whether to draw `report.html`.
         progress: Told of every stage.
+        force: Compute what is there already as well.
 
     Returns:
         The run: `groups` of labelled arrays (xarray), `manifest`, `path`.
@@ -57,7 +59,8 @@ def run(
     """
     plan = study if isinstance(study, Plan) else compile(study)
     chosen = environment.device(device) if isinstance(device, str) else device
-    outcome = running.run(plan, out=out, device=chosen, dtype=dtype, progress=progress)
+    outcome = running.run(plan, out=out, device=chosen, dtype=dtype, progress=progress, force=force)
+    assert outcome.folder is not None
     found = open_run(outcome.folder)
     if report:
         write_report(found)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.data.decoding import Decoder, Failure, Record, collate, workers_for
 from vitdsl.runtime.data.opening import check_count, open_source, shared_preprocessing
@@ -75,10 +76,40 @@ class Stream:
         self.labelled = source.has_labels(order)
         self.workers = workers_for(source, self.n) if workers is None else workers
         self._records: dict[int, Record] = {}
+        self._contents: dict[int, list[list[str | int | None]]] = {}
 
     def block_of(self, batch: int) -> int:
         """The image block of a batch: contiguous groups, equal to within one batch."""
         return batch * self.image_blocks // self.batches
+
+    def batches_of(self, block: int) -> list[int]:
+        """The batches of an image block."""
+        return [batch for batch in range(self.batches) if self.block_of(batch) == block]
+
+    def contents(self, block: int) -> list[list[str | int | None]]:
+        """What decides the pixels and labels of an image block, image by image, found once without decoding them."""
+        if block not in self._contents:
+            rows = self.rows_of_block(block)
+            self._contents[block] = [[self.source.content(self.order[row]), self.label(row)] for row in rows]
+        return self._contents[block]
+
+    def check_unchanged(self, block: int) -> None:
+        """Make sure that the images of a block that was read are those that were there when it was keyed.
+
+        Raises:
+            EnvironmentProblem: One of them changed in between (VD402).
+        """
+        if self.source.drawn:
+            return
+        for (content, _), record in zip(self.contents(block), self.records_of(block), strict=True):
+            if content != record.sha256:
+                raise EnvironmentProblem(
+                    Diagnostic(
+                        "VD402",
+                        f"the image `{record.id}` changed while the study ran",
+                        help=("leave the images alone while a study runs, and run it again",),
+                    )
+                )
 
     def rows_of(self, batch: int) -> range:
         """Positions of a batch's images in the stream."""
@@ -120,6 +151,18 @@ class Stream:
                 labels=torch.tensor([record.label for record in records]) if self.labelled else None,
                 rows=rows,
             )
+
+    def rows_of_block(self, block: int) -> list[int]:
+        """Positions of an image block's images in the stream."""
+        return [row for batch in self.batches_of(block) for row in self.rows_of(batch)]
+
+    def records_of(self, block: int) -> list[Record]:
+        """What is remembered of an image block that was read."""
+        return [self._records[row] for row in self.rows_of_block(block)]
+
+    def label(self, row: int) -> int | None:
+        """The label of the image at a position of the stream, without decoding it."""
+        return self.source.label(self.order[row])
 
     def records(self) -> list[Record]:
         """Ids, labels and content hashes of all images, in order; after all of them were read.

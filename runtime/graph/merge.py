@@ -36,12 +36,14 @@ class Merged:
         slots: For each lane and tap, its position in that tuple.
         work: Floating point operations for one image: `merged`, and `separate` for each lane run alone.
         live: Largest number of activation values alive at a time, for one image.
+        kept: Number of activation values of the whole graph, for one image: what gradients keep.
     """
 
     module: fx.GraphModule
     slots: dict[tuple[str, Tap], int]
     work: dict[str, float]
     live: int
+    kept: int
 
     @property
     def saved(self) -> float:
@@ -68,7 +70,8 @@ def merge(
     module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
-    return Merged(module, builder.slots, work, _live(builder.graph))
+    kept = sum(_size(node) for node in builder.graph.nodes)
+    return Merged(module, builder.slots, work, _live(builder.graph), kept)
 
 
 class _Builder:

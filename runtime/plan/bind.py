@@ -24,6 +24,7 @@ from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import unfused_for
 from vitdsl.runtime.plan.matching import matched
+from vitdsl.runtime.plan.passes import passes_of
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results.claims import claim_problems
 
@@ -70,6 +71,7 @@ def bind(loaded: Loaded) -> Plan:
         tuple(notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
+    plan = replace(plan, passes=passes_of(plan))
     frames = {group.path: frame(plan, group) for group in groups}
     sizes = [*shared_sizes(loaded, groups, planned), *small_batches(loaded, groups, plan.data)]
     _stop([*sizes, *claim_problems(loaded, frames)])

@@ -6,43 +6,11 @@ a group looks at (`bind_metrics`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.metrics._fit import Fit
-from vitdsl.runtime.plan.plan import Edit, Group, Plan, PlannedModel, Reading, View, lanes_of
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One walk over one stream.
-
-    Attributes:
-        data: Name of the stream.
-        groups: What it feeds: results, or fits.
-        gradients: Whether reductions differentiate.
-    """
-
-    data: str
-    groups: tuple[Group[Observer], ...]
-    gradients: bool = False
-
-    @property
-    def fits(self) -> bool:
-        """Whether it makes constants for later passes."""
-        return any(isinstance(group.kind, Fit) for group in self.groups)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models that it looks at, each once."""
-        return tuple(dict.fromkeys(model for group in self.groups for model in group.models))
-
-    @property
-    def title(self) -> str:
-        """What it is called in the log and in timings."""
-        return f"{self.data}{', fits' if self.fits else ''}{', gradients' if self.gradients else ''}"
+from vitdsl.runtime.plan.plan import Edit, Group, Pass, Plan, PlannedModel, Reading, View, lanes_of
 
 
 def passes_of(plan: Plan) -> tuple[Pass, ...]:

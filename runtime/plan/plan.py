@@ -15,6 +15,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.metrics._base import Metric, Observer
+from vitdsl.runtime.metrics._fit import Fit
 from vitdsl.runtime.models.preprocessing import Preprocessing
 
 
@@ -134,6 +135,36 @@ class Group(Generic[Kind]):
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One walk over one stream.
+
+    Attributes:
+        data: Name of the stream.
+        groups: What it feeds: results, or fits.
+        gradients: Whether reductions differentiate.
+    """
+
+    data: str
+    groups: tuple[Group[Observer], ...]
+    gradients: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it makes constants for later passes."""
+        return any(isinstance(group.kind, Fit) for group in self.groups)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it looks at, each once."""
+        return tuple(dict.fromkeys(model for group in self.groups for model in group.models))
+
+    @property
+    def title(self) -> str:
+        """What it is called in the log and in timings."""
+        return f"{self.data}{', fits' if self.fits else ''}{', gradients' if self.gradients else ''}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a run will do.
 
@@ -144,6 +175,7 @@ class Plan:
         groups: The results to come, in order.
         notes: What the user should know: sites that a metric leaves out.
         swept: For a stream of a swept entry, its coordinates.
+        passes: The walks over streams, each after those that it needs.
     """
 
     loaded: Loaded
@@ -152,6 +184,7 @@ class Plan:
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
     swept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    passes: tuple[Pass, ...] = ()
 
     @property
     def conditions(self) -> int:
@@ -164,7 +197,7 @@ class Plan:
 
     def models_on(self, data: str) -> list[str]:
         """The models that see a stream, in the order of the study."""
-        used = {model for group in self.groups_on(data) for model in group.models}
+        used = {model for one in self.passes if one.data == data for model in one.models}
         return [model for model in self.models if model in used]
 
     def preprocessing(self, entry: Data) -> Preprocessing:

@@ -30,6 +30,10 @@ MANIFEST = "manifest.json"
 SOURCE = "spec.source.yaml"
 RESOLVED = "spec.resolved.yaml"
 BASES = "bases"
+BLOCKS = "blocks.txt"
+"""The keys of the image blocks that a run is made of, one a line."""
+STORE = ".store"
+"""Beside the studies in a folder of runs: what image blocks gave."""
 REPORT = "report.html"
 LOG = "log.txt"
 
@@ -73,7 +77,7 @@ def open_run(path: Path | str) -> Run:
 def _instead(folder: Path) -> tuple[str, ...]:
     """What to give in place of a folder that is no complete run."""
     if (folder / MANIFEST).is_file():
-        return ("run the study again: what failed or was interrupted is not taken up",)
+        return ("run the study again: what was computed is found, and the rest is added",)
     runs = sorted(folder.glob(f"*/{MANIFEST}")) or sorted(folder.glob(f"*/*/{MANIFEST}"))
     newest = f"the newest run in it is `{runs[-1].parent}`" if runs else ""
     return newest, "give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`"

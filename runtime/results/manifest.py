@@ -154,10 +154,18 @@ class Work(Record):
     saved: float
 
 
+class Reused(Record):
+    """How many of a pass' image blocks were in the store already."""
+
+    found: int
+    of: int
+
+
 class Check(Record):
     """One trust check: what, of which model, whether it holds, the number and its bound, and a sentence.
 
-    A check that is `required` stops the run where it does not hold.
+    A check that is `required` stops the run where it does not hold. `about` says which group or how many conditions
+    it looked at, so that what several processes checked is said once.
     """
 
     check: str
@@ -167,6 +175,7 @@ class Check(Record):
     tolerance: Number
     text: str
     required: bool = True
+    about: str = ""
 
 
 class Estimate(Record):
@@ -236,6 +245,7 @@ class Manifest(Record):
     timings: dict[str, float] = Field(default_factory=dict)
     trust: tuple[Check, ...] = ()
     work: tuple[Work, ...] = ()
+    reused: dict[str, Reused] = Field(default_factory=dict)
     data: dict[str, DataRecord] = Field(default_factory=dict)
     claims: dict[str, Verdict] = Field(default_factory=dict)
     models: dict[str, ModelRecord] = Field(default_factory=dict)

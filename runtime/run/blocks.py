@@ -1,6 +1,7 @@
 """The block store: what image blocks gave, kept beside the runs, so that nothing is computed twice.
 
-    <runs>/.store/blocks/<key of the block>/<key of what is in the file>.npz
+    <runs>/.store/blocks/<key of the block>/<key of what is in the file>.block
+        a hash of all that follows; a line of JSON; arrays in NumPy's format
 
 One file holds what one walk over one image block gave: the sums of each unit (one group under one view), by the unit's
 key. A key is a hash over everything that changes a number (`keys`), so a file is right for whoever finds it: a run
@@ -12,8 +13,6 @@ Does not own what is in a key (`keys`), or what is computed (`execute`).
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -23,11 +22,10 @@ from typing import Any
 import numpy as np
 
 from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.results.folder import STORE
 from vitdsl.runtime.results.writing import write_atomically
 
-FOLDER = ".store"
-ABOUT = "about"
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+ENDING = ".block"
 
 
 @dataclass
@@ -53,7 +51,7 @@ class BlockStore:
     """
 
     def __init__(self, runs: Path) -> None:
-        self.root = runs / FOLDER / "blocks"
+        self.root = runs / STORE / "blocks"
         self.damaged: list[Path] = []
 
     def folder(self, block: str) -> Path:
@@ -80,62 +78,53 @@ class BlockStore:
             EnvironmentProblem: It cannot be written (VD407).
         """
         arrays = {f"{unit}/{name}": a for unit, sums in content.sums.items() for name, a in sums.items()}
-        about = {"sha256": content.sha256, "trust": content.trust, "units": sorted(content.sums)}
         buffer = io.BytesIO()
-        np.savez(buffer, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        about = {"units": sorted(content.sums), "sha256": content.sha256, "trust": content.trust}
+        body = json.dumps(about).encode() + b"\n" + buffer.getvalue()
+        data = sha256(body).hexdigest().encode() + b"\n" + body
         name = sha256("\n".join(sorted(content.sums)).encode()).hexdigest()[:32]
-        path = self.folder(block) / f"{name}.npz"
-        write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+        path = self.folder(block) / f"{name}{ENDING}"
+        write_atomically(path, lambda temporary: temporary.write_bytes(data))
         return path
 
     def _files(self, block: str) -> Iterator[Path]:
         folder = self.folder(block)
-        return iter(sorted(folder.glob("[0-9a-f]*.npz")) if folder.is_dir() else ())
+        return iter(sorted(folder.glob(f"[0-9a-f]*{ENDING}")) if folder.is_dir() else ())
 
     def _units_in(self, path: Path) -> set[str]:
-        """The units in a file, by its table of contents."""
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except DAMAGED:
-            self._note(path)
-            return set()
-        return {name.partition("/")[0] for name in names if "/" in name}
+        """The units in a file; none in a damaged one."""
+        return set(json.loads(self._whole(path)[0])["units"])
 
     def _load(self, path: Path, units: set[str], into: Block) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                about = json.loads(bytes(archive[ABOUT]))
-                sums: dict[str, dict[str, Array]] = {}
-                for name in archive.files:
-                    unit, slash, value = name.partition("/")
-                    if slash and unit in units:
-                        sums.setdefault(unit, {})[value] = archive[name]
-        except DAMAGED:
-            self._note(path)
-            return
-        into.sums.update(sums)
+        text, arrays = self._whole(path)
+        about = json.loads(text)
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
+            for name in archive.files:
+                unit, _, value = name.partition("/")
+                if unit in units:
+                    into.sums.setdefault(unit, {})[value] = archive[name]
         into.sha256 = tuple(about["sha256"])
         into.trust += about["trust"]
+
+    def _whole(self, path: Path) -> tuple[bytes, bytes]:
+        """The two parts of a file whose hash is right."""
+        try:
+            digest, _, body = path.read_bytes().partition(b"\n")
+        except OSError:
+            digest, body = b"", b""
+        if sha256(body).hexdigest().encode() != digest:
+            self._note(path)
+            return b'{"units": []}', b""
+        text, _, arrays = body.partition(b"\n")
+        return text, arrays
 
     def _note(self, path: Path) -> None:
         if path not in self.damaged:
             self.damaged.append(path)
 
 
-def referenced(run: Path) -> set[str]:
-    """Keys of the blocks that a run used, as its folder names them."""
-    try:
-        return set((run / BLOCKS).read_text("utf-8").split())
-    except OSError:
-        return set()
-
-
-BLOCKS = "blocks.txt"
-"""In a run folder: the keys of the image blocks that the run is made of."""
-
-
-def everything(mapping: Mapping[str, Any]) -> str:
-    """A key: the hash of everything that changes a number."""
+def hashed(mapping: Mapping[str, Any]) -> str:
+    """A key: the hash of what it is made of."""
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), default=list)
     return sha256(text.encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.graph.trace import fusable
 from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.plan.lanes import Fitted, lane_of, output_tap, taps_of
-from vitdsl.runtime.plan.plan import Group, PlannedModel, lanes_of
+from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, lanes_of
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Compiled:
         sites: Its graph's nodes.
         merged: All its conditions in one graph.
         output: The tap of the intact model's output.
+        fitted: The constants of its ablations' fits.
     """
 
     planned: PlannedModel
@@ -35,6 +36,13 @@ class Compiled:
     sites: Sites
     merged: Merged
     output: Tap
+    fitted: Fitted | None = None
+
+    @property
+    def ablated(self) -> list[Condition]:
+        """The conditions with an ablation that are in the graph."""
+        lanes = {lane for lane, _ in self.merged.slots}
+        return [c for c in self.planned.conditions if c.ablation and c.id in lanes]
 
 
 def compile_model(
@@ -63,4 +71,5 @@ def compile_model(
     taps.setdefault(BASELINE, []).append(output)
     lanes = [lane_of(planned, c, sites, fitted) for c in planned.conditions if c.id in taps]
     wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
-    return Compiled(planned, module, sites, merge(sites.model, sites.traced.graph, lanes, wanted), output)
+    merged = merge(sites.model, sites.traced.graph, lanes, wanted)
+    return Compiled(planned, module, sites, merged, output, fitted)

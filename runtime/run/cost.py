@@ -1,12 +1,14 @@
 """What a plan will cost, before it runs: work, what shared prefixes save, memory, passes. On the meta device."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.opening import open_source
+from vitdsl.runtime.metrics._base import Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
-from vitdsl.runtime.plan.plan import Plan
+from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.run.compile import compile_model
 
 FLOAT = 4
@@ -14,12 +16,12 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class ModelCost:
-    """One model on one stream.
+    """One model in one pass.
 
     Attributes:
         name: The model.
         arch: Its architecture.
-        data: The stream.
+        data: The pass.
         conditions: How many conditions it runs under.
         units: Its residual units.
         merged: Floating point operations for one image, all conditions together.
@@ -83,22 +85,22 @@ class Cost:
 def cost(plan: Plan) -> Cost:
     """Price a plan; compiles every model on the meta device."""
     models, passes = [], []
-    for data, entry in plan.data.items():
-        groups, used = plan.groups_on(data), plan.models_on(data)
-        if not used:
-            continue
+    for one in plan.passes:
+        data, entry, groups, used = one.data, plan.data[one.data], one.groups, one.models
         for name in used:
             planned = plan.models[name]
             compiled = compile_model(planned, planned.sites.model, groups)
             grams = sum(tap.reducer.function is u_gram for tap in _taps(compiled.merged.slots))
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
-            memory = FLOAT * (weights + entry.batch * compiled.merged.live + entry.batch**2 * grams)
+            alive = compiled.merged.kept if one.gradients else compiled.merged.live
+            numbers = weights + entry.batch * alive + entry.batch**2 * grams
+            memory = FLOAT * numbers + _rows(groups, name, _images(plan, data) or 0)
             models.append(
                 ModelCost(
                     name,
                     planned.entry.arch,
-                    data,
-                    len(planned.conditions),
+                    one.title,
+                    len(compiled.ablated) + 1,
                     len(planned.sites.units),
                     compiled.merged.work["merged"],
                     compiled.merged.work["separate"],
@@ -109,8 +111,18 @@ def cost(plan: Plan) -> Cost:
         images = _images(plan, data)
         batches = -(-images // entry.batch) if images is not None else None
         blocks = min(entry.image_blocks, batches) if batches is not None else None
-        passes.append(PassCost(data, entry.source, images, entry.batch, batches, blocks, tuple(used)))
+        passes.append(PassCost(one.title, entry.source, images, entry.batch, batches, blocks, tuple(used)))
     return Cost(tuple(models), tuple(passes))
+
+
+def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
+    """Bytes of the rows that groups of a model keep of all images, float64."""
+    kept = (
+        group.kind.row_size(group.x.sites) * len(group.views)
+        for group in groups
+        if isinstance(group.kind, Metric) and group.x.model == model
+    )
+    return 2.0 * FLOAT * images * sum(kept)
 
 
 def _taps(slots: Any) -> list[Any]:

@@ -1,20 +1,22 @@
-"""One pass over one image stream: every model's merged graph on every batch, every metric's sums.
+"""One walk over image blocks of one stream: every model's merged graph on every batch, every group's sums.
 
 Each batch is decoded once and put through each model once; what the taps reduce is observed at once and added, so that
-memory does not grow with the number of images. Does not own trust checks (`trust`) or labels (`plan`).
+memory does not grow with the number of images. Does not own which blocks are walked (`saved`), trust checks (`trust`)
+or labels (`plan`).
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.runtime.data.stream import Batch, Stream
-from vitdsl.runtime.metrics._base import Reads, Seen
+from vitdsl.runtime.metrics._base import Array, Observer, Reads, Seen
 from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Plan, View
 from vitdsl.runtime.progress import Progress
@@ -24,12 +26,27 @@ from vitdsl.runtime.run.statistics import Statistics
 DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What a walk over one image block gave.
+
+    Attributes:
+        block: The image block.
+        images: How many images it has.
+        sums: For each group's path and view, its arrays by name.
+    """
+
+    block: int
+    images: int
+    sums: dict[tuple[str, str], dict[str, Array]]
+
+
 @dataclass
-class Pass:
-    """What a pass over one stream has seen and summed."""
+class Walked:
+    """What a walk over a whole stream has seen and summed."""
 
     stream: Stream
-    statistics: dict[str, Statistics]
+    statistics: dict[str, Statistics[Any]]
     seconds: float = 0.0
     forward_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -41,12 +58,13 @@ class Runner:
         self,
         plan: Plan,
         models: Mapping[str, Compiled],
-        groups: Sequence[Group],
+        groups: Sequence[Group[Observer]],
         device: torch.device,
         dtype: str,
     ) -> None:
         self.plan, self.models, self.groups = plan, models, groups
         self.device, self.dtype = device, dtype
+        self.gradients = any(group.kind.gradients for group in groups)
         self.taps = {
             (group.path, side): taps_of(models[reading.model].sites, reading, group)
             for group in groups
@@ -55,8 +73,12 @@ class Runner:
 
     def forward(self, model: str, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
         """All taps of a model on a batch `[batch, channel, row, col]`."""
-        with computing(self.device, self.dtype):
+        if self.gradients:
+            images = images.detach().requires_grad_()
+        with computing(self.device, self.dtype, gradients=self.gradients):
             found: tuple[tuple[Tensor, ...], ...] = self.models[model].merged.module(images)
+        if self.gradients:
+            found = tuple(tuple(tensor.detach() for tensor in one) for one in found)
         if self.device.type == "mps":
             found = tuple(tuple(tensor.cpu() for tensor in one) for one in found)
         return found
@@ -70,7 +92,11 @@ class Runner:
         return {name: moved[id(image)] for name, image in batch.images.items()}
 
     def reads(
-        self, group: Group, side: str, lane: str, found: Mapping[str, tuple[tuple[Tensor, ...], ...]]
+        self,
+        group: Group[Observer],
+        side: str,
+        lane: str,
+        found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
     ) -> Reads:
         """What a group reads on one side under one condition."""
         reading = group.x if side == "x" else group.y
@@ -81,22 +107,23 @@ class Runner:
         self,
         batch: Batch,
         found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
-        into: Mapping[str, Statistics],
+        into: Mapping[str, Statistics[Observer]],
+        block: int,
     ) -> None:
-        """Add one batch to the sums of every group."""
+        """Add one batch to the sums of every group, in one of their image blocks."""
         labels = None if batch.labels is None else batch.labels.to(self.device)
         if labels is not None and self.device.type == "mps":
             labels = batch.labels
         for group in self.groups:
             statistics = into[group.path]
-            statistics.images[batch.block] += len(batch.rows)
+            statistics.images[block] += len(batch.rows)
             for view in group.views:
                 observed = group.kind.observe(self._seen(group, view, batch, labels, found))
-                statistics.add(view.id, batch.block, observed)
+                statistics.add(view.id, block, observed)
 
     def _seen(
         self,
-        group: Group,
+        group: Group[Observer],
         view: View,
         batch: Batch,
         labels: Tensor | None,
@@ -112,63 +139,104 @@ class Runner:
         return Seen(x, y, labels=labels, rows=batch.rows, paired=group.paired)
 
 
-def run_pass(
+First = Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None]
+
+
+def walk(
     runner: Runner,
     stream: Stream,
+    blocks: Sequence[int],
     *,
-    first: Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None],
+    first: First,
     progress: Progress,
-) -> Pass:
-    """Walk a stream once.
+    seconds: dict[str, float] | None = None,
+) -> Iterator[Computed]:
+    """Walk over some image blocks, and give what each of them gave as soon as it is done.
 
     Args:
         runner: The compiled models and the groups.
         stream: The images.
+        blocks: Which image blocks, in the order in which they are walked.
         first: Called with the first batch and what the models gave; the trust checks.
         progress: Told of every batch.
+        seconds: Takes the seconds of each model's forward passes.
 
     Raises:
         EnvironmentProblem: An image is unreadable (VD402); out of memory (VD409).
     """
-    result = Pass(stream, {group.path: Statistics(group, stream.image_blocks) for group in runner.groups})
-    result.forward_seconds = dict.fromkeys(runner.models, 0.0)
+    wanted = [(block, batch) for block in blocks for batch in stream.batches_of(block)]
+    last = {block: batch for block, batch in wanted}
+    fresh = _nothing_yet(runner, 1)
+    begun = False
+    with memory_errors(runner.plan, runner.groups, runner.device):
+        for batch in stream.read(batch for _, batch in wanted):
+            with _exact(runner.gradients):
+                images = runner.on_device(batch)
+                found = {}
+                for name in runner.models:
+                    started = time.perf_counter()
+                    found[name] = runner.forward(name, images[name])
+                    if seconds is not None:
+                        seconds[name] += time.perf_counter() - started
+                if not begun:
+                    first(batch, images, found)
+                    begun = True
+                runner.observe(batch, found, fresh, 0)
+                del found
+            progress.step(len(batch.rows))
+            if batch.index == last[batch.block]:
+                yield _computed(batch.block, fresh)
+                fresh = _nothing_yet(runner, 1)
+
+
+def run_pass(runner: Runner, stream: Stream, *, first: First, progress: Progress) -> Walked:
+    """Walk a whole stream once, keeping nothing beside the sums; see `walk`."""
+    result = Walked(stream, _nothing_yet(runner, stream.image_blocks), 0.0, dict.fromkeys(runner.models, 0.0))
     started = time.perf_counter()
-    with memory_errors(runner.plan, runner.groups, runner.device), torch.inference_mode():
-        for batch in _told(stream, progress):
-            images = runner.on_device(batch)
-            found = {}
-            for name in runner.models:
-                begun = time.perf_counter()
-                found[name] = runner.forward(name, images[name])
-                result.forward_seconds[name] += time.perf_counter() - begun
-            if batch.index == 0:
-                first(batch, images, found)
-            runner.observe(batch, found, result.statistics)
+    blocks = range(stream.image_blocks)
+    for done in walk(runner, stream, blocks, first=first, progress=progress, seconds=result.forward_seconds):
+        for (path, view), arrays in done.sums.items():
+            result.statistics[path].put(view, done.block, done.images, arrays)
     result.seconds = time.perf_counter() - started
     return result
 
 
-def _told(stream: Stream, progress: Progress) -> Iterator[Batch]:
-    for batch in stream:
-        yield batch
-        progress.step(len(batch.rows))
+def _nothing_yet(runner: Runner, blocks: int) -> dict[str, Statistics[Any]]:
+    return {group.path: Statistics(group, blocks) for group in runner.groups}
+
+
+def _computed(block: int, fresh: Mapping[str, Statistics[Any]]) -> Computed:
+    images = max((int(one.images[0]) for one in fresh.values()), default=0)
+    sums = {
+        (path, view.id): statistics.of_block(view.id, 0)
+        for path, statistics in fresh.items()
+        for view in statistics.group.views
+    }
+    return Computed(block, images, sums)
 
 
 @contextmanager
-def computing(device: torch.device, dtype: str) -> Iterator[None]:
-    """No gradients, float32 products exact, autocast where asked for."""
+def _exact(gradients: bool) -> Iterator[None]:
+    """Nothing is remembered for gradients, unless they are taken."""
+    with torch.enable_grad() if gradients else torch.inference_mode():
+        yield
+
+
+@contextmanager
+def computing(device: torch.device, dtype: str, *, gradients: bool = False) -> Iterator[None]:
+    """No gradients unless asked for, float32 products exact, autocast where asked for."""
     low = DTYPES[dtype]
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=low, enabled=low is not None):
+        with _exact(gradients), torch.autocast(device.type, dtype=low, enabled=low is not None):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
-def memory_errors(plan: Plan, groups: Sequence[Group], device: torch.device) -> Iterator[None]:
+def memory_errors(plan: Plan, groups: Sequence[Group[Any]], device: torch.device) -> Iterator[None]:
     """Out of memory becomes an error that says what to do."""
     try:
         yield

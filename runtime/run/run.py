@@ -1,4 +1,4 @@
-"""A run, from a plan to a run folder: models, one pass over each stream, estimates, claims, files.
+"""A run, from a plan to a run folder: models, the engine's passes, estimates, claims, files.
 
 Owns the order of these. A run that fails or is interrupted says so in its manifest and is never
 taken for a whole one. Does not own what the manifest says (`manifest`), or the page (`vitdsl.reports`).
@@ -6,10 +6,11 @@ taken for a whole one. Does not own what the manifest says (`manifest`), or the 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import torch
 import xarray as xr
@@ -19,8 +20,10 @@ from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
+from vitdsl.dsl.text import counted
 from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.stream import Stream, open_stream
+from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
@@ -32,19 +35,19 @@ from vitdsl.runtime.results.groups import RESULTS, write_groups
 from vitdsl.runtime.results.manifest import Manifest, Status, as_json
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
-from vitdsl.runtime.run.compile import Compiled, compile_model
-from vitdsl.runtime.run.execute import Pass, Runner, memory_errors, run_pass
-from vitdsl.runtime.run.statistics import estimate
-from vitdsl.runtime.run.trust import check_first_batch
+from vitdsl.runtime.run.blocks import BlockStore
+from vitdsl.runtime.run.engine import Engine
+from vitdsl.runtime.run.ranks import ALONE, Ranks
+from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.train.store import obtain
 from vitdsl.runtime.train.without import training_form
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a run's folder is, and what its manifest says."""
+    """Where a run's folder is, and what its manifest says; `folder` is None for a process that does not lead."""
 
-    folder: Path
+    folder: Path | None
     manifest: Manifest
 
 
@@ -56,8 +59,13 @@ def run(
     dtype: str = "float32",
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
+    ranks: Ranks = ALONE,
+    force: bool = False,
 ) -> Outcome:
     """Run a study and write its run folder.
+
+    What image blocks gave is kept in `<out>/.store`: what is there is not computed again, so that a run that was
+    killed goes on where it was, and an unchanged study is answered.
 
     Args:
         plan: The bound study.
@@ -66,12 +74,23 @@ def run(
         dtype: `float32`, or `bf16` or `fp16` for autocast; Gram matrices stay float32, sums float64.
         progress: Told of every stage.
         argv: The command line, for the manifest.
+        ranks: Which of several processes this is; the one that leads writes the run folder.
+        force: Compute what is in the store as well.
 
     Raises:
         StudyError: Labels that do not fit the models.
         EnvironmentProblem: Something that this machine cannot do; the manifest then says `failed`.
     """
-    work = _Run(plan, Path(out), torch.device(device), dtype, progress or Silent(), list(argv or sys.argv))
+    work = _Run(
+        plan,
+        Path(out),
+        torch.device(device),
+        dtype,
+        progress or Silent(),
+        list(argv or sys.argv),
+        ranks,
+        force,
+    )
     work.open_folder()
     try:
         work.go()
@@ -89,21 +108,30 @@ class _Run:
     """The state of one run."""
 
     def __init__(
-        self, plan: Plan, out: Path, device: torch.device, dtype: str, progress: Progress, argv: list[str]
+        self,
+        plan: Plan,
+        out: Path,
+        device: torch.device,
+        dtype: str,
+        progress: Progress,
+        argv: list[str],
+        ranks: Ranks,
+        force: bool,
     ) -> None:
-        self.plan, self.device, self.dtype = plan, device, dtype
+        self.plan, self.out, self.device, self.dtype = plan, out, device, dtype
+        self.ranks, self.force = ranks, force
         self.progress = Logged(progress)
         study = plan.loaded.study
         self.started = time.perf_counter()
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%SZ}-{study_hash(study)[:8]}"
-        self.folder = new_folder(out / study.study / name, results.MANIFEST)
+        self.folder = new_folder(out / study.study / name, results.MANIFEST) if ranks.leads else None
         self.source, *self.bases = plan.loaded.source.texts.values() or [to_yaml(study)]
         self.manifest = manifest.opening(
             plan,
             source=self.source,
             argv=argv,
-            run_id=f"{study.study}/{self.folder.name}",
+            run_id=f"{study.study}/{self.folder.name if self.folder else name}",
             started_at=now.isoformat(timespec="seconds"),
             device=str(device),
             dtype=dtype,
@@ -112,6 +140,8 @@ class _Run:
     def open_folder(self) -> None:
         """Write what is known before anything is computed."""
         loaded = self.plan.loaded
+        if self.folder is None:
+            return
         write_json(self.folder / results.MANIFEST, as_json(self.manifest))
         write_text(self.folder / results.SOURCE, self.source)
         for number, (base, text) in enumerate(zip(loaded.bases, self.bases, strict=False)):
@@ -127,6 +157,8 @@ class _Run:
             seconds=round(time.perf_counter() - self.started, 3),
         )
         self.progress.note(f"{status} {reason}".strip())
+        if self.folder is None:
+            return
         try:
             write_text(self.folder / results.LOG, self.progress.text())
             write_json(self.folder / results.MANIFEST, as_json(self.manifest))
@@ -141,30 +173,67 @@ class _Run:
         self._note(timings=self.manifest.timings | {what: round(seconds, 3)})
 
     def go(self) -> None:
-        """Compute everything."""
-        streams = {name: self._stream(name) for name in self.plan.data if self.plan.groups_on(name)}
+        """Compute what is not there yet, and estimate everything."""
+        streams = {one.data: self._stream(one.data) for one in self.plan.passes}
         self._check_labels(streams)
-        loaded_models = self._models()
+        loaded = self._models()
+        engine = Engine(
+            self.plan,
+            loaded,
+            streams,
+            BlockStore(self.out),
+            device=self.device,
+            dtype=self.dtype,
+            ranks=self.ranks,
+            force=self.force,
+            progress=self.progress,
+        )
+        if self.folder is not None:
+            keys = dict.fromkeys(key for blocks in engine.blocks.values() for key in blocks)
+            write_text(self.folder / results.BLOCKS, "\n".join(keys) + "\n")
         groups: dict[str, xr.Dataset] = {}
-        for name, images in streams.items():
-            done = self._pass(name, images, loaded_models)
-            for group in self.plan.groups_on(name):
-                groups[group.path] = estimate(done.statistics[group.path], frame(self.plan, group))
-            self._note(data=self.manifest.data | {name: manifest.data(images)})
-            self._took(f"pass over {name}", done.seconds)
+        try:
+            for one, statistics in engine.passes():
+                begun = time.perf_counter()
+                for group in self.plan.groups:
+                    if group in one.groups:
+                        mine = cast("Statistics[Metric]", statistics[group.path])
+                        groups[group.path] = estimate(mine, frame(self.plan, group))
+                self._took(f"estimates of {one.title}", time.perf_counter() - begun)
+        finally:
+            self._note_facts(engine)
+        if self.folder is not None:
+            self._write(self.folder, groups, streams, loaded)
+
+    def _note_facts(self, engine: Engine) -> None:
+        facts = engine.facts
+        self._note(work=tuple(facts.work), trust=tuple(facts.trust), reused=facts.reused)
+        self._note(timings=self.manifest.timings | facts.timings)
+        if engine.store.damaged:
+            text = f"{counted(len(engine.store.damaged), 'damaged file')} in the block store, computed again"
+            self._note(warnings=(*self.manifest.warnings, f"{text}: {engine.store.damaged[0]}"))
+
+    def _write(
+        self,
+        folder: Path,
+        groups: Mapping[str, xr.Dataset],
+        streams: Mapping[str, Stream],
+        loaded: dict[str, LoadedModel],
+    ) -> None:
         ordered = {group.path: groups[group.path] for group in self.plan.groups}
         judged = {name: claims.judge(claim, ordered) for name, claim in self.plan.loaded.study.claims.items()}
-        self.manifest = manifest.described(self.plan, loaded_models, self.manifest)
-        self._note(claims=judged, results_sha256=write_groups(self.folder / RESULTS, ordered))
-        csvs.write_summary(self.folder / csvs.SUMMARY, ordered)
-        csvs.write_images(
-            self.folder / csvs.IMAGES, {name: images.records() for name, images in streams.items()}
-        )
+        self.manifest = manifest.described(self.plan, loaded, self.manifest)
+        self._note(data={name: manifest.data(images) for name, images in streams.items()})
+        self._note(claims=judged, results_sha256=write_groups(folder / RESULTS, ordered))
+        csvs.write_summary(folder / csvs.SUMMARY, ordered)
+        csvs.write_images(folder / csvs.IMAGES, {name: images.records() for name, images in streams.items()})
 
     def _models(self) -> dict[str, LoadedModel]:
         study = self.plan.loaded.study
         found: dict[str, LoadedModel] = {}
         begun = time.perf_counter()
+        if not self.ranks.leads:
+            self.ranks.wait()  # the one that leads trains, and the others find what it stored
         for name, planned in self.plan.models.items():
             self.progress.say(f"model {name}: {planned.entry.arch}")
             with placing(self.plan.loaded.source, ("models", planned.base)):
@@ -180,6 +249,8 @@ class _Run:
                     )
                 else:
                     found[name] = models.load(planned.entry, seed=study.seed, folder=self.plan.loaded.folder)
+        if self.ranks.leads:
+            self.ranks.wait()
         self._took("models", time.perf_counter() - begun)
         return found
 
@@ -198,27 +269,3 @@ class _Run:
                 for model in group.models:
                     classes = self.plan.models[model].sites.site("", "output").shape[-1]
                     check_labels(streams[group.data], classes, model)
-
-    def _pass(self, name: str, images: Stream, loaded: dict[str, LoadedModel]) -> Pass:
-        groups = self.plan.groups_on(name)
-        compiled: dict[str, Compiled] = {}
-        begun = time.perf_counter()
-        for model in self.plan.models_on(name):
-            self.progress.say(f"compile {model}: {len(self.plan.models[model].conditions)} conditions")
-            with memory_errors(self.plan, groups, self.device):
-                module = loaded[model].module.to(self.device)
-            compiled[model] = compile_model(self.plan.models[model], module, groups)
-            self._note(work=(*self.manifest.work, manifest.work(name, compiled[model])))
-        self._took(f"compile for {name}", time.perf_counter() - begun)
-        runner = Runner(self.plan, compiled, groups, self.device, self.dtype)
-        self.progress.begin(f"images of {name}", images.n)
-        done = run_pass(
-            runner,
-            images,
-            first=lambda batch, tensors, found: self._note(
-                trust=(*self.manifest.trust, *check_first_batch(runner, batch, tensors, found))
-            ),
-            progress=self.progress,
-        )
-        self.progress.end()
-        return done

@@ -14,7 +14,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.data.stream import Batch
 from vitdsl.runtime.graph.merge import merge
-from vitdsl.runtime.metrics._base import Seen
+from vitdsl.runtime.metrics._base import Metric, Seen
 from vitdsl.runtime.plan.lanes import lane_of
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import Compiled
@@ -93,7 +93,7 @@ def _effects(
     runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
 ) -> Check | None:
     """The smallest change of the model's output over its ablations; None without ablations."""
-    ablated = [c for c in compiled.planned.conditions if c.ablation]
+    ablated = compiled.ablated
     if not ablated:
         return None
     name, slots, tap = compiled.planned.name, compiled.merged.slots, compiled.output
@@ -122,13 +122,15 @@ def _effects(
         tolerance=0.0,
         text=text,
         required=False,
+        about=f"{len(changes)} conditions",
     )
 
 
 def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Tensor]:
     """The model's output under every condition."""
     planned, sites, tap = compiled.planned, compiled.sites, compiled.output
-    lanes = [lane_of(planned, c, sites) for c in planned.conditions]
+    laid = [planned.conditions[0], *compiled.ablated]
+    lanes = [lane_of(planned, c, sites, compiled.fitted) for c in laid]
     merged = merge(sites.model, sites.traced.graph, lanes, {lane.name: [tap] for lane in lanes})
     with computing(runner.device, runner.dtype):
         found = merged.module(images)
@@ -139,12 +141,17 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
     """Metrics of layers for each layer and itself, computed the way two different layers are."""
     checks = []
     for group in runner.groups:
-        wanted = group.kind.identity
-        if wanted is None or not any(view.x == BASELINE for view in group.views):
+        kind = group.kind
+        wanted = kind.identity if isinstance(kind, Metric) else None
+        if (
+            wanted is None
+            or not isinstance(kind, Metric)
+            or not any(view.x == BASELINE for view in group.views)
+        ):
             continue
         x = runner.reads(group, "x", BASELINE, found)
-        sums = group.kind.observe(Seen(x, list(x), paired=True))
-        values = group.kind.estimate({k: v.cpu().numpy() for k, v in sums.items()}, group.x.sites)
+        sums = kind.observe(Seen(x, list(x), paired=True))
+        values = kind.estimate({k: v.cpu().numpy() for k, v in sums.items()}, group.x.sites)
         for name, array in values.items():
             defined = array[~np.isnan(array)]
             worst = float(np.abs(defined - wanted).max()) if defined.size else 0.0
@@ -160,6 +167,7 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
                     value=worst,
                     tolerance=IDENTITY,
                     text=text,
+                    about=group.path,
                 )
             )
     return checks

@@ -5,6 +5,7 @@ any stage.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
     from vitdsl.runtime.run.run import Outcome
 
 PLACE = 10
+
+
+def _shard(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """`3/16` as a number from 0 and a count."""
+    if text is None:
+        return None
+    part, slash, count = text.partition("/")
+    if not (slash and part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count)):
+        raise click.BadParameter(f"`{text}` is not a share such as 3/16: from 1/16 to 16/16")
+    return int(part) - 1, int(count)
+
+
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 
 
@@ -29,6 +42,7 @@ MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
     "  vitdsl run specs/skip_ablation.yaml\n"
     "  vitdsl run study.yaml --device cuda --dtype bf16 --set data.probe.images=5000\n"
     "  vitdsl run study.yaml --json | jq .report\n"
+    "  torchrun --nproc-per-node 4 -m vitdsl run study.yaml\n"
 )
 @click.argument("study", type=click.Path(path_type=Path))
 @SET
@@ -43,6 +57,13 @@ MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
     show_default=True,
     help="Autocast of the models; Gram matrices stay float32, sums float64.",
 )
+@click.option("--force", is_flag=True, help="Compute again what is there already.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=_shard,
+    help="Compute one of N shares and stop; a run then merges them.",
+)
 @click.option("--check", "must_hold", is_flag=True, help="Exit with 1 unless every claim is supported.")
 @click.option("--no-report", is_flag=True, help="Do not draw report.html.")
 @JSON
@@ -55,6 +76,8 @@ def run(
     out: Path,
     device: str,
     dtype: str,
+    force: bool,
+    shard: tuple[int, int] | None,
     must_hold: bool,
     no_report: bool,
     as_json: bool,
@@ -62,19 +85,34 @@ def run(
 ) -> int:
     """Run a study: stream its images once, write the run folder and the report.
 
-    The last line of the answer is the path of the report.
+    The last line of the answer is the path of the report. What image blocks gave is kept beside the runs: a run that
+    was killed goes on where it was, and what is there is not computed again. Image blocks can be dealt to several
+    processes (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
 
     loaded = load_source(study, overrides=overrides)
-    with StderrProgress(color=output.color, quiet=quiet) as progress:
+    follows = int(os.environ.get("RANK", "0")) > 0
+    with StderrProgress(color=output.color, quiet=quiet or follows) as progress:
         progress.say(f"study {loaded.study.study}: {loaded.study.title or study}")
         from vitdsl.runtime.plan.bind import bind
         from vitdsl.runtime.run.environment import device as find_device
+        from vitdsl.runtime.run.ranks import Ranks, own_device, together
         from vitdsl.runtime.run.run import run as run_plan
 
-        chosen = find_device(device)
-        outcome = run_plan(bind(loaded), out=out, device=chosen, dtype=dtype, progress=progress)
+        chosen = own_device(find_device(device))
+        with together() as ranks:
+            if shard is not None:
+                ranks = Ranks(*shard, shard=True)
+            outcome = run_plan(
+                bind(loaded), out=out, device=chosen, dtype=dtype, progress=progress, ranks=ranks, force=force
+            )
+        if outcome.folder is None:
+            if shard is not None:
+                click.echo(
+                    f"shard {shard[0] + 1}/{shard[1]} is done; run without --shard to merge what is there"
+                )
+            return 0
         report_path = None
         if not no_report:
             progress.say("draw the report")

@@ -32,6 +32,7 @@ class Source(ABC):
         Params: The kind's own fields in a study.
         classes: Names of the classes in label order, None without labels.
         paths: Those of its fields that are paths, relative to the study's folder.
+        drawn: Whether its images are drawn and not read: `content` then says what from, and is no hash of theirs.
         costly: Whether decoding takes long enough for other processes to do it.
     """
 
@@ -40,6 +41,7 @@ class Source(ABC):
     Params: ClassVar[type[Entry]] = Entry
     classes: tuple[str, ...] | None = None
     paths: ClassVar[tuple[str, ...]] = ()
+    drawn: ClassVar[bool] = False
     costly: ClassVar[bool] = True
 
     @abstractmethod
@@ -67,6 +69,13 @@ class Source(ABC):
     @abstractmethod
     def id(self, index: int) -> str:
         """A stable name of an image, such as its path relative to the folder."""
+
+    def content(self, index: int) -> str:
+        """What decides the pixels of an image, found without decoding it where that can be.
+
+        The content hash unless overridden; a source that draws its images says what it draws them from.
+        """
+        return self.load(index).sha256
 
     @abstractmethod
     def label(self, index: int) -> int | None:

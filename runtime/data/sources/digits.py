@@ -63,6 +63,11 @@ class Digits(Source):
         """Such as `digits/0007`."""
         return f"digits/{self.indices[index]:04d}"
 
+    def content(self, index: int) -> str:
+        """The hash of the 64 original values."""
+        pixels = self.pixels[self.indices[index]]
+        return hashlib.sha256(pixels.astype(np.uint8).tobytes()).hexdigest()
+
     def label(self, index: int) -> int:
         """The digit."""
         return int(self.targets[self.indices[index]])
@@ -72,8 +77,7 @@ class Digits(Source):
         pixels = self.pixels[self.indices[index]]
         grey = Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8))
         image = grey.resize((SIZE, SIZE), Image.Resampling.BICUBIC).convert("RGB")
-        content = hashlib.sha256(pixels.astype(np.uint8).tobytes()).hexdigest()
-        return Item(image, self.label(index), content)
+        return Item(image, self.label(index), self.content(index))
 
 
 def split(targets: np.ndarray) -> np.ndarray:

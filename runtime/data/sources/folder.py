@@ -73,6 +73,15 @@ class Folder(Source):
         """The path relative to the folder, with slashes."""
         return self.files[index]
 
+    def content(self, index: int) -> str:
+        """The hash of the file."""
+        path = self.root / self.files[index]
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise EnvironmentProblem(_unreadable(path, error)) from error
+
     def label(self, index: int) -> int | None:
         """The position of its class, None in a flat folder."""
         return None if self.labels is None else self.labels[index]

@@ -43,6 +43,7 @@ class Noise(Source):
     name = "noise"
     Params = Params
     costly: ClassVar[bool] = False
+    drawn: ClassVar[bool] = True
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Remember what to draw; nothing is read from `folder`."""
@@ -56,6 +57,10 @@ class Noise(Source):
     def id(self, index: int) -> str:
         """Such as `noise/gaussian/000007`."""
         return f"noise/{self.params.distribution}/{index:06d}"
+
+    def content(self, index: int) -> str:
+        """What the image is drawn from."""
+        return f"noise {self.version} {self.params.distribution} {self.params.size} {self.seed} {index}"
 
     def label(self, index: int) -> int | None:
         """A class drawn at random, or None."""

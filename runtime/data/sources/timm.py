@@ -112,6 +112,17 @@ class Timm(Source):
                 name = None
         return str(name) if name else f"{self.params.name}/{self.params.split}/{index:07d}"
 
+    def content(self, index: int) -> str:
+        """The hash of the encoded image where the reader hands it on; of the pixels otherwise."""
+        reader = getattr(self.dataset, "reader", None)
+        if self.held is not None or reader is None:
+            return self.load(index).sha256
+        try:
+            with reader[index][0] as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except Exception:  # each kind of data set fails in its own way, and loading it says how
+            return self.load(index).sha256
+
     def label(self, index: int) -> int | None:
         """Its class, None where the data set has none."""
         return None if self.labels is None else self.labels[index]

@@ -1,0 +1,188 @@
+"""The engine: all passes of a plan in order, each computed as far as the store lacks it.
+
+Owns what a pass computes on this process, and how fits become constants of later passes. Does not own one walk
+(`execute`), the store (`saved`, `blocks`), the run's folder and its manifest (`run`).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+
+from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.data.stream import Batch, Stream
+from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.metrics._base import Observer
+from vitdsl.runtime.metrics._fit import Fit
+from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.plan.lanes import Fitted
+from vitdsl.runtime.plan.passes import fit_path
+from vitdsl.runtime.plan.plan import Group, Pass, Plan
+from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.results.manifest import Check, Reused, Work
+from vitdsl.runtime.run import manifest
+from vitdsl.runtime.run.blocks import BlockStore
+from vitdsl.runtime.run.compile import Compiled, compile_model
+from vitdsl.runtime.run.execute import Runner, memory_errors, walk
+from vitdsl.runtime.run.keys import Keys
+from vitdsl.runtime.run.ranks import Ranks
+from vitdsl.runtime.run.saved import Saved, once
+from vitdsl.runtime.run.statistics import Statistics
+from vitdsl.runtime.run.trust import Found, check_first_batch
+
+
+@dataclass
+class Facts:
+    """What the manifest will say of the passes: work, trust checks, what was found, seconds."""
+
+    work: list[Work] = field(default_factory=list)
+    trust: list[Check] = field(default_factory=list)
+    reused: dict[str, Reused] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def took(self, what: str, begun: float) -> None:
+        """Note the seconds since a stage began."""
+        self.timings[what] = round(time.perf_counter() - begun, 3)
+
+
+class Engine:
+    """The passes of one plan on one process.
+
+    Args:
+        plan: The plan.
+        loaded: The models with their weights.
+        streams: The image streams by name.
+        store: Where image blocks are saved.
+        device: Where it computes.
+        dtype: In what.
+        ranks: Which of several processes this is.
+        force: Compute what is in the store as well.
+        progress: Told of every stage.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        loaded: Mapping[str, LoadedModel],
+        streams: Mapping[str, Stream],
+        store: BlockStore,
+        *,
+        device: torch.device,
+        dtype: str,
+        ranks: Ranks,
+        force: bool,
+        progress: Progress,
+    ) -> None:
+        self.plan, self.loaded, self.streams, self.store = plan, loaded, streams, store
+        self.device, self.dtype, self.ranks, self.force, self.progress = device, dtype, ranks, force, progress
+        self.keys = Keys(plan, loaded, device, dtype)
+        self.facts = Facts()
+        self.constants: dict[tuple[str, str], tuple[torch.Tensor, ...]] = {}
+        begun = time.perf_counter()
+        self.blocks = {
+            name: [self.keys.block(stream, block) for block in range(stream.image_blocks)]
+            for name, stream in streams.items()
+        }
+        self.facts.took("keys of images", begun)
+
+    def passes(self) -> Iterator[tuple[Pass, dict[str, Statistics[Observer]]]]:
+        """Each pass that gives results, with the sums of its groups, over all image blocks.
+
+        Fits are made on the way. A process that does not lead computes its share and gives nothing.
+
+        Raises:
+            EnvironmentProblem: An image is unreadable, memory or disk are full, a trust check fails.
+        """
+        for one in self.plan.passes:
+            saved = self._computed(one)
+            if one.fits:
+                self._finish_fits(one, saved.collect())
+            elif self.ranks.leads:
+                yield one, saved.collect()
+            self.facts.trust = once([*self.facts.trust, *saved.trust])
+
+    def _computed(self, one: Pass) -> Saved:
+        """A pass of which all that this process computes is in the store."""
+        begun = time.perf_counter()
+        stream, blocks = self.streams[one.data], self.blocks[one.data]
+        units = {
+            (group.path, view.id): self.keys.unit(group, view.id, stream, partial(self._fitted, one.data))
+            for group in one.groups
+            for view in group.views
+        }
+        saved = Saved(self.store, one, stream, units, blocks, force=self.force)
+        self._say_what_is_there(one, saved)
+        everything = range(len(blocks))
+        mine = list(everything) if self.ranks.shard and one.fits else self.ranks.mine(everything)
+        lacking, groups = saved.missing(mine)
+        if lacking:
+            self._walk(one, saved, lacking, groups)
+        self.facts.took(f"pass over {one.title}", begun)
+        self.ranks.wait()
+        return saved
+
+    def _say_what_is_there(self, one: Pass, saved: Saved) -> None:
+        if not saved.found:
+            return
+        count = len(saved.blocks)
+        if saved.found == count:
+            self.progress.say(f"{one.title}: answered from what is there")
+        else:
+            self.progress.say(
+                f"{one.title}: {saved.found} of {count} image blocks are there; the rest is computed"
+            )
+        self.facts.reused[one.title] = Reused(found=saved.found, of=count)
+
+    def _walk(
+        self, one: Pass, saved: Saved, blocks: Sequence[int], groups: Sequence[Group[Observer]]
+    ) -> None:
+        """Compute what some image blocks lack, and save each as soon as it is done."""
+        stream = self.streams[one.data]
+        compiled: dict[str, Compiled] = {}
+        begun = time.perf_counter()
+        for model in dict.fromkeys(model for group in groups for model in group.models):
+            with memory_errors(self.plan, groups, self.device):
+                module = self.loaded[model].module.to(self.device)
+            compiled[model] = compile_model(
+                self.plan.models[model], module, groups, self._fitted(one.data, model)
+            )
+            self.progress.say(f"compile {model}: {len(compiled[model].ablated) + 1} conditions")
+            self.facts.work.append(manifest.work(one.title, compiled[model]))
+        self.facts.took(f"compile for {one.title}", begun)
+        runner = Runner(self.plan, compiled, groups, self.device, self.dtype)
+        checks: list[Check] = []
+
+        def first(batch: Batch, tensors: Mapping[str, torch.Tensor], found: Found) -> None:
+            checks.extend(check_first_batch(runner, batch, tensors, found))
+            self.facts.trust = once([*self.facts.trust, *checks])
+
+        self.progress.begin(
+            f"images of {one.title}", sum(len(stream.rows_of_block(block)) for block in blocks)
+        )
+        for done in walk(runner, stream, blocks, first=first, progress=self.progress):
+            saved.write(done, checks)
+            checks.clear()
+        self.progress.end()
+
+    def _finish_fits(self, one: Pass, statistics: Mapping[str, Statistics[Observer]]) -> None:
+        """Fold the statistics of fits into constants of the passes that come."""
+        for group in one.groups:
+            assert isinstance(group.kind, Fit)
+            totals = {name: array[0].sum(0) for name, array in statistics[group.path].arrays().items()}
+            for site, arrays in zip(group.x.sites, group.kind.finish(totals, group.x.sites), strict=True):
+                self.constants[group.path, site.name] = tuple(
+                    torch.from_numpy(np.asarray(array, np.float32)).to(self.device) for array in arrays
+                )
+
+    def _fitted(self, data: str, model: str) -> Fitted:
+        """The constants of a model's ablations, for conditions that are measured on a stream."""
+
+        def fitted(kind: Ablation, site: Site) -> tuple[torch.Tensor, ...]:
+            if kind.fit() is None:
+                return ()
+            return self.constants[fit_path(model, kind, site.role, data), site.name]
+
+        return fitted
