@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
+from vitdsl.runtime import kinds
 from vitdsl.runtime.plan.bind import bind
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
@@ -198,6 +200,15 @@ def test_runs(here: Path, fails: Callable[..., None], capsys: pytest.CaptureFixt
     fails("VD601_interrupted", 3, "report", "done")
     (folder / "manifest.json").write_text("{")
     fails("VD601_cut_short", 3, "report", "done")
+
+
+def test_plugins(fails: Callable[..., None], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("half", "half_there", kinds.PLUGINS)
+    (here / "half_there.py").write_text("raise ValueError('its other half is missing')\n")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setattr(kinds, "entry_points", lambda group: [point])
+    monkeypatch.setattr(kinds.Registry, "kinds", kinds.Registry.kinds.__wrapped__)
+    fails("VD413_half", 3, "list", "metrics")
 
 
 def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,6 @@ def test_one_that_does_not_import_is_an_error_that_names_it(tmp_path: Path) -> N
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vitdsl.plugins]\nhalf = half_there\n")
     (answer,) = ask([["list", "metrics"]], path=tmp_path, folder=tmp_path)
-    assert answer["code"] != 0 and not answer["out"]
-    for word in ("half", "half_there", "its other half is missing"):
+    assert answer["code"] == 3 and not answer["out"]
+    for word in ("VD413", "plugin `half`", "`half_there`", "its other half is missing", "the package `half`"):
         assert word in answer["err"]
