@@ -273,7 +273,7 @@ def listed(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
                 "role": role,
                 "shape": list(value.shape[1:]) if value.shape[0] == PROBE else None,
                 "depth": round(sites.depth(name, role), 4),
-                "kind": sites.units[name].kind if name in sites.units else _what(sites.model, name),
+                "kind": sites.units[name].branch_kind if name in sites.units else _what(sites.model, name),
             }
         )
     return rows
