@@ -182,4 +182,10 @@ BOUND_CODES = (
         """,
         "metrics:\n  distance: {kind: attention_distance, of: some_model, data: images}",
     ),
+    Code(
+        "VD303",
+        "too much is kept of each image",
+        """A metric that needs all images at once keeps numbers of each of them, and these would not fit in
+        memory. Take fewer images, sites or conditions; `vitdsl plan` prints the memory.""",
+    ),
 )

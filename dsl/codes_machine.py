@@ -99,10 +99,21 @@ MACHINE_CODES = (
         "The loss became infinite or NaN. Lower `learning_rate`, add `warmup_epochs`, or set `clip_grad`.",
     ),
     Code(
+        "VD504",
+        "image blocks are missing",
+        """A process looked for what another should have saved, and it is not there: the processes have
+        different `--out` folders, or a disk that they do not share, or somebody removed the store while
+        they ran. Run the same command again; what is there is found.""",
+        "torchrun --nproc-per-node 4 -m vitdsl run study.yaml --out /tmp/runs  # on several nodes",
+        "torchrun --nproc-per-node 4 -m vitdsl run study.yaml --out /shared/runs",
+        language="shell",
+    ),
+    Code(
         "VD601",
         "not a run folder, or not complete",
         """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run failed or was
-        interrupted: run the study again.""",
+        interrupted, or `results.nc` is not the file that the run wrote (its hash is in the manifest): run the
+        study again, which takes little more than the drawing of its report.""",
         "vitdsl report runs/skip_ablation",
         "vitdsl report runs/skip_ablation/20260101T120000-1a2b3c4d",
         language="shell",

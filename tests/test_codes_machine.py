@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from median_norm import MedianNorm
 from studies import TINY_RESNET, changed, flow
 from studies import study as text_of
 from vitdsl.cli import run
@@ -23,6 +24,7 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
 from vitdsl.runtime import kinds
+from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.plan.bind import bind
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
@@ -183,6 +185,23 @@ def test_trust(here: Path, fails: Callable[..., None], monkeypatch: pytest.Monke
     study(here)
     monkeypatch.setattr("vitdsl.runtime.run.trust.IDENTITY", -1.0)
     fails("VD501_identity", 3, "run", "study.yaml", "-q")
+
+
+def test_a_store_that_another_process_does_not_share(
+    here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(here)
+    monkeypatch.setattr("vitdsl.runtime.run.engine.Engine._walk", lambda *_: None)
+    fails("VD504_elsewhere", 3, "run", "study.yaml", "-q")
+
+
+def test_too_much_of_each_image(
+    here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS.kinds(), "median_norm", MedianNorm)
+    monkeypatch.setattr("vitdsl.runtime.plan.bind_data.MOST_ROWS", 100)
+    study(here, metrics="{norms: {kind: median_norm, x: stages}}")
+    fails("VD303_rows", 2, "check", "study.yaml")
 
 
 def test_runs(here: Path, fails: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from studies import TINY_RESNET, TINY_VIT, bound, changed, study
+from vitdsl.commands._kinds import registries
 from vitdsl.dsl.code import Code
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
@@ -34,10 +35,12 @@ def diagnose(case: str) -> VitdslError:
 
 
 def text(error: VitdslError) -> str:
-    """All of it, free of this machine and of timm's version."""
+    """All of it, free of this machine, of timm's version, and of which kinds there are."""
     import timm
 
     found = render(error.diagnostics, everything=True) + "\n"
+    for section, registry in registries().items():
+        found = found.replace(f"{section}: {', '.join(registry.kinds())}\n", f"{section}: ALL THERE ARE\n")
     return found.replace(str(BOUND), "HERE").replace(f"timm {timm.__version__}", "timm X.Y.Z")
 
 

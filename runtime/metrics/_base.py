@@ -149,7 +149,9 @@ class Metric(Observer):
         return None
 
     def row_size(self, sites: Sequence[Site]) -> int:
-        """How many numbers it keeps of each image, for a kind that keeps rows."""
+        """How many numbers it keeps of each image under one condition; a kind that keeps `rows` has to say."""
+        if self.rows:
+            raise NotImplementedError(f"`{self.name}` keeps rows and does not say how many numbers they are")
         return 0
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:

@@ -18,7 +18,7 @@ from vitdsl.runtime.models.loading import skeleton
 from vitdsl.runtime.models.preprocessing import preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
-from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
+from vitdsl.runtime.plan.bind_data import bind_data, large_rows, shared_sizes, small_batches
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
@@ -59,7 +59,8 @@ def bind(loaded: Loaded) -> Plan:
                 what = f"site of `{model.name}` with the role `{layer.role}`"
                 matched(loaded, ("layers", name, "at"), layer.at, model.sites, layer.role, what, problems)
     groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
-    bind_data(loaded, kinds.metrics, conditioned, groups, problems)
+    images = bind_data(loaded, kinds.metrics, conditioned, groups, problems)
+    problems += large_rows(loaded, groups, images)
     _stop(problems)
     unfuse = {name: _unfused(model, groups) for name, model in conditioned.items()}
     planned = {name: replace(model, unfuse=unfuse[name]) for name, model in conditioned.items()}
@@ -88,8 +89,7 @@ def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
         for role in reading.roles
         for site in reading.sites
     ]
-    edits = (edit for condition in model.conditions for edit in (*model.always, *condition.edits))
-    changed = [(site.name, site.role) for edit in edits for site in edit.sites]
+    changed = [(site.name, site.role) for edit in model.edits for site in edit.sites]
     return unfused_for(model.sites, dict.fromkeys([*read, *changed]))
 
 

@@ -1,5 +1,7 @@
 """Data entries meet their sources: whether they can be opened, hold as many images, and have the labels needed.
 
+Also whether what a metric keeps of each of so many images is bounded.
+
 Opens what a run would open, and decodes nothing. A source that would use the network is left to the run.
 """
 
@@ -16,6 +18,12 @@ from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
+GIB = 2**30
+MOST_ROWS = 4 * GIB
+"""Bytes that a metric may keep of all images of a stream; they are in memory at once when it estimates."""
+EXACT = 8
+"""Bytes of a kept number, float64."""
+
 
 def bind_data(
     loaded: Loaded,
@@ -23,8 +31,8 @@ def bind_data(
     models: Mapping[str, PlannedModel],
     groups: Sequence[Group],
     problems: list[Diagnostic],
-) -> None:
-    """Open the data of a study's metrics, and note what is wrong with them.
+) -> dict[str, int]:
+    """Open the data that a study reads, note what is wrong with them, and say how many images each stream has.
 
     Args:
         loaded: The study.
@@ -32,14 +40,19 @@ def bind_data(
         models: The models by name.
         groups: The results to come.
         problems: Where problems are noted.
+
+    Returns:
+        The number of images by stream; without streams that only a run can open.
     """
+    images: dict[str, int] = {}
+    fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
     opened: dict[str, Source | None] = {}
     study = loaded.study
     for name, entry in study.data.items():
         readers = [
             metric for metric, one in study.metrics.items() if (one.data or next(iter(study.data))) == name
         ]
-        if not readers:
+        if not readers and name not in fitted:
             continue
         for variant in variants(name, entry):
             source = _open(loaded, name, variant, opened, problems)
@@ -49,7 +62,10 @@ def bind_data(
                     problems += _unlabelled(loaded, metric, metrics[metric], name, labelled)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
+            if source is not None or variant.entry.images is not None:
+                images[variant.name] = variant.entry.images or len(source or ())
     problems[:] = dict.fromkeys(problems)
+    return images
 
 
 def _open(
@@ -171,3 +187,28 @@ def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Da
                 )
             )
     return list(dict.fromkeys(problems))
+
+
+def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int]) -> list[Diagnostic]:
+    """Metrics that keep more numbers of each image than memory should hold.
+
+    Args:
+        loaded: The study.
+        groups: What will be measured.
+        images: The number of images by stream, where it is known.
+    """
+    problems = []
+    for group in groups:
+        size = EXACT * group.kind.row_size(group.x.sites) * len(group.views) * images.get(group.data, 0)
+        if size > MOST_ROWS:
+            problems.append(
+                loaded.problem(
+                    "VD303",
+                    ("metrics", group.metric),
+                    f"`{group.kind.name}` would keep {size / GIB:.3g} GiB of numbers of {images[group.data]} images",
+                    label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
+                    help=("take fewer `images`, name fewer sites, or fewer conditions with `under`",),
+                    secondary_paths=((("data", group.data.partition("[")[0]), "these images"),),
+                )
+            )
+    return problems

@@ -74,6 +74,11 @@ class PlannedModel:
     conditions: tuple[Condition, ...] = ()
     unfuse: frozenset[str] = frozenset()
 
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Every edit under any condition."""
+        return (*self.always, *(edit for condition in self.conditions for edit in condition.edits))
+
     def depth_of(self, condition: Condition) -> float:
         """Depth of the one place that a condition changes; NaN without one."""
         sites = [site for edit in condition.edits for site in edit.sites]

@@ -82,7 +82,7 @@ class Saved:
         for block, key in enumerate(self.blocks):
             content = self.store.read(key, list(self.units.values()))
             if set(self.units.values()) - set(content.sums):
-                raise EnvironmentProblem(_gone(self.store, key))
+                raise EnvironmentProblem(_gone(self.store))
             rows = self.stream.rows_of_block(block)
             for (path, view), unit in self.units.items():
                 found[path].put(view, block, len(rows), content.sums[unit])
@@ -109,10 +109,10 @@ def once(checks: Iterable[Check]) -> list[Check]:
     return list(found.values())
 
 
-def _gone(store: BlockStore, block: str) -> Diagnostic:
+def _gone(store: BlockStore) -> Diagnostic:
     return Diagnostic(
         "VD504",
-        f"image blocks of this run are not in the store: `{store.folder(block)}`",
+        f"image blocks of this run are not in the store: `{store.root.parent}`",
         help=(
             "run the same command again: what is there is found, and the rest computed",
             "give every process and shard the same `--out`, on a disk that all of them see",
