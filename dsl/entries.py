@@ -33,7 +33,10 @@ class Data(KindEntry):
     )
     seed: int | None = Field(default=None, ge=0, description="Seed of the shuffle; null takes the study's.")
     image_blocks: int = Field(
-        default=32, ge=2, le=32, description="At most this many groups of batches, the unit of resampling."
+        default=32,
+        ge=2,
+        le=1024,
+        description="At most this many groups of batches: the unit of resampling, and of what processes share.",
     )
     preprocess: str = Field(
         default=OWN,

@@ -174,6 +174,37 @@ def test_a_metric_that_breaks_a_law_is_told_which(kind: type[Metric], law: str) 
         check_norm(kind)
 
 
+class KeepsGradients(Norm):
+    """What it gives holds the model's activations."""
+
+    gradients = True
+
+
+class GathersGradients(Norm):
+    """Each call adds to the gradient of the images."""
+
+    gradients = True
+    inputs = replace(StreamNorm.inputs, image=True)
+
+    def reducer(self) -> Reducer:
+        return Reducer(gathering)
+
+
+def gathering(stream: Tensor, images: Tensor, *, site: Site) -> Tensor:
+    stream.sum().backward()
+    return mean_norm(stream.detach(), site=site)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"), [(KeepsGradients, "no graph kept"), (GathersGradients, "pure taps")]
+)
+def test_a_metric_that_differentiates_and_breaks_a_law_is_told_which(kind: type[Metric], law: str) -> None:
+    stream = testing.Stream({"baseline": ([(torch.tanh,)], None)}, pixels=IMAGES)
+    with pytest.raises(LawBroken, match=f"^law `{law}`"):
+        group = testing.group_of(kind(kind.Params()), [SITE])
+        testing.check_metric(group, stream, {"norm": 0.0}, batch=4, any_batches=True, tolerance=1.0)
+
+
 def test_a_metric_with_other_numbers_than_its_reference() -> None:
     with pytest.raises(AssertionError, match="^law `reference`"):
         check_norm(StreamNorm, wrong=1e-3)

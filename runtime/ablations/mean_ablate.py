@@ -2,11 +2,13 @@
 
 What it does:
     x becomes E[x], the mean over the images of `over` (the measured images unless given), taken in the intact
-    model. What varies between images is gone there, what they have in common stays. `mean: position` keeps the mean
-    of each token or position; `mean: all` gives all of them one mean vector.
+    model, float64. What varies between images is gone there, what they have in common stays. `mean: position` keeps
+    the mean of each token or position; `mean: all` gives all of them one mean vector, that of all tokens, also where
+    `tokens:` names a few that get it.
 Places:
-    Any site: `role: branch` (the default: what a unit adds), `stream`, `skip`, `output`, `input`, `attention` or
-    `heads`; see `vitdsl sites MODEL --role branch`. `tokens:` narrows it to some of them.
+    Any site: `role: branch` (the default: what a unit adds), `stream`, `skip`, `output`, `input`, `attention` (whose
+    mean weights still sum to one) or `heads`; see `vitdsl sites MODEL --role branch`. `tokens:` narrows it to some of
+    them. Not where a tensor holds windows of images; `mean: all` not where it has no positions.
 What it does not show:
     That a part is useless where little changes: others may stand in for it. The mean is near the data where values
     are spread about one point and far from it where they fall into clusters, so that a large drop may come from

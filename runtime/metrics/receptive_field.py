@@ -6,31 +6,39 @@ What it measures:
     that its skips carry.
 Formula:
     map(u, v) = mean over images and channels c of sum over RGB of |d z_c / d x(u, v)|, z the layer at its centre
-    position (row H // 2, column W // 2 of its grid), the absolute value before any mean. centre_share = mass of the
-    map in the pixels of the centre position's own patch (a stride cell in a CNN) over all mass. radius_50 and
-    radius_90 = distance from the middle of that patch within which half, and nine tenths, of the mass lies. area =
-    (sum g)^2 / sum g^2, the number of pixels that an even field of the same concentration would cover. luo = square
-    root of the number of pixels with g >= 0.0455 of the largest.
+    position (row H // 2, column W // 2 of its grid of H rows and W columns), the absolute value before any mean.
+    centre_share = mass of the map in the pixels of the centre position's own patch (in a CNN: its cell, where the
+    image is cut into H times W) over all mass. radius_50 and radius_90 = distance from the middle of that patch
+    within which half, and nine tenths, of the mass lies. area = (sum g)^2 / sum g^2, the number of pixels that an even
+    field of the same concentration would cover. luo = square root of the number of pixels with g >= 0.0455 of the
+    largest.
 Shapes:
     A layer `[batch, token, width]` or `[batch, width, row, col]` on the patch grid, and the images
-    `[batch, 3, row, col]`; map `[site, row, col]`, averaged over cells of pixels to at most `resolution` rows and
-    columns. The other values come from all pixels.
+    `[batch, 3, row, col]`. Class and register tokens have no place in the image, and are no position. map `[site, row,
+    col]`, averaged over square cells of pixels (those at the far ends may be smaller) to at most `resolution` rows and
+    columns, each labelled with its first pixel. The other values come from all pixels.
 Range:
     map from 0, in units of the layer over units of the normalised pixel; centre_share 0 to 1; radii in pixels.
 Cost:
-    One backward pass for each channel and site; `channels: N` takes N of them, evenly spaced.
+    One backward pass for each channel, site and condition, each about twice as dear as the forward pass up to the
+    site; `channels: N` takes N channels, evenly spaced. A few dozen images are enough for a map. The whole forward
+    pass up to the deepest site stays in memory for one batch: prefer small batches.
 Reference:
     Raghu et al. 2021 (arXiv 2108.08810), Figure 6 and Appendix C (mean absolute gradient per channel); Luo et al.
-    2016 (arXiv 1701.04128), which back-propagates one signal, so that channels may cancel: not done here.
+    2016 (arXiv 1701.04128), which back-propagates one signal, so that channels may cancel: not done here. Its size is
+    `luo`, with the value at the centre in place of the largest.
 Limits:
     A gradient is local: a pixel whose small change does nothing may matter all the same. The paper does not say how
-    it reduces RGB, nor which position is the centre of an even grid; here they are named.
+    it reduces RGB, nor which position is the centre of an even grid; here they are named. The map has the units of the
+    layer: scales of maps compare within a model's stream, not across models; the other values do. In bf16 and fp16
+    units near a kink switch: the field of a ReLU network moves by a few per cent.
 
 Example:
     metrics:
       field: {kind: receptive_field, x: vit_blocks, under: baseline, data: few}
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import ClassVar
@@ -44,7 +52,7 @@ from torch import Tensor
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import as_tokens, prefix_of
+from vitdsl.runtime.graph.tokens import prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 
@@ -59,7 +67,7 @@ class Params(Entry):
     channels: int | None = Field(
         None, ge=1, description="How many channels are differentiated, evenly spaced; null: all of them."
     )
-    resolution: int = Field(56, ge=1, description="At most so many rows and columns of the map are kept.")
+    resolution: int = Field(28, ge=1, description="At most so many rows and columns of the map are kept.")
 
 
 class ReceptiveField(Metric):
@@ -88,10 +96,11 @@ class ReceptiveField(Metric):
         return None if site.tokens == "all" else "it reads the centre position alone; write `tokens: all`"
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
-        """Cells of pixels, by number."""
+        """The first pixel of each cell of the map."""
         assert sites[0].pixels is not None
-        rows, cols = self._kept(sites[0].pixels)
-        return {"row": list(range(rows)), "col": list(range(cols))}
+        rows, cols = sites[0].pixels
+        cell = self._cell(sites[0].pixels)
+        return {"row": list(range(0, rows, cell)), "col": list(range(0, cols, cell))}
 
     def reducer(self) -> Reducer:
         """The sum over images of the mean over channels of absolute gradients."""
@@ -107,16 +116,14 @@ class ReceptiveField(Metric):
         total, images = statistics["sum"], statistics["images"]
         lead = images.shape
         maps = (total / images[..., None, None, None]).reshape(-1, *total.shape[len(lead) :])
-        kept = self._kept(maps.shape[-2:])
         found = {name: np.empty((len(maps), len(sites))) for name in self.VALUES if name != "map"}
-        pooled = np.empty((len(maps), len(sites), *kept))
         for i, site in enumerate(sites):
             for k, field in enumerate(maps[:, i]):
                 for name, value in scalars(field, site).items():
                     found[name][k, i] = value
-                pooled[k, i] = _pooled(field, kept)
+        kept = _pooled(maps, self._cell(maps.shape[-2:]))
         return {
-            "map": pooled.reshape(*lead, len(sites), *kept),
+            "map": kept.reshape(*lead, *kept.shape[1:]),
             **{name: value.reshape(*lead, len(sites)) for name, value in found.items()},
         }
 
@@ -130,12 +137,10 @@ class ReceptiveField(Metric):
                 reasons.append(f"the centre of `{site.name}` depends on no pixel")
         return reasons
 
-    def _kept(self, pixels: tuple[int, ...]) -> tuple[int, int]:
-        """Rows and columns of the map that is kept: the most that divide the image and fit the resolution."""
+    def _cell(self, pixels: tuple[int, ...]) -> int:
+        """Side of the cells of the map that is kept: the smallest that fits the resolution."""
         assert isinstance(self.params, Params)
-        most = self.params.resolution
-        rows, cols = (max(d for d in range(1, min(n, most) + 1) if n % d == 0) for n in pixels)
-        return rows, cols
+        return math.ceil(max(pixels) / self.params.resolution)
 
 
 def absolute_gradients(
@@ -151,17 +156,26 @@ def absolute_gradients(
         site: Its grid and prefix.
         channels: How many channels are differentiated; None for all.
     """
-    assert site.grid is not None
-    rows, cols = site.grid
-    position = (rows // 2) * cols + cols // 2 + (prefix_of(site) if site.layout == "tokens" else 0)
-    centre = as_tokens(tensor, site)[:, position]
-    exact = accumulator(images.device)
+    centre = at_centre(tensor, site)
     chosen = chosen_channels(centre.shape[1], channels)
-    total = torch.zeros(images.shape[-2:], dtype=exact, device=images.device)
-    for channel in chosen:
-        (gradient,) = torch.autograd.grad(centre[:, channel].sum(), images, retain_graph=True)
-        total += gradient.detach().abs().sum((0, 1), dtype=exact)
+    total = torch.zeros(images.shape[-2:], dtype=accumulator(images.device), device=images.device)
+    for channel in chosen if centre.requires_grad else ():  # constants, such as a fitted mean, do not
+        (gradient,) = torch.autograd.grad(
+            centre[:, channel].sum(), images, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        total += gradient.abs().sum((0, 1), dtype=total.dtype)
     return total / len(chosen), total.new_tensor(float(len(images)))
+
+
+def at_centre(tensor: Tensor, site: Site) -> Tensor:
+    """The channels of a layer's centre position, `[batch, width]`."""
+    assert site.grid is not None
+    row, col = (cells // 2 for cells in site.grid)
+    if site.layout == "map":
+        return tensor[:, :, row, col]
+    if site.layout == "map_last":
+        return tensor[:, row, col]
+    return tensor[:, prefix_of(site) + row * site.grid[1] + col]
 
 
 def chosen_channels(count: int, wanted: int | None) -> list[int]:
@@ -196,10 +210,7 @@ def _about_centre(
     grid: tuple[int, int], pixels: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.intp], Array, tuple[slice, slice]]:
     """Pixels from the middle of the centre patch outwards, their distances in that order, and that patch."""
-    inside = tuple(
-        slice(round(cells // 2 * n / cells), round((cells // 2 + 1) * n / cells))
-        for cells, n in zip(grid, pixels, strict=True)
-    )
+    inside = [_centre_cell(cells, n) for cells, n in zip(grid, pixels, strict=True)]
     middle = [(one.start + one.stop - 1) / 2 for one in inside]
     down, right = (np.arange(n) - at for n, at in zip(pixels, middle, strict=True))
     distance = np.hypot(down[:, None], right[None, :]).ravel()
@@ -207,7 +218,17 @@ def _about_centre(
     return order, distance[order], (inside[0], inside[1])
 
 
-def _pooled(field: Array, kept: tuple[int, int]) -> Array:
-    rows, cols = kept
-    cells = field.reshape(rows, field.shape[0] // rows, cols, field.shape[1] // cols)
-    return np.asarray(cells.mean((1, 3)))
+def _centre_cell(cells: int, pixels: int) -> slice:
+    """The pixels of the centre one of so many cells, one pixel at least."""
+    start = round(cells // 2 * pixels / cells)
+    return slice(start, max(start + 1, round((cells // 2 + 1) * pixels / cells)))
+
+
+def _pooled(maps: Array, cell: int) -> Array:
+    """Means over cells of pixels of `[..., row, col]`."""
+    sums, sizes = maps, []
+    for axis in (-2, -1):
+        starts = np.arange(0, maps.shape[axis], cell)
+        sums = np.add.reduceat(sums, starts, axis)
+        sizes.append(np.diff(starts, append=maps.shape[axis]))
+    return np.asarray(sums / (sizes[0][:, None] * sizes[1]))

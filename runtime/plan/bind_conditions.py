@@ -72,11 +72,40 @@ def conditions_of(
                 continue
             found = _instances(loaded, kinds, model, ablation, entry, problems)
             if ablation in without:
+                problems += _needs_a_fit(loaded, model, ablation, found)
                 always += [edit for condition in found for edit in condition.edits]
             else:
                 conditions += found
         result[name] = replace(model, always=tuple(always), conditions=tuple(conditions))
     return result
+
+
+def _needs_a_fit(loaded: Loaded, model: PlannedModel, name: str, found: list[Condition]) -> list[Diagnostic]:
+    """What is wrong with an ablation that holds during training: a fit needs a model that is trained."""
+    kinds = {edit.kind.name for condition in found for edit in condition.edits if edit.kind.fit()}
+    without = model.entry.train.without if model.entry.train else None
+    return [
+        loaded.problem(
+            "VD302",
+            ("models", model.base, "train", "without", list(without or ()).index(name)),
+            f"`{kind}` cannot hold during training: it needs a statistic of the trained model",
+            label="not during training",
+            help=("take an ablation that needs none, such as `remove_branch`",),
+        )
+        for kind in kinds
+    ]
+
+
+def _several(loaded: Loaded, where: Where, over: str) -> Diagnostic:
+    """A fit over a data entry that is swept: which of its streams is not said."""
+    return loaded.problem(
+        "VD203",
+        where,
+        f"`{over}` makes several streams by `vary`, and a fit is over one",
+        label="which of them?",
+        help=("name a data entry without `vary`",),
+        secondary_paths=((("data", over, "vary"), "several streams"),),
+    )
 
 
 def _instances(
@@ -96,6 +125,10 @@ def _instances(
         if params is None:
             continue
         bound = kind(params)
+        over = bound.over()
+        if over is not None and loaded.study.data[over].vary:
+            problems.append(_several(loaded, (*where, "over"), over))
+            continue
         varied = replace(loaded, source=loaded.source.moved(sweep_places(where, entry, variant)))
         sites = _places(varied, model, where, variant.entry, bound, problems)
         suffix = variant.name.removeprefix(name)

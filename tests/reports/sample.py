@@ -18,6 +18,7 @@ WHAT = {
     "accuracy": "How often the model is right, and how far its answers move from the intact model's.",
     "cka": "How alike two sets of representations are, by linear CKA.",
     "skip_ratio": "How much of a unit's output its skip carries, against what its branch adds.",
+    "receptive_field": "Which pixels of the image the centre of a layer depends on, by the gradient.",
     "attention_distance": "How far, in pixels, each attention head looks on average.",
 }
 KIND_PAGE = """How alike two sets of representations are, by linear CKA.
@@ -320,6 +321,69 @@ class Study:
             models=("vit",),
         )
 
+    def field(self, model: str, pixels: int = 32, cell: int = 1) -> xr.Dataset:
+        """Gradients of the centre of each site over the image."""
+        vit = model == "vit"
+        names, depths = (self.vit, self.vit_depth) if vit else (self.res, self.res_depth)
+        unit = pixels / 32  # the fields of another resolution look alike
+        at = (np.arange(0, pixels, cell) + cell / 2 - pixels / 2) / unit
+        squared = at[:, None] ** 2 + at**2
+        width = 1.5 + (0.5 if vit else 3) * depths[:, None, None]
+        field = np.exp(-squared / (2 * width**2)) * np.exp(0.3 * self.rng.standard_normal((len(at), len(at))))
+        if vit:
+            field = field + 0.02 * depths[:, None, None] ** 2 * (1 + self.rng.random(field.shape))
+        else:
+            field = np.where(squared < (3 + 12 * depths[:, None, None]) ** 2, field, 0.0)
+        field = field * (0.004 if vit else 0.02)
+        flat = field.reshape(len(names), -1)
+        order = np.argsort(squared.ravel())
+        reached = np.cumsum(flat[:, order], 1) / flat.sum(1, keepdims=True)
+        radius = np.sqrt(squared.ravel()[order]) * unit
+        inside = (np.abs(at[:, None]) < 2) & (np.abs(at) < 2)
+        data = {
+            "map": (field, "mean absolute gradient of the centre", "1"),
+            "centre_share": (
+                field[:, inside].sum(1) / flat.sum(1),
+                "gradient in the centre's own patch",
+                "1",
+            ),
+            "radius_50": (radius[(reached < 0.5).sum(1)], "radius that holds half of the gradient", "px"),
+            "radius_90": (radius[(reached < 0.9).sum(1)], "radius that holds 90 % of the gradient", "px"),
+            "area": (flat.sum(1) ** 2 / (flat**2).sum(1), "pixels of an even field as concentrated", "px"),
+            "luo": (
+                np.sqrt((flat >= 0.0455 * flat.max(1, keepdims=True)).sum(1)),
+                "root of the pixels above 4.55 % of the largest",
+                "px",
+            ),
+        }
+        return dataset(
+            {
+                v: self._value(
+                    ["condition", "site", *(["row", "col"] if v == "map" else [])],
+                    array[None],
+                    name=name,
+                    units=units,
+                    noise=0.03 * float(array.max()) if v != "map" else 1e-5,
+                    valid_min=0.0,
+                    reference="Raghu et al. 2021, Figure 6",
+                )
+                for v, (array, name, units) in data.items()
+            },
+            {
+                "condition": ("condition", ["baseline"]),
+                "ablation": ("condition", [""]),
+                "ablated_site": ("condition", [""]),
+                "ablated_depth": ("condition", [np.nan]),
+                **sites(names, depths),
+                "row": ("row", np.arange(0, pixels, cell)),
+                "col": ("col", np.arange(0, pixels, cell)),
+            },
+            metric="field",
+            kind="receptive_field",
+            title="What the centre of each layer depends on",
+            models=(model,),
+        )
+
     def groups(self) -> dict[str, xr.Dataset]:
         """All groups of the default study."""
         return {
@@ -488,6 +552,14 @@ def _manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "timings": {"load": 1.2, "compile": 4.0, "execute": 30.1, "estimate": 1.4},
         "warnings": ["`timm` reports the checkpoint's size; the model's own is used"],
     }  # fmt: skip
+
+
+def fields(folder: Path, *, vit: int = 12, resnet: int = 8, pixels: int = 224, cell: int = 8) -> Run:
+    """A run of receptive fields alone."""
+    study = Study(vit, resnet)
+    groups = {f"field/{model}": study.field(model, pixels, cell) for model in ("vit", "resnet")}
+    found = manifest(groups).updated(claims={}, conditions={}, ablations={})
+    return Run(folder, found, groups, SOURCE, SOURCE + "seed: 0\n")
 
 
 def sample(folder: Path, *, vit: int = 8, resnet: int = 8, heads: int = 3, intervals: bool = True) -> Run:

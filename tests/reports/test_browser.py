@@ -59,6 +59,21 @@ def test_it_opens_quietly_and_fits(browser: Any, address: str, width: int, schem
     page.close()
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_maps_fit_and_say_their_largest(browser: Any, made: Any, tmp_path: Path, width: int) -> None:
+    path = write_report(made.fields(tmp_path / "run"), tmp_path / "report.html")
+    page, seen = _open(browser, path.as_uri(), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    maps = page.locator(f"#field-map .{'wide' if width > 760 else 'narrow'} > svg").first
+    maps.focus()
+    page.keyboard.press("ArrowRight")
+    tip = page.locator("#tip")
+    tip.wait_for(state="visible")
+    assert re.fullmatch(r"blocks\.\d+: largest 0\.\d+", tip.inner_text())
+    assert seen == []
+    page.close()
+
+
 def test_it_is_whole_without_scripts(browser: Any, address: str) -> None:
     page, seen = _open(browser, address, 1280, java_script_enabled=False)
     assert seen == []

@@ -31,11 +31,11 @@ def check_metric(
 ) -> float:
     """Hold a metric to its reference and to the laws.
 
-    The laws: `page` (its page is whole), `pure taps` (reading changes nothing), `bounded statistics` (their shapes do
-    not depend on the images), `float64 sums`, `reference`, `any order` (of batches, in any image blocks), `merging`
-    (of two runs' sums), `any batches` (of one image, of all, of uneven sizes), `no memory` (the kind itself does not
-    grow), `vectorised estimate`, `declared range` (of values and replicates), `nothing from nothing` (sums of no image
-    are no number).
+    The laws: `page` (its page is whole), `pure taps` (reading changes nothing), `no graph kept` (what reduce gives
+    has no gradients, so that activations are freed), `bounded statistics` (their shapes do not depend on the images),
+    `float64 sums`, `reference`, `any order` (of batches, in any image blocks), `merging` (of two runs' sums), `any
+    batches` (of one image, of all, of uneven sizes), `no memory` (the kind itself does not grow), `vectorised
+    estimate`, `declared range` (of values and replicates), `nothing from nothing` (sums of no image are no number).
 
     Args:
         group: The metric and its sites, from `group_of`.
@@ -120,11 +120,16 @@ def _taps_are_pure(group: Group, stream: Stream, cut: slice) -> None:
         for left, right in stream.views.values():
             for tensors, sites in ((left, group.x.sites), (right, group.y.sites)):
                 if tensors is not None:
-                    given = [tuple(tensor[cut].clone() for tensor in some) for some in tensors]
-                    reduced(group.kind, given, sites)
-                    for some, kept in zip(given, tensors, strict=True):
-                        for one, other in zip(some, kept, strict=True):
-                            torch.testing.assert_close(one, other[cut], rtol=0, atol=0, equal_nan=True)
+                    with torch.set_grad_enabled(group.kind.gradients):
+                        given = stream.cut(group.kind, tensors, cut)
+                        kept = [tuple(one.detach().clone() for one in some) for some in given]
+                        reduced(group.kind, given, sites)
+                    for some, before in zip(given, kept, strict=True):
+                        for one, other in zip(some, before, strict=True):
+                            torch.testing.assert_close(one.detach(), other, rtol=0, atol=0, equal_nan=True)
+                            hold(
+                                one.grad_fn is not None or one.grad is None, "gradients pile up at the images"
+                            )
 
 
 def _statistics_are_bounded(group: Group, stream: Stream, cuts: Sequence[slice], any_batches: bool) -> None:

@@ -1,10 +1,11 @@
 """Streams of made-up tensors: a metric fed as a run feeds it, without a model.
 
-A `Stream` holds whole tensors, all images at once. `walk` cuts them into batches and image blocks, reduces and
+A `Stream` holds whole tensors, all images at once; for a metric that differentiates, the images and functions of them
+instead. `walk` cuts them into batches and image blocks, reduces and
 observes each, and adds the sums. Does not own what must hold then (`metric`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from vitdsl.runtime.plan.plan import Group, Reading, View
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.testing.law import hold, law
 
-Tensors = Sequence[tuple[Tensor, ...]]
+Tensors = Sequence[tuple[Tensor | Callable[[Tensor], Tensor], ...]]
+"""For each site, the tensors `[image, ...]`, or functions from images `[image, 3, row, col]` to them."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,38 @@ class Stream:
     Attributes:
         views: For each view (condition), the tensors by site of x and of y, `[image, ...]`, a tuple for each site
             with one tensor for each role that the metric reads. Without y (None), y is x. For a metric of models, y
-            is the intact model's.
+            is the intact model's. Where the stream has pixels, a tensor may be a function of them.
         labels: `[image]`, for a metric that needs them.
+        pixels: The images `[image, 3, row, col]`, for a metric that reads them; where it differentiates
+            (`gradients`), all tensors must be functions of them.
     """
 
     views: Mapping[str, tuple[Tensors, Tensors | None]]
     labels: Tensor | None = None
+    pixels: Tensor | None = None
 
     @property
     def images(self) -> int:
         """Number of images."""
-        return len(next(iter(self.views.values()))[0][0][0])
+        if self.pixels is not None:
+            return len(self.pixels)
+        first = next(iter(self.views.values()))[0][0][0]
+        assert isinstance(first, Tensor), "a function of pixels that are not there"
+        return len(first)
+
+    def cut(self, kind: Metric, tensors: Tensors, part: slice) -> list[tuple[Tensor, ...]]:
+        """Some images of some tensors as a metric's reducer gets them, with the images behind them where it asks.
+
+        Call it where gradients are on, if the metric differentiates.
+        """
+        images = torch.empty(0)
+        if self.pixels is not None:
+            images = self.pixels[part].clone().requires_grad_(kind.gradients)
+        behind = (images,) if kind.inputs.image else ()
+        return [
+            (*(one[part].clone() if isinstance(one, Tensor) else one(images) for one in some), *behind)
+            for some in tensors
+        ]
 
 
 def tokens_site(name: str, count: int, width: int, *, prefix: int = 1, **fields: Any) -> Site:
@@ -111,14 +134,18 @@ def empty_frame(group: Group) -> xr.Dataset:
     )
 
 
-def reduced(kind: Metric, tensors: Tensors, sites: Sequence[Site]) -> Reads:
+def reduced(kind: Metric, given: Sequence[tuple[Tensor, ...]], sites: Sequence[Site]) -> Reads:
     """What a metric's reducer makes of some tensors; as in a graph, it does not see the names of sites."""
     reducer = kind.reducer()
     found = [
         reducer.function(*some, site=site.nameless(), **dict(reducer.constants))
-        for some, site in zip(tensors, sites, strict=True)
+        for some, site in zip(given, sites, strict=True)
     ]
-    return [one if isinstance(one, tuple) else (one,) for one in found]
+    reads = [one if isinstance(one, tuple) else (one,) for one in found]
+    with law("no graph kept"):
+        held = any(tensor.requires_grad for read in reads for tensor in read)
+        hold(not held, "what reduce gives has gradients of its own: it keeps the model's activations alive")
+    return reads
 
 
 def cuts_of(images: int, batch: int) -> list[slice]:
@@ -130,10 +157,9 @@ def observed(group: Group, stream: Stream, view: str, cut: slice) -> dict[str, T
     """The statistics of one batch under one condition."""
     kind = group.kind
     left, right = stream.views[view]
-    x = reduced(kind, [tuple(tensor[cut] for tensor in some) for some in left], group.x.sites)
-    y = x
-    if right is not None:
-        y = reduced(kind, [tuple(tensor[cut] for tensor in some) for some in right], group.y.sites)
+    with torch.set_grad_enabled(kind.gradients):
+        x = reduced(kind, stream.cut(kind, left, cut), group.x.sites)
+        y = x if right is None else reduced(kind, stream.cut(kind, right, cut), group.y.sites)
     of_models = kind.inputs.of == "models"
     labels = None if stream.labels is None or not kind.labels else stream.labels[cut]
     rows = range(cut.start, cut.stop)

@@ -4,8 +4,9 @@ import pytest
 
 from studies import TINY_RESNET, changed
 from vitdsl import testing
-from vitdsl.dsl.study import Entry, Model
+from vitdsl.dsl.study import Model
 from vitdsl.runtime.ablations._base import Ablation
+from vitdsl.runtime.ablations.mean_ablate import MeanAblate
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
 
@@ -20,6 +21,6 @@ SMALL = {
 
 
 @pytest.mark.parametrize("model", list(SMALL))
-@pytest.mark.parametrize("kind", [RemoveSkip, RemoveBranch])
+@pytest.mark.parametrize("kind", [RemoveSkip, RemoveBranch, MeanAblate])
 def test_laws(kind: type[Ablation], model: str) -> None:
-    testing.check_ablation(kind(Entry()), SMALL[model])
+    testing.check_ablation(kind(kind.Params()), SMALL[model])
