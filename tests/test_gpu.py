@@ -22,12 +22,14 @@ layers:
   y: {of: net, at: "layer*.*"}
 ablations:
   cut: {kind: remove_skip, of: vit, at: "blocks.*", each: true}
+  mean: {kind: mean_ablate, of: vit, at: "blocks.1.attn"}
 metrics:
   accuracy: {kind: accuracy, of: [vit, net]}
   across: {kind: cka, x: x, y: y}
   drift: {kind: cka, x: x, against: baseline}
   ratio: {kind: skip_ratio, of: [vit, net]}
   distance: {kind: attention_distance, of: vit}
+  field: {kind: receptive_field, x: x, channels: 8}
 """
 
 
@@ -47,8 +49,15 @@ def close(one: Run, other: Run, *, metrics: tuple[str, ...], tolerance: float) -
 
 @pytest.mark.gpu
 def test_cuda_gives_the_numbers_of_the_cpu(tmp_path: Path) -> None:
-    metrics = ("across", "drift", "ratio", "distance")
+    metrics = ("across", "drift", "ratio", "distance", "field")
     close(results(tmp_path, "cuda"), results(tmp_path, "cpu"), metrics=metrics, tolerance=1e-3)
+
+
+@pytest.mark.gpu
+def test_what_was_saved_on_the_cpu_is_not_an_answer_on_cuda(tmp_path: Path) -> None:
+    results(tmp_path, "cpu")
+    assert not results(tmp_path, "cuda").manifest.reused
+    assert results(tmp_path, "cuda").manifest.reused
 
 
 @pytest.mark.gpu

@@ -101,7 +101,12 @@ class _Binder:
         add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
         wrong = [f for f in EVERY if f not in taken and getattr(self.entry, f) is not None]
         for field in wrong:
-            reads = "reads the model's output" if field == "at" else f"is a metric of {self.kind.inputs.of}"
+            of_models = self.kind.inputs.of == "models"
+            reads = (
+                "reads the model's output"
+                if field == "at" and of_models
+                else f"is a metric of {self.kind.inputs.of}"
+            )
             self._problem(
                 (field,),
                 f"`{self.kind.name}` {reads} and takes no `{field}`",

@@ -35,7 +35,7 @@ class Block:
     Attributes:
         sums: For each unit, its arrays by name.
         sha256: Content hashes of its images, in order; empty where nothing is known.
-        trust: Trust checks that were made when it was computed, ready for JSON.
+        trust: Trust checks that were made when it was computed, with the units that they vouch for (`vouching`).
     """
 
     sums: dict[str, dict[str, Array]] = field(default_factory=dict)

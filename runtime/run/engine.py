@@ -29,9 +29,10 @@ from vitdsl.runtime.run.compile import Compiled, compile_model
 from vitdsl.runtime.run.execute import Runner, memory_errors, walk
 from vitdsl.runtime.run.keys import Keys
 from vitdsl.runtime.run.ranks import Ranks
-from vitdsl.runtime.run.saved import Saved, once
+from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.trust import Found, check_first_batch
+from vitdsl.runtime.run.vouching import once
 
 
 @dataclass

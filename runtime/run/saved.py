@@ -16,9 +16,7 @@ from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.blocks import Block, BlockStore
 from vitdsl.runtime.run.execute import Computed
 from vitdsl.runtime.run.statistics import Statistics
-
-Unit = tuple[str, str]
-"""Path of a group, and the id of one of its views."""
+from vitdsl.runtime.run.vouching import Unit, once, saved_form, taken_over
 
 
 class Saved:
@@ -66,7 +64,8 @@ class Saved:
         self.stream.check_unchanged(done.block)
         sums = {self.units[unit]: arrays for unit, arrays in done.sums.items()}
         records = self.stream.records_of(done.block)
-        trust = [check.model_dump(mode="json") for check in checks]
+        computed = {unit: self.units[unit] for unit in done.sums}
+        trust = saved_form(checks, self.one.groups, computed)
         self.store.write(
             self.blocks[done.block], Block(sums, tuple(record.sha256 for record in records), trust)
         )
@@ -96,17 +95,7 @@ class Saved:
             for row, sha256 in zip(rows, content.sha256, strict=True)
         }
         stream.remember(records)
-        self.trust = once([*self.trust, *map(Check.model_validate, content.trust)])
-
-
-def once(checks: Iterable[Check]) -> list[Check]:
-    """Trust checks, each once, however many processes made it: one that does not hold before one that does."""
-    found: dict[tuple[str, str, str], Check] = {}
-    for check in checks:
-        key = check.check, check.model, check.about
-        if key not in found or (found[key].ok and not check.ok):
-            found[key] = check
-    return list(found.values())
+        self.trust = once([*self.trust, *taken_over(content.trust, self.one.groups, self.units)])
 
 
 def _gone(store: BlockStore) -> Diagnostic:
