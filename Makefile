@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering test wheel zoo bench
+.PHONY: fmt check lint types layering generated test wheel zoo bench
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .
@@ -15,6 +15,12 @@ types:  ## mypy cannot see through package-dir: give it a tree of links
 
 layering:
 	pytest -q tests/test_layering.py tests/test_packaging.py
+
+generated:  ## rewrite what is made from the sources: error pages, the JSON Schema, texts of errors
+	python -m vitdsl.dsl.codes > docs/errors.md
+	vitdsl schema > .schema.json && mv .schema.json dsl/vitdsl-1.schema.json
+	python tests/dsl/test_dsl_golden.py && python tests/test_codes_study.py
+	REWRITE_GOLDEN=1 pytest -q tests/test_codes_machine.py
 
 test:
 	pytest -q

@@ -25,8 +25,8 @@ def quantities_of(claim: Claim) -> list[tuple[str, Quantity]]:
 
 def form_problems(claim: Claim, path: Path, source: SourceMap) -> Iterator[Diagnostic]:
     """What is wrong with the form of a claim, which stands at a path."""
-    for place, message, label, hint in _wrong(claim, path):
-        yield source.problem("VD204", place, message, label=label, help=[hint], key=True)
+    for where, message, label, hint in _wrong(claim, path):
+        yield source.problem("VD204", where, message, label=label, help=[hint], key=True)
 
 
 def _wrong(claim: Claim, path: Path) -> Iterator[tuple[Path, str, str, str]]:
@@ -53,9 +53,9 @@ def _wrong_quantity(quantity: Quantity, path: Path, trend: bool) -> Iterator[tup
     for coordinate, kept in quantity.where.items():
         if not isinstance(kept, Range):
             continue
-        place = (*path, "where", coordinate)
+        where = (*path, "where", coordinate)
         if kept.from_ is None and kept.to is None:
-            yield place, "a range with no end keeps everything", "no end", "add `from:` or `to:`"
+            yield where, "a range with no end keeps everything", "no end", "add `from:` or `to:`"
         elif kept.from_ is not None and kept.to is not None and kept.from_ > kept.to:
             message = f"the range from {kept.from_:g} to {kept.to:g} is empty"
-            yield place, message, "empty", "swap the two ends"
+            yield where, message, "empty", "swap the two ends"

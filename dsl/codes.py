@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vitdsl.dsl.code import Code
+from vitdsl.dsl.codes_bound import BOUND_CODES
 from vitdsl.dsl.codes_machine import MACHINE_CODES
 from vitdsl.dsl.codes_names import NAME_CODES
 from vitdsl.dsl.codes_schema import SCHEMA_CODES
@@ -27,7 +28,7 @@ RANGES = {
 
 def _catalogue() -> Mapping[str, Code]:
     found: dict[str, Code] = {}
-    for one in (*YAML_CODES, *SCHEMA_CODES, *NAME_CODES, *MACHINE_CODES):
+    for one in (*YAML_CODES, *SCHEMA_CODES, *NAME_CODES, *BOUND_CODES, *MACHINE_CODES):
         if one.code in found:
             raise ValueError(f"{one.code} is in the catalogue twice")
         found[one.code] = one

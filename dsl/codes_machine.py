@@ -81,6 +81,12 @@ MACHINE_CODES = (
         Delete it, and the model is trained again.""",
     ),
     Code(
+        "VD413",
+        "plugin cannot be imported",
+        """A package brings metrics, ablations or sources through the entry-point group `vitdsl.plugins`, and its
+        module raises an error when it is imported. Repair the package or uninstall it; the note has its own words.""",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

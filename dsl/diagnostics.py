@@ -1,6 +1,6 @@
 """What a diagnostic is, and the two exceptions that carry them.
 
-Owns the data of an error: code, message, places, help. Does not own how it looks (`render`) or what each code
+Owns the data of an error: code, message, spans, help. Does not own how it looks (`render`) or what each code
 means (`codes`).
 """
 
@@ -39,7 +39,7 @@ class Diagnostic:
     definition or the use that the message speaks of. Empty lines of `help` and `notes` are dropped.
 
     `about` are the paths of the fields that it may be about, the likeliest first. Whoever raises it for an entry and
-    knows nothing of files gives paths inside the entry; once it has a place, the path in the study comes first (see
+    knows nothing of files gives paths inside the entry; once it has a span, the path in the study comes first (see
     `SourceMap.placed`). `at_key` says that the name of the field is meant, not its value.
     """
 
@@ -59,8 +59,8 @@ class Diagnostic:
 
 
 def _concise(diagnostic: Diagnostic) -> str:
-    place = diagnostic.span
-    where = f"{place.file}:{place.line}:{place.column}: " if place else ""
+    span = diagnostic.span
+    where = f"{span.file}:{span.line}:{span.column}: " if span else ""
     hint = f" ({diagnostic.help[0]})" if diagnostic.help else ""
     return f"{where}{diagnostic.code} {diagnostic.message}{hint}"
 

@@ -49,38 +49,38 @@ def extended(root: Node, path: Path | None, name: str, bases: Bases, language: t
         raise _refused(
             "`extends` takes the path of one file", parent.value.span, "write `extends: ./base.yaml`"
         )
-    written, place = parent.value.value, parent.value.span
+    written, span = parent.value.value, parent.value.span
     if path is None:
-        raise _refused("a study that is a text cannot extend a file", place, "save it as a file first")
-    target = _target(written, path, place)
+        raise _refused("a study that is a text cannot extend a file", span, "save it as a file first")
+    target = _target(written, path, span)
     seen = [path.resolve(), *(base.resolve() for base in bases.paths)]
     if target.resolve() in seen:
         raise _refused(
-            f"`{shown(written)}` extends itself in a circle", place, "remove one `extends` of the circle"
+            f"`{shown(written)}` extends itself in a circle", span, "remove one `extends` of the circle"
         )
     if len(bases.paths) >= MAX_DEPTH:
-        raise _refused(f"a chain of more than {MAX_DEPTH} `extends`", place, "merge some of the files")
+        raise _refused(f"a chain of more than {MAX_DEPTH} `extends`", span, "merge some of the files")
     base_name = str(PurePosixPath(name).parent / written) if "/" in name else str(PurePosixPath(written))
     bases.paths.append(target)
     text = read_text(target, base_name)
     bases.texts[base_name] = text
     bases.labels[base_name] = target.name
-    bases.via[base_name] = f"extended by `{name}:{place.line}`"
+    bases.via[base_name] = f"extended by `{name}:{span.line}`"
     try:
         base = read(text, base_name)
     except StudyError as error:
         note = bases.via[base_name]
         raise StudyError(replace(one, notes=(*one.notes, note)) for one in error.diagnostics) from None
     if not isinstance(base, Fields):
-        raise _refused(f"`{shown(written)}` is not a mapping", place, "extend a study file")
+        raise _refused(f"`{shown(written)}` is not a mapping", span, "extend a study file")
     grand = extended(base, target, base_name, bases, language)
     return merge(grand, replaced(root, ("extends",), None), language)
 
 
-def _target(written: str, path: Path, place: Span) -> Path:
+def _target(written: str, path: Path, span: Span) -> Path:
     """The file that `extends` names, inside the project."""
     if "://" in written or written.startswith(("/", "~")) or "\\" in written or ":" in written[:2]:
-        raise _refused(f"`{shown(written)}` is not a relative path", place, "write it as `./base.yaml`")
+        raise _refused(f"`{shown(written)}` is not a relative path", span, "write it as `./base.yaml`")
     target = path.parent / written
     root = project_root(path.parent)
     try:
@@ -89,9 +89,9 @@ def _target(written: str, path: Path, place: Span) -> Path:
     except (OSError, ValueError):
         inside = there = False
     if not inside:
-        raise _refused(f"`{shown(written)}` leaves the project", place, "copy the base into the project")
+        raise _refused(f"`{shown(written)}` leaves the project", span, "copy the base into the project")
     if not there:
-        raise _refused(f"there is no file `{shown(written)}`", place, "the path starts at this file's folder")
+        raise _refused(f"there is no file `{shown(written)}`", span, "the path starts at this file's folder")
     return target
 
 
@@ -107,5 +107,5 @@ def project_root(folder: Path) -> Path:
     return folder
 
 
-def _refused(message: str, place: Span, hint: str) -> StudyError:
-    return StudyError(Diagnostic("VD015", message, place, "extended here", (hint,)))
+def _refused(message: str, span: Span, hint: str) -> StudyError:
+    return StudyError(Diagnostic("VD015", message, span, "extended here", (hint,)))

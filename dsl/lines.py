@@ -1,4 +1,4 @@
-"""Turns offsets in a text into places."""
+"""Turns offsets in a text into spans."""
 
 import re
 from bisect import bisect_right
@@ -9,7 +9,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class Lines:
-    """Turns offsets in a text into places; only LF, CR and CRLF end a line, as in an editor."""
+    """Turns offsets in a text into spans; only LF, CR and CRLF end a line, as in an editor."""
 
     def __init__(self, text: str, name: str) -> None:
         self.text = text

@@ -34,8 +34,8 @@ def load(path: str | Path, *, overrides: Overrides = ()) -> Study:
 
 def load_source(path: str | Path, *, overrides: Overrides = ()) -> Loaded:
     """Read and check a study file, and keep where each value came from; see `load`."""
-    place = Path(path)
-    return checked(read_text(place, str(path)), str(path), place, overrides, Study)
+    file = Path(path)
+    return checked(read_text(file, str(path)), str(path), file, overrides, Study)
 
 
 def load_text(text: str, name: str = "<text>", *, overrides: Overrides = ()) -> Loaded:

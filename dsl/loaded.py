@@ -1,4 +1,4 @@
-"""A study together with the places of its values.
+"""A study together with the spans of its values.
 
 Does not own how it comes to be (`load`, `phases`).
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study with the places of its values.
+    """A study with the spans of its values.
 
     Attributes:
         study: The typed study; recipes are written out in it.

@@ -40,7 +40,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A key with its place, and the value under it."""
+    """A key with its span, and the value under it."""
 
     key: Span
     value: "Node"

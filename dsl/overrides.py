@@ -101,9 +101,9 @@ def _path(argument: str, lines: Lines) -> tuple[list[tuple[str, int, int]], int]
         if argument[offset : offset + 1] != ".":
             break
         offset += 1
-    place = lines.span(min(offset, max(len(argument) - 1, 0)), len(argument))
+    span = lines.span(min(offset, max(len(argument) - 1, 0)), len(argument))
     message = f"`--set {shown(argument)}` is not of the form `path=value`"
-    raise StudyError(Diagnostic("VD016", message, place, help=("for example `--set models.vit.seed=1`",)))
+    raise StudyError(Diagnostic("VD016", message, span, help=("for example `--set models.vit.seed=1`",)))
 
 
 def _value(argument: str, offset: int, lines: Lines, name: str) -> Node:

@@ -81,9 +81,9 @@ def document(text: str, name: str) -> Fields:
     if isinstance(root, Fields):
         return root
     what = "is empty" if root is None else "is not a mapping"
-    place = root.span if root is not None else Span(name, 1, 1, 1, 1)
+    span = root.span if root is not None else Span(name, 1, 1, 1, 1)
     hint = "a study starts with `vitdsl: 1` and `study: its_name`"
-    raise StudyError(Diagnostic("VD014", f"`{file_name(name)}` {what}", place, help=(hint,)))
+    raise StudyError(Diagnostic("VD014", f"`{file_name(name)}` {what}", span, help=(hint,)))
 
 
 def _a_recipe(root: Node, name: str) -> list[Diagnostic]:
@@ -127,9 +127,9 @@ def in_order(problems: Iterable[Diagnostic]) -> StudyError:
     """Problems as one error, by file and place; those without a place last."""
 
     def order(problem: Diagnostic) -> tuple[int, str, int, int, str]:
-        place = problem.span
-        if place is None:
+        span = problem.span
+        if span is None:
             return 1, "", 0, 0, problem.code
-        return 0, place.file, place.line, place.column, problem.code
+        return 0, span.file, span.line, span.column, problem.code
 
     return StudyError(sorted(problems, key=order))

@@ -1,4 +1,4 @@
-"""Reads one strict YAML document into nodes with places.
+"""Reads one strict YAML document into nodes with spans.
 
 Owns the dialect: YAML 1.2 core scalars (`scalars`), no tags, no merge keys, no duplicate keys, text keys
 only, one document, and limits that a hostile file cannot get round. Does not own what the document means.
@@ -56,11 +56,11 @@ def read_text(path: Path, name: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8")
-        place = Lines(before, name).span(len(before), len(before))
+        span = Lines(before, name).span(len(before), len(before))
         utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         hint = "it looks like UTF-16; save it as UTF-8" if utf16 else "save it as UTF-8"
         message = f"the file is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise StudyError(Diagnostic("VD003", message, place, help=(hint,))) from None
+        raise StudyError(Diagnostic("VD003", message, span, help=(hint,))) from None
 
 
 def read(text: str, name: str, source: str | None = None) -> Node | None:
@@ -80,9 +80,9 @@ def read(text: str, name: str, source: str | None = None) -> Node | None:
     lines = Lines(text if source is None else source, name)
     bad = UNPRINTABLE.search(text)
     if bad:
-        place = lines.span(bad.start(), bad.end())
+        span = lines.span(bad.start(), bad.end())
         message = f"control character U+{ord(bad.group()):04X} in the text"
-        raise StudyError(Diagnostic("VD012", message, place, help=("remove it",)))
+        raise StudyError(Diagnostic("VD012", message, span, help=("remove it",)))
     composer = _Composer(lines)
     try:
         for event in yaml.parse(text, Loader=_Loader):
@@ -235,8 +235,8 @@ class _Composer:
         elif frame.key is None:
             frame.key = self._key(node, start, end), self._lines.span(start, end)
         else:
-            (name, place), frame.key = frame.key, None
-            self._field(frame, name, place, node)
+            (name, span), frame.key = frame.key, None
+            self._field(frame, name, span, node)
 
     def _key(self, node: Node, start: int, end: int) -> str:
         if isinstance(node, Scalar) and isinstance(node.value, str):
@@ -248,17 +248,17 @@ class _Composer:
         self._problem("VD010", f"key `{shown(written)}` is not a text", start, end, hint)
         return written
 
-    def _field(self, frame: _Frame, name: str, place: Span, node: Node) -> None:
+    def _field(self, frame: _Frame, name: str, span: Span, node: Node) -> None:
         first = frame.fields.get(name)
         if first is None:
-            frame.fields[name] = Field(place, node)
+            frame.fields[name] = Field(span, node)
         elif name != "<<":
             message = f"key `{shown(name)}` appears twice in one mapping"
             self.problems.append(
                 Diagnostic(
                     "VD006",
                     message,
-                    place,
+                    span,
                     "again here",
                     ("keep one of the two",),
                     secondary=((first.key, "first here"),),

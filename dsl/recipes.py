@@ -86,13 +86,13 @@ def expanded(
 
 def _train_of(
     name: str,
-    place: Span,
+    span: Span,
     folder: Path | None,
     texts: MutableMapping[str, str],
     labels: MutableMapping[str, str],
 ) -> Fields:
     """The `train` mapping of a recipe file."""
-    path = _find(name, place, folder)
+    path = _find(name, span, folder)
     text = read_text(path, str(path))
     texts[str(path)] = text
     labels[str(path)] = f"recipe {path.stem}"
@@ -101,7 +101,7 @@ def _train_of(
     if not isinstance(root, Fields) or "recipe" not in root.fields or not isinstance(found, Fields):
         hint = "a recipe file has `vitdsl: 1`, `recipe: its_name` and `train:`"
         message = f"`{shown(name)}` is not a recipe"
-        raise StudyError(Diagnostic("VD017", message, place, "named here", (hint,)))
+        raise StudyError(Diagnostic("VD017", message, span, "named here", (hint,)))
     inner = found.fields.get("recipe")
     if inner is not None:
         message = f"recipe `{shown(name)}` names a recipe itself"
@@ -109,7 +109,7 @@ def _train_of(
     return found
 
 
-def _find(name: str, place: Span, folder: Path | None) -> Path:
+def _find(name: str, span: Span, folder: Path | None) -> Path:
     if not name.startswith(("./", "../")):
         known = shipped()
         if name in known:
@@ -118,7 +118,7 @@ def _find(name: str, place: Span, folder: Path | None) -> Path:
         own = "a file of your own starts with `./`"
         message = f"there is no recipe `{shown(name)}`"
         raise StudyError(
-            Diagnostic("VD017", message, place, "no such recipe", tuple(filter(None, (hint, own))))
+            Diagnostic("VD017", message, span, "no such recipe", tuple(filter(None, (hint, own))))
         )
     start = folder or Path()
     path = start / name
@@ -132,4 +132,4 @@ def _find(name: str, place: Span, folder: Path | None) -> Path:
         message, hint = f"there is no recipe file `{shown(name)}`", "the path starts at the study's folder"
     else:
         return path
-    raise StudyError(Diagnostic("VD017", message, place, "no such file", (hint,)))
+    raise StudyError(Diagnostic("VD017", message, span, "no such file", (hint,)))

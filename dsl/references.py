@@ -128,11 +128,11 @@ class _Checker:
             yield from self._data(data, (*path, "data"))
         yield from self._twice(without, (*path, "without"))
         for index, ablation in enumerate(without or ()):
-            place = self._item((*path, "without"), index)
-            yield from self._known(ablation, "ablations", place)
+            at = self._item((*path, "without"), index)
+            yield from self._known(ablation, "ablations", at)
             other = self._study.ablations.get(ablation)
             if other is not None and other.of != name:
-                yield self._foreign(ablation, other.of, f"model `{name}` is trained without it", place)
+                yield self._foreign(ablation, other.of, f"model `{name}` is trained without it", at)
 
     def _metric(self, name: str, metric: Metric) -> Iterator[Diagnostic]:
         path: Where = ("metrics", name)
@@ -170,15 +170,13 @@ class _Checker:
     def _under(self, metric: Metric, path: Where) -> Iterator[Diagnostic]:
         looked_at = self._models_of(metric)
         for index, ablation in enumerate(metric.under or ()):
-            place = self._item((*path, "under"), index)
+            at = self._item((*path, "under"), index)
             if ablation == BASELINE:
                 continue
-            yield from self._known(ablation, "ablations", place, extra=(BASELINE,))
+            yield from self._known(ablation, "ablations", at, extra=(BASELINE,))
             other = self._study.ablations.get(ablation)
             if other is not None and looked_at is not None and other.of not in looked_at:
-                yield self._foreign(
-                    ablation, other.of, f"`{dotted(path)}` looks at {ticked(looked_at)}", place
-                )
+                yield self._foreign(ablation, other.of, f"`{dotted(path)}` looks at {ticked(looked_at)}", at)
 
     def _models_of(self, metric: Metric) -> list[str] | None:
         """The models that a metric looks at; None where one of its names does not exist."""

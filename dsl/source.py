@@ -1,4 +1,4 @@
-"""Where the values of a study come from: places in files, origins in words, diagnostics that point there."""
+"""Where the values of a study come from: spans in files, origins in words, diagnostics that point there."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from vitdsl.dsl.nodes import Fields, Node, Path, Scalar, at
 
 @dataclass(frozen=True)
 class SourceMap:
-    """The merged document of a study, each value with its place; empty for a study built in Python.
+    """The merged document of a study, each value with its span; empty for a study built in Python.
 
     Attributes:
         root: The merged tree; None for a study that was never text.
@@ -44,7 +44,7 @@ class SourceMap:
         return whole
 
     def span(self, path: Sequence[str | int], *, key: bool = False) -> Span | None:
-        """The place of a value, or of its key; of the nearest ancestor that was written where it was not.
+        """The span of a value, or of its key; of the nearest ancestor that was written where it was not.
 
         Args:
             path: Keys and list positions from the top.
@@ -56,16 +56,16 @@ class SourceMap:
         if key and real != tuple(path) and isinstance(real[-1], int):
             real = real[:-1]
         path = real
-        node, place = self.root, _start(self.root)
+        node, span = self.root, _start(self.root)
         for index, part in enumerate(path):
             found = node.fields.get(part) if isinstance(node, Fields) and isinstance(part, str) else None
             inner = at(node, (part,))
             if inner is None:
-                return place
+                return span
             last = index == len(path) - 1
             wants_key = found is not None and (key or not last or isinstance(inner, Fields))
-            node, place = inner, found.key if found is not None and wants_key else inner.span
-        return place
+            node, span = inner, found.key if found is not None and wants_key else inner.span
+        return span
 
     def exists(self, path: Sequence[str | int]) -> bool:
         """Whether the value was written somewhere and is not a default."""
@@ -81,9 +81,9 @@ class SourceMap:
         node = at(self.root, tuple(path)) if self.root is not None else None
         if node is None:
             return "default"
-        place = self.span(path, key=isinstance(node, Fields)) or node.span
-        label = self.labels.get(place.file, place.file)
-        return label if label == "--set" else f"{label}:{place.line}"
+        span = self.span(path, key=isinstance(node, Fields)) or node.span
+        label = self.labels.get(span.file, span.file)
+        return label if label == "--set" else f"{label}:{span.line}"
 
     def problem(
         self,
@@ -121,9 +121,9 @@ class SourceMap:
         secondary, concerned = [], [tuple(path), *map(tuple, about)]
         for other, words in secondary_paths:
             concerned.append(tuple(other))
-            place = self.span(other, key=True)
-            if place is not None and self.exists(other):
-                secondary.append((place, words))
+            beside = self.span(other, key=True)
+            if beside is not None and self.exists(other):
+                secondary.append((beside, words))
         found = [line for line in notes if line]
         if span is None and path:
             found.append(f"at `{dotted(path)}`")

@@ -33,7 +33,7 @@ def explained(error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int],
     Args:
         error: What the parser raised.
         text: The document.
-        span: Turns two offsets into a place.
+        span: Turns two offsets into a span.
     """
     problem = error.problem or "not YAML"
     mark = error.problem_mark or error.context_mark
@@ -64,5 +64,5 @@ def explained(error: yaml.MarkedYAMLError, text: str, span: Callable[[int, int],
         if start != offset:
             secondary = ((span(offset, offset + 1), "read up to here"),)
         offset = start
-    place = span(offset, min(offset + 1, len(text)))
-    return Diagnostic("VD004", message, place, help=(hint,) if hint else (), secondary=secondary)
+    here = span(offset, min(offset + 1, len(text)))
+    return Diagnostic("VD004", message, here, help=(hint,) if hint else (), secondary=secondary)

@@ -3,8 +3,9 @@
 A kind is one file in its folder, named as the kind, holding one class that derives from the folder's base.
 Its module docstring is its documentation: `vitdsl explain`, `vitdsl list`, the JSON Schema and the report's
 footnotes all read it. Packages outside bring kinds through the entry-point group `vitdsl.plugins`: each entry
-point names a module with such classes. A file that fails to import, a wrong name or a second kind of one name
-is an error.
+point names a module with such classes. A plugin that fails to import is a problem of the machine (VD413), and an
+error of its code names it (`plugin_of`). A file that fails to import, a wrong name or a second kind of one name is an
+error of whoever wrote it.
 
 Does not own: which sorts there are. Each has its registry beside its base class: `METRICS` in `metrics/_base`,
 `ABLATIONS` in `ablations/_base`, `SOURCES` in `sources/_base`.
@@ -13,15 +14,16 @@ Does not own: which sorts there are. Each has its registry beside its base class
 import importlib
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.dsl.text import did_you_mean, shown
 
@@ -96,9 +98,7 @@ class Registry(Generic[T]):
             try:
                 yield importlib.import_module(point.module)
             except Exception as error:
-                raise RuntimeError(
-                    f"plugin {point.name!r} ({point.value}) does not import: {error}"
-                ) from error
+                raise EnvironmentProblem(_unimportable(point, error)) from error
 
     def _defined(self, module: ModuleType) -> list[type[T]]:
         return [
@@ -108,6 +108,29 @@ class Registry(Generic[T]):
             and member.__module__ == module.__name__
             and not inspect.isabstract(member)
         ]
+
+
+def plugin_of(traceback: str) -> EntryPoint | None:
+    """The plugin whose code a traceback speaks of last, or None: the traceback's text, also of another process."""
+    found: dict[tuple[int, bool], EntryPoint] = {}
+    for point in entry_points(group=PLUGINS):
+        package = point.module.partition(".")[0]
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == package:
+                place = traceback.rfind(f'File "{getattr(module, "__file__", None)}"')
+                found[place, name == point.module] = point
+    last = max(found, default=(-1, False))
+    return found[last] if last[0] >= 0 else None
+
+
+def _unimportable(point: EntryPoint, error: Exception) -> Diagnostic:
+    package = f"`{point.dist.name}`" if point.dist else "that brings it"
+    return Diagnostic(
+        "VD413",
+        f"plugin `{shown(point.name)}` (module `{shown(point.module)}`) cannot be imported",
+        help=(f"repair or uninstall the package {package}",),
+        notes=(f"{type(error).__name__}: {error}",),
+    )
 
 
 def documentation(kind: type[Any]) -> str:

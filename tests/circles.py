@@ -1,17 +1,40 @@
-"""Finds import circles by reading the sources; nothing is imported."""
+"""Reads imports from the sources, and finds circles in them; nothing is imported.
+
+Does not own the rules (`test_layering`).
+"""
 
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = {
-    "vitdsl": ROOT / "vitdsl",
-    "vitdsl.dsl": ROOT / "dsl",
-    "vitdsl.runtime": ROOT / "runtime",
-    "vitdsl.reports": ROOT / "reports",
-}
-"""The folders of the project, each under the name of its package."""
+
+
+def folders(root: Path) -> dict[str, Path]:
+    """The folders of a project laid out as this one, each under the name of its package."""
+    return {
+        "vitdsl": root / "vitdsl",
+        "vitdsl.dsl": root / "dsl",
+        "vitdsl.runtime": root / "runtime",
+        "vitdsl.reports": root / "reports",
+    }
+
+
+FOLDERS = folders(ROOT)
+
+
+def modules(root_folders: Mapping[str, Path]) -> dict[str, Path]:
+    """The file of each module.
+
+    Args:
+        root_folders: The folders to read, by the name of their package.
+    """
+    files: dict[str, Path] = {}
+    for package, folder in root_folders.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            files[".".join([package, *(part for part in parts if part != "__init__")])] = path
+    return files
 
 
 def circles(root_folders: Mapping[str, Path]) -> list[list[str]]:
@@ -22,11 +45,7 @@ def circles(root_folders: Mapping[str, Path]) -> list[list[str]]:
     Args:
         root_folders: The folders to read, by the name of their package.
     """
-    files: dict[str, Path] = {}
-    for package, folder in root_folders.items():
-        for path in folder.rglob("*.py"):
-            parts = path.relative_to(folder).with_suffix("").parts
-            files[".".join([package, *(part for part in parts if part != "__init__")])] = path
+    files = modules(root_folders)
     edges = {name: set(imports(path, files)) for name, path in files.items()}
     reached = {name: _reached(name, edges) for name in files}
     groups = {
@@ -38,17 +57,25 @@ def circles(root_folders: Mapping[str, Path]) -> list[list[str]]:
 
 
 def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
-    """The known modules that a file imports."""
-    for node in _running(ast.parse(path.read_text("utf-8"))):
+    """The known modules that a file imports when it runs."""
+    for found in _imported(_running(ast.parse(path.read_text("utf-8")))):
+        if found in known:
+            yield found
+        elif found.rpartition(".")[0] in known:
+            yield found.rpartition(".")[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Everything that a file imports, also what only a type checker reads; `from a import b` is `a.b`."""
+    return _imported(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+def _imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                found = inner if inner in known else str(node.module)
-                if found in known:
-                    yield found
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

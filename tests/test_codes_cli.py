@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import vitdsl
+from studies import TINY_VIT, changed, study
 from vitdsl.cli import run
 from vitdsl.commands._scan import summaries
 from vitdsl.dsl.load import load, load_source, load_text, loaded_of
@@ -21,19 +22,13 @@ STUDIES = [
     for path in sorted((ROOT / folder).rglob("*.yaml"))
     if "\nstudy:" in path.read_text("utf-8")
 ]
-SWEEP = """\
-vitdsl: 1
-study: sweep
-data: {probe: {source: digits, split: test, images: 64, batch: 16, vary: {seed: [0, 1]}}}
-models:
-  vit:
-    arch: vit_tiny_patch16_224
-    options: {img_size: 32, patch_size: 8, embed_dim: 48, num_heads: 4, num_classes: 10, depth: 2}
-    weights: random
-    vary: {seed: [0, 1]}
-ablations: {no_skip: {kind: remove_skip, of: vit, at: "blocks[0]", each: true}}
-metrics: {acc: {kind: accuracy, of: vit}}
-"""
+SWEEP = study(
+    "sweep",
+    data="{probe: {source: digits, split: test, images: 64, batch: 16, vary: {seed: [0, 1]}}}",
+    models={"vit": changed(TINY_VIT, vary="{seed: [0, 1]}")},
+    ablations={"no_skip": '{kind: remove_skip, of: vit, at: "blocks[0]", each: true}'},
+    metrics={"acc": "{kind: accuracy, of: vit}"},
+)
 
 
 @pytest.fixture
@@ -130,11 +125,11 @@ def test_a_resolved_study_is_the_same_study(
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_load_dump_load(path: Path) -> None:
-    study = load(path)
-    again = load_text(study.to_yaml()).study
-    assert again == study and again.hash == study.hash and again.to_yaml() == study.to_yaml()
-    assert list(again.metrics) == list(study.metrics)
-    assert loaded_of(study).study == study
+    first = load(path)
+    again = load_text(first.to_yaml()).study
+    assert again == first and again.hash == first.hash and again.to_yaml() == first.to_yaml()
+    assert list(again.metrics) == list(first.metrics)
+    assert loaded_of(first).study == first
 
 
 def test_a_resolved_study_with_a_base(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

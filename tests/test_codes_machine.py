@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from median_norm import MedianNorm
+from studies import TINY_RESNET, changed, flow
+from studies import study as text_of
 from vitdsl.cli import run
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
+from vitdsl.runtime import kinds
 from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.plan.bind import bind
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
 MACHINE = ERRORS / "machine"
+NET = changed(TINY_RESNET, {"num_classes": 2})
 
 NOT_SHOWN: dict[str, str] = {}
 """Codes that have no text of their own, each with the reason."""
@@ -50,12 +55,12 @@ def study(folder: Path, **sections: str) -> Path:
     """A small study, with some of its sections replaced."""
     text = {
         "data": "{photos: {source: folder, path: ./photos, batch: 4}}",
-        "models": "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: random}}",
+        "models": flow({"net": NET}),
         "layers": '{stages: {of: net, at: "layer*.*"}}',
         "metrics": "{within: {kind: cka, x: stages}}",
     } | sections
     path = folder / "study.yaml"
-    path.write_text("vitdsl: 1\nstudy: s\n" + "".join(f"{name}: {value}\n" for name, value in text.items()))
+    path.write_text(text_of("s", **text))
     return path
 
 
@@ -111,7 +116,7 @@ def test_images(here: Path, fails: Callable[..., None]) -> None:
 
 
 def test_checkpoints(here: Path, fails: Callable[..., None]) -> None:
-    models = "{net: {arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: {file: ./w.%s}}}"
+    models = flow({"net": changed(NET, weights="{file: ./w.%s}")})
     study(here, models=models % "safetensors")
     save_file({"conv1.weight": torch.zeros(3, 3), "head.bias": torch.zeros(2)}, here / "w.safetensors")
     fails("VD405_other", 3, "run", "study.yaml", "-q")
@@ -214,6 +219,15 @@ def test_runs(here: Path, fails: Callable[..., None], capsys: pytest.CaptureFixt
     fails("VD601_interrupted", 3, "report", "done")
     (folder / "manifest.json").write_text("{")
     fails("VD601_cut_short", 3, "report", "done")
+
+
+def test_plugins(fails: Callable[..., None], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("half", "half_there", kinds.PLUGINS)
+    (here / "half_there.py").write_text("raise ValueError('its other half is missing')\n")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setattr(kinds, "entry_points", lambda group: [point])
+    monkeypatch.setattr(kinds.Registry, "kinds", kinds.Registry.kinds.__wrapped__)
+    fails("VD413_half", 3, "list", "metrics")
 
 
 def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

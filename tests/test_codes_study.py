@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from studies import TINY_RESNET, TINY_VIT, bound, changed, study
+from vitdsl.commands._kinds import registries
 from vitdsl.dsl.code import Code
 from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
-from vitdsl.dsl.load import load_source, load_text
+from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
 from vitdsl.runtime.plan.bind import bind
 
@@ -33,10 +35,12 @@ def diagnose(case: str) -> VitdslError:
 
 
 def text(error: VitdslError) -> str:
-    """All of it, free of this machine and of timm's version."""
+    """All of it, free of this machine, of timm's version, and of which kinds there are."""
     import timm
 
     found = render(error.diagnostics, everything=True) + "\n"
+    for section, registry in registries().items():
+        found = found.replace(f"{section}: {', '.join(registry.kinds())}\n", f"{section}: ALL THERE ARE\n")
     return found.replace(str(BOUND), "HERE").replace(f"timm {timm.__version__}", "timm X.Y.Z")
 
 
@@ -61,21 +65,15 @@ def test_a_study_that_this_machine_cannot_run_says_so() -> None:
     assert diagnose("VD404_classes").exit_code == 2
 
 
-SWEPT = """\
-vitdsl: 1
-study: swept
-data:
-  probe: {source: digits, split: test, images: 8, batch: 8}
-  noise: {source: noise, total: 8, size: 32, batch: 8}
-  more: {source: noise, total: 8, size: 32, batch: 8}
-models:
-  vit:
-    arch: vit_tiny_patch16_224
-    options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}
-    weights: random
-    vary: {VARY}
-  res: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}
-"""
+SWEPT = study(
+    "swept",
+    data={
+        "probe": "{source: digits, split: test, images: 8, batch: 8}",
+        "noise": "{source: noise, total: 8, size: 32, batch: 8}",
+        "more": "{source: noise, total: 8, size: 32, batch: 8}",
+    },
+    models={"vit": changed(TINY_VIT, vary="{VARY}"), "res": TINY_RESNET},
+)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +126,7 @@ def test_mistakes_are_shown_once_each(vary: str, sections: str, wanted: list[str
     data = "" if "data:" in sections else "data: probe, "
     text = SWEPT.replace("VARY", vary) + sections.replace("{kind:", f"{{{data}kind:") + "\n"
     with pytest.raises(VitdslError) as caught:
-        bind(load_text(text))
+        bound(text)
     assert [one.code for one in caught.value.diagnostics] == wanted
 
 

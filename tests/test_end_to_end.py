@@ -7,25 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from studies import TINY_RESNET, changed
+from studies import study as text_of
 from vitdsl.cli import run
 from vitdsl.runtime.results.folder import open_run
 
 ROOT = Path(__file__).parent.parent
 SKIP = ROOT / "specs" / "skip_ablation.yaml"
-STUDY = """\
-vitdsl: 1
-study: small
-data: {{probe: {{source: folder, path: {path}, batch: 8}}}}
-models:
-  net: {{arch: resnet10t, options: {{num_classes: {classes}}}, input_size: 32, weights: {weights}}}
-layers: {{all: {{of: net, at: "layer*.*"}}}}
-ablations: {{cut: {{kind: remove_branch, of: net, at: "{at}", each: true}}}}
-metrics:
-  drift: {{kind: cka, x: all, against: baseline}}
-  {accuracy}
-claims:
-  same: {{say: Nothing changes., left: {{metric: drift, value: cka}}, is: greater, right: 0.5}}
-"""
 
 
 def images(folder: Path, classes: int = 2, each: int = 8) -> Path:
@@ -38,16 +26,24 @@ def images(folder: Path, classes: int = 2, each: int = 8) -> Path:
     return folder
 
 
-def study(tmp_path: Path, **changes: object) -> Path:
-    fields: dict[str, object] = {
-        "path": tmp_path / "images",
-        "classes": 2,
-        "weights": "random",
-        "at": "layer*.*",
-        "accuracy": "accuracy: {kind: accuracy, of: net}",
-    } | changes
+def study(
+    tmp_path: Path, classes: int = 2, weights: str = "random", at: str = "layer*.*", accuracy: bool = True
+) -> Path:
+    metrics = {"drift": "{kind: cka, x: all, against: baseline}"}
     path = tmp_path / "study.yaml"
-    path.write_text(STUDY.format(**fields))
+    path.write_text(
+        text_of(
+            "small",
+            data={"probe": f"{{source: folder, path: {tmp_path / 'images'}, batch: 8}}"},
+            models={"net": changed(TINY_RESNET, {"num_classes": classes}, weights=weights)},
+            layers={"all": '{of: net, at: "layer*.*"}'},
+            ablations={"cut": f'{{kind: remove_branch, of: net, at: "{at}", each: true}}'},
+            metrics=metrics | ({"accuracy": "{kind: accuracy, of: net}"} if accuracy else {}),
+            claims={
+                "same": "{say: Nothing changes., left: {metric: drift, value: cka}, is: greater, right: 0.5}"
+            },
+        )
+    )
     return path
 
 
@@ -127,7 +123,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images(tmp_path / "images")
     fails(capsys, study(tmp_path, classes=7), "VD404", 2)
     assert "layer1.0" in fails(capsys, study(tmp_path, at="block*.*"), "VD210", 2)
-    fails(capsys, study(tmp_path, weights="pretrained", classes=1000, accuracy=""), "VD406", 3)
+    fails(capsys, study(tmp_path, weights="pretrained", classes=1000, accuracy=False), "VD406", 3)
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     fails(capsys, study(tmp_path, weights="{file: bad.pth}"), "VD405", 3)
     fails(capsys, study(tmp_path, weights="{file: gone.pth}"), "VD401", 3)

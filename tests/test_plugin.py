@@ -5,12 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vitdsl_sample import stream_norm
+
+from vitdsl.cli import run
+from vitdsl.runtime import kinds
 
 SAMPLE = Path(__file__).parent / "plugin"
+PARTS = ("gratings", "scale_branch", "stream_norm")
 COMMANDS = [
     ["list", "metrics"],
     ["list", "ablations"],
@@ -132,6 +138,23 @@ def test_one_that_does_not_import_is_an_error_that_names_it(tmp_path: Path) -> N
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vitdsl.plugins]\nhalf = half_there\n")
     (answer,) = ask([["list", "metrics"]], path=tmp_path, folder=tmp_path)
-    assert answer["code"] != 0 and not answer["out"]
-    for word in ("half", "half_there", "its other half is missing"):
+    assert answer["code"] == 3 and not answer["out"]
+    for word in ("VD413", "plugin `half`", "`half_there`", "its other half is missing", "the package `half`"):
         assert word in answer["err"]
+
+
+def test_a_crash_in_its_code_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    points = [EntryPoint(f"sample-{name}", f"vitdsl_sample.{name}", kinds.PLUGINS) for name in PARTS]
+    monkeypatch.setattr(kinds, "entry_points", lambda group: points)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    wrong: Any = None
+    monkeypatch.setattr(
+        "vitdsl.dsl.load.load_source", lambda *_, **__: stream_norm.mean_norm(wrong, site=wrong)
+    )
+    assert run(["show", str(SAMPLE / "study.yaml")]) == 70
+    said = capsys.readouterr().err
+    assert "a bug in the plugin `sample-stream_norm` (module `vitdsl_sample.stream_norm`)" in said
+    assert "report it to its authors" in said and "Traceback" not in said

@@ -1,6 +1,5 @@
 """The harness never passes a broken kind: each kind here breaks one law, and the error names it."""
 
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from vitdsl_sample.gratings import Gratings
+from vitdsl_sample.scale_branch import Params as ScaleParams
+from vitdsl_sample.scale_branch import ScaleBranch, scaled
+from vitdsl_sample.stream_norm import StreamNorm, mean_norm
 
 from vitdsl import testing
 from vitdsl.runtime.data.sources._base import Item
@@ -20,13 +23,6 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.metrics._base import Array, Metric, Seen, Value
 from vitdsl.testing import LawBroken
-
-sys.path.insert(0, str(Path(__file__).parent / "plugin"))
-
-from vitdsl_sample.gratings import Gratings
-from vitdsl_sample.scale_branch import Params as ScaleParams
-from vitdsl_sample.scale_branch import ScaleBranch, scaled
-from vitdsl_sample.stream_norm import StreamNorm, mean_norm
 
 IMAGES = torch.randn(12, 5, 3, generator=torch.Generator().manual_seed(0))
 SITE = testing.tokens_site("blocks.0.mlp", 5, 3)

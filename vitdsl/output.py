@@ -88,14 +88,18 @@ def show_errors(error: Exception, output: Output) -> int | None:
 
 
 def crash_file(error: Exception) -> int:
-    """Write a bug's traceback to a file and say where; the exit code of a bug."""
+    """Write a bug's traceback to a file and say where, and whose it is; the exit code of a bug."""
+    from vitdsl.runtime.kinds import plugin_of
+
     text = "".join(traceback.format_exception(error))
     with tempfile.NamedTemporaryFile("w", prefix="vitdsl-crash-", suffix=".txt", delete=False) as stream:
         stream.write(f"{' '.join(sys.argv)}\nPython {sys.version}\n\n{text}")
+    plugin = plugin_of(text)
+    whose = f"the plugin `{plugin.name}` (module `{plugin.module}`)" if plugin else "vitdsl"
     click.echo(
         f"internal error: {type(error).__name__}: {error}\n"
-        f"  this is a bug in vitdsl; the details are in {stream.name}\n"
-        "  please report it with that file",
+        f"  this is a bug in {whose}; the details are in {stream.name}\n"
+        f"  please report it {'to its authors ' if plugin else ''}with that file",
         err=True,
     )
     return 70

@@ -73,7 +73,7 @@ def collate(
         if isinstance(record, Failure):
             return [], record
         records.append(record)
-    return [torch.stack(views) for views in zip(*(tensors for tensors, _ in items), strict=True)], records
+    return [torch.stack(images) for images in zip(*(tensors for tensors, _ in items), strict=True)], records
 
 
 def workers_for(source: Source, n: int) -> int:

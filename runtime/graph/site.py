@@ -1,4 +1,4 @@
-"""What a site is: a named place in a model's graph, and the facts about its tensor that others may rely on.
+"""What a site is: a named point of a model's graph, and the facts about its tensor that others may rely on.
 
 Owns the words that taps, edits and kinds share. Does not own how sites are found (`sites`), or what a model's tokens
 and grid are (`anatomy`).
@@ -12,7 +12,7 @@ Layout = Literal["tokens", "map", "map_last", "vector", "attention", "windows", 
 
 @dataclass(frozen=True)
 class Site:
-    """A named place in a model's graph; hashable, so that equal reductions are shared.
+    """A named point of a model's graph; hashable, so that equal reductions are shared.
 
     Attributes:
         name: Its path, such as `blocks.3.attn`.

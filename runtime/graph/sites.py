@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from vitdsl.dsl.study import Role
+from vitdsl.dsl.field_types import Role
 from vitdsl.runtime.graph.anatomy import Anatomy, anatomy_of
 from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.functional import functionalise, settled
@@ -273,7 +273,7 @@ def listed(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
                 "role": role,
                 "shape": list(value.shape[1:]) if value.shape[0] == PROBE else None,
                 "depth": round(sites.depth(name, role), 4),
-                "kind": sites.units[name].kind if name in sites.units else _what(sites.model, name),
+                "kind": sites.units[name].branch_kind if name in sites.units else _what(sites.model, name),
             }
         )
     return rows

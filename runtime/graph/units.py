@@ -55,7 +55,7 @@ class Unit:
         branch: The node of what is added.
         skip: The node of what is carried, after a projection where there is one.
         projected: Whether the skip is a projection rather than the stream itself.
-        kind: What the branch does.
+        branch_kind: What the branch does.
         depth: Share of the model's units that the stream has behind it here, 0 to 1.
     """
 
@@ -64,7 +64,7 @@ class Unit:
     branch: fx.Node
     skip: fx.Node
     projected: bool
-    kind: BranchKind
+    branch_kind: BranchKind
     depth: float = 0.0
 
 
@@ -79,7 +79,7 @@ def find_units(graph: fx.Graph, model: nn.Module) -> list[Unit]:
     found = [unit for node in graph.nodes if (unit := finder.unit(node)) is not None]
     names = names_of(found, model)
     return [
-        Unit(name, unit.add, unit.branch, unit.skip, unit.projected, unit.kind, (i + 1) / len(found))
+        Unit(name, unit.add, unit.branch, unit.skip, unit.projected, unit.branch_kind, (i + 1) / len(found))
         for i, (unit, name) in enumerate(zip(found, names, strict=True))
     ]
 
@@ -116,13 +116,13 @@ class _Finder:
             return None
         one, other = operands
         assert isinstance(one, fx.Node) and isinstance(other, fx.Node)
-        readings = [
+        candidates = [
             unit for unit in (self._read(node, one, other), self._read(node, other, one)) if unit is not None
         ]
-        readings.sort(key=lambda unit: unit.projected)
-        if len(readings) == 2 and readings[0].projected == readings[1].projected:
+        candidates.sort(key=lambda unit: unit.projected)
+        if len(candidates) == 2 and candidates[0].projected == candidates[1].projected:
             return None
-        return readings[0] if readings else None
+        return candidates[0] if candidates else None
 
     def _read(self, add: fx.Node, skip: fx.Node, branch: fx.Node) -> Unit | None:
         """Read an add with one operand as the skip; None where that makes no sense."""

@@ -163,5 +163,5 @@ def patch_distances(site: Site) -> Array:
 @cache
 def _patch_distances(grid: tuple[int, int], patch: tuple[int, int]) -> Array:
     rows, cols = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-    places = np.stack([rows * patch[0], cols * patch[1]], 1).astype(np.float64)
-    return np.asarray(np.linalg.norm(places[:, None] - places[None], axis=-1))
+    positions = np.stack([rows * patch[0], cols * patch[1]], 1).astype(np.float64)
+    return np.asarray(np.linalg.norm(positions[:, None] - positions[None], axis=-1))

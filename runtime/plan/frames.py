@@ -106,7 +106,10 @@ def _site_coords(plan: Plan, dim: str, reading: Reading) -> dict[str, Any]:
         f"role{suffix}": (dim, _text([site.role for site in reading.sites])),
     }
     if len(reading.roles) > 1:
-        coords[f"branch_kind{suffix}"] = (dim, _text([units[site.name].kind for site in reading.sites]))
+        coords[f"branch_kind{suffix}"] = (
+            dim,
+            _text([units[site.name].branch_kind for site in reading.sites]),
+        )
     return coords
 
 

@@ -107,7 +107,7 @@ def _manifest(path: Path) -> Manifest:
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, in words, and how many more there are."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    place, kind = f"`{dotted(found[0]['loc'])}`", found[0]["type"]
-    words = {"missing": f"it has no {place}", "extra_forbidden": f"{place} is no field of one"}
+    field, kind = f"`{dotted(found[0]['loc'])}`", found[0]["type"]
+    words = {"missing": f"it has no {field}", "extra_forbidden": f"{field} is no field of one"}
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    return words.get(kind, f"{place}: {found[0]['msg'][:1].lower()}{found[0]['msg'][1:]}") + more
+    return words.get(kind, f"{field}: {found[0]['msg'][:1].lower()}{found[0]['msg'][1:]}") + more

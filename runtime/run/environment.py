@@ -57,7 +57,7 @@ def available() -> list[str]:
     return [*found, "cpu"]
 
 
-def describe_environment(folder: Path | None = None) -> dict[str, Any]:
+def environment_facts(folder: Path | None = None) -> dict[str, Any]:
     """What the manifest says of the machine, ready for JSON.
 
     Args:

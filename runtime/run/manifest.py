@@ -27,7 +27,7 @@ from vitdsl.runtime.results.manifest import (
     Work,
 )
 from vitdsl.runtime.run.compile import Compiled
-from vitdsl.runtime.run.environment import describe_environment
+from vitdsl.runtime.run.environment import environment_facts
 
 
 def opening(
@@ -155,6 +155,6 @@ def _ablations(plan: Plan) -> dict[str, AblationRecord]:
 
 
 def _machine(folder: Path) -> tuple[Git | None, Environment]:
-    found = describe_environment(folder)
+    found = environment_facts(folder)
     git = found.pop("git")
     return git and Git(**git), Environment(**found | {"gpus": tuple(found["gpus"])})

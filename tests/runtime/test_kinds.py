@@ -3,17 +3,20 @@
 import importlib
 import importlib.metadata
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.dsl.study import Entry
 from vitdsl.runtime import kinds
 from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
 from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.kinds import Registry
-from vitdsl.runtime.metrics._base import METRICS, Metric
+from vitdsl.runtime.metrics._base import METRICS, Metric, Seen
 
 ALL = [(registry, name) for registry in (METRICS, ABLATIONS, SOURCES) for name in registry.kinds()]
 
@@ -177,8 +180,28 @@ def test_a_plugin_that_does_not_import_is_named(
 ) -> None:
     (package.parent / "a_plugin.py").write_text("raise ValueError('half installed')\n")
     plugin(monkeypatch)
-    with pytest.raises(RuntimeError, match=r"plugin 'made' \(a_plugin\) does not import: half installed"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"^VD413 plugin `made` \(module `a_plugin`\) cannot be imported"
+    ) as caught:
         registry.kinds()
+    assert caught.value.diagnostics[0].notes == ("ValueError: half installed",)
+    assert str(caught.value.__cause__) == "half installed"
+
+
+def test_an_error_of_a_plugins_code_names_it(
+    package: Path, registry: Registry[Metric], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = METRIC.replace("NAME", "foreign").replace("return {}", "raise ValueError('a slip')", 1)
+    (package.parent / "a_plugin.py").write_text(both)
+    plugin(monkeypatch)
+    metric = registry.kinds()["foreign"](Entry())
+    with pytest.raises(ValueError, match="a slip") as caught:
+        metric.observe(Seen(()))
+    found = kinds.plugin_of("".join(traceback.format_exception(caught.value)))
+    assert found is not None and (found.name, found.module) == ("made", "a_plugin")
+    with pytest.raises(TypeError) as ours:
+        registry.find(3)  # type: ignore[arg-type]
+    assert kinds.plugin_of("".join(traceback.format_exception(ours.value))) is None
 
 
 def test_kinds_of_two_sorts_may_share_a_name(

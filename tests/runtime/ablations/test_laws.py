@@ -2,6 +2,7 @@
 
 import pytest
 
+from studies import TINY_RESNET, changed
 from vitdsl import testing
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.ablations._base import Ablation
@@ -10,7 +11,7 @@ from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
 
 SMALL = {
-    "resnet": Model(arch="resnet10t", options={"num_classes": 5}, weights="random", input_size=32),
+    "resnet": Model(**changed(TINY_RESNET, {"num_classes": 5})),
     "swin": Model(
         arch="swin_tiny_patch4_window7_224",
         options={"img_size": 56, "depths": (2, 2), "embed_dim": 24, "num_heads": (2, 4)},

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from studies import TINY_VIT, bound, changed, study
 from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
@@ -18,11 +19,7 @@ from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, skeleton
 from vitdsl.runtime.plan.lanes import rewriting
 
-MODEL = Model(
-    arch="vit_tiny_patch16_224",
-    options={"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 3, "num_classes": 5},
-    weights="random",
-)
+MODEL = Model(**changed(TINY_VIT, {"depth": 3, "num_classes": 5}))
 SKIP, BRANCH = RemoveSkip(Entry()), RemoveBranch(Entry())
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -197,25 +194,22 @@ def test_one_tensor_under_two_names_is_reduced_once(sites: Sites) -> None:
 
 
 def test_a_model_trained_without_a_skip_keeps_it_out_where_the_branch_is_removed() -> None:
-    from vitdsl.dsl.load import load_text
-    from vitdsl.runtime.plan.bind import bind
     from vitdsl.runtime.plan.lanes import lane_of
 
-    text = """
-vitdsl: 1
-study: both
-data: {probe: {source: noise, total: 8, batch: 8}}
-models:
-  vit: {arch: vit_tiny_patch16_224,
-        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 3, num_classes: 10},
-        train: {data: {source: digits, split: train}, without: no_skip}}
-ablations:
-  no_skip: {kind: remove_skip, of: vit, at: "blocks.1.attn"}
-  no_branch: {kind: remove_branch, of: vit, at: "blocks.*.attn", each: true}
-metrics:
-  ratio: {kind: skip_ratio, of: vit}
-"""
-    planned = bind(load_text(text)).models["vit"]
+    trained = changed(
+        TINY_VIT, {"depth": 3}, weights=None, train="{data: {source: digits, split: train}, without: no_skip}"
+    )
+    text = study(
+        "both",
+        data="{probe: {source: noise, total: 8, batch: 8}}",
+        models={"vit": trained},
+        ablations={
+            "no_skip": '{kind: remove_skip, of: vit, at: "blocks.1.attn"}',
+            "no_branch": '{kind: remove_branch, of: vit, at: "blocks.*.attn", each: true}',
+        },
+        metrics={"ratio": "{kind: skip_ratio, of: vit}"},
+    )
+    planned = bound(text).models["vit"]
     module = load(planned.entry, seed=0, folder=Path()).module
     there = same_sites(module, planned.sites)
     wanted = [tap(there, "blocks.1.attn", role) for role in ("stream", "skip")]

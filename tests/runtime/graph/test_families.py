@@ -21,7 +21,7 @@ def found(arch: str, unfuse: frozenset[str] | None = None, **options: object) ->
 def kinds(sites: Sites) -> dict[str, int]:
     counts: dict[str, int] = {}
     for unit in sites.units.values():
-        counts[unit.kind] = counts.get(unit.kind, 0) + 1
+        counts[unit.branch_kind] = counts.get(unit.branch_kind, 0) + 1
     return counts
 
 

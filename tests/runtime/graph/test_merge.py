@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
+from studies import RESNET18, TINY_VIT, changed
 from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
@@ -23,19 +24,9 @@ from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, skeleton
 from vitdsl.runtime.plan.lanes import rewriting
 
-TINY: dict[str, Any] = {
-    "embed_dim": 24,
-    "num_heads": 3,
-    "depth": 3,
-    "num_classes": 5,
-    "img_size": 32,
-    "patch_size": 8,
-}
 FAMILIES = {
-    "vit": Model(arch="vit_tiny_patch16_224", options=TINY, weights="random"),
-    "resnet18": Model(
-        arch="resnet18", options={"num_classes": 5, "zero_init_last": False}, weights="random", input_size=32
-    ),
+    "vit": Model(**changed(TINY_VIT, {"depth": 3, "num_classes": 5})),
+    "resnet18": Model(**changed(RESNET18, {"num_classes": 5, "zero_init_last": False})),
     "convnext": Model(
         arch="convnext_atto", options={"depths": (1, 1, 2, 1)}, weights="random", input_size=64
     ),

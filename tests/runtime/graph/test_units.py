@@ -74,7 +74,7 @@ def in_place(net: Any, x: Tensor) -> Tensor:
 )  # fmt: skip
 def test_units(body: Callable[[Any, Tensor], Tensor], is_projected: bool) -> None:
     (unit,), sites = units(body)
-    assert (unit.projected, unit.kind, unit.depth) == (is_projected, "conv", 1.0)
+    assert (unit.projected, unit.branch_kind, unit.depth) == (is_projected, "conv", 1.0)
     assert {unit.skip, unit.branch} == set(unit.add.all_input_nodes)
     conv = sites.nodes["output"]["conv"]
     assert _reaches(conv, unit.branch)

@@ -10,17 +10,18 @@ import timm
 import torch
 from PIL import Image
 
+from studies import TINY
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models import preprocessing as images
 
-TINY = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
+OPTIONS = {**TINY, "patch_size": 4, "num_heads": 2}
 
 
 def vit(**fields: Any) -> Model:
-    options = {**TINY, **fields.pop("options", {})}
+    options = {**OPTIONS, **fields.pop("options", {})}
     return Model(**{"arch": "vit_tiny_patch16_224", "weights": "random", **fields, "options": options})
 
 

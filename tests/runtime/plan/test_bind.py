@@ -2,14 +2,16 @@
 
 import pytest
 
+from studies import RESNET18, TINY_VIT, flow
+from studies import bound as bound_text
+from studies import study as text_of
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_text
 from vitdsl.runtime.plan.bind import bind, bind_diagnostics
 from vitdsl.runtime.plan.plan import Plan
 
-SIZES = "img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10"
-VIT = f"  vit: {{arch: vit_tiny_patch16_224, options: {{{SIZES}}}, weights: random}}\n"
-RES = "  res: {arch: resnet18, options: {num_classes: 10}, input_size: 32, weights: random}\n"
+VIT = f"  vit: {flow(TINY_VIT)}\n"
+RES = f"  res: {flow(RESNET18)}\n"
 SWIN = (
     "  swin: {arch: swin_tiny_patch4_window7_224, weights: random, options: {img_size: 56, depths: [2, 2],"
     " embed_dim: 24, num_heads: [2, 4], num_classes: 10}}\n"
@@ -26,10 +28,15 @@ def study(
     claims: str = "",
     top: str = "",
 ) -> str:
-    parts = {"data": data, "models": models, "layers": layers, "ablations": ablations, "metrics": metrics}
-    parts["claims"] = claims
-    return f"vitdsl: 1\nstudy: bound\n{top}" + "".join(
-        f"{key}:\n{part}" for key, part in parts.items() if part
+    return text_of(
+        "bound",
+        top=top,
+        data=data,
+        models=models,
+        layers=layers,
+        ablations=ablations,
+        metrics=metrics,
+        claims=claims,
     )
 
 
@@ -190,7 +197,7 @@ def test_what_is_wrong_with_every_variant_of_a_model_is_said_once() -> None:
 
 
 def bound(**parts: str) -> Plan:
-    return bind(load_text(study(**parts)))
+    return bound_text(study(**parts))
 
 
 def test_each_makes_one_condition_for_each_place_and_without_it_all_at_once() -> None:

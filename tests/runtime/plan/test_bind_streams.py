@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from studies import TINY_RESNET, changed, study
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.runtime.plan.bind import bind
 
-STUDY = """\
-vitdsl: 1
-study: streams
-data: {probe: {source: noise, total: 64, size: 32, batch: 8}}
-models: {net: {arch: resnet10t, input_size: 32, weights: random, vary: {arch: [resnet10t, resnet10t.c3_in1k]}}}
-layers: {all: {of: net, at: "layer*.*"}}
-metrics: {within: {kind: cka, x: all}, ratio: {kind: skip_ratio, of: net}}
-"""
+STUDY = study(
+    "streams",
+    data={"probe": "{source: noise, total: 64, size: 32, batch: 8}"},
+    models={"net": changed(TINY_RESNET, vary="{arch: [resnet10t, resnet10t.c3_in1k]}")},
+    layers={"all": '{of: net, at: "layer*.*"}'},
+    metrics={"within": "{kind: cka, x: all}", "ratio": "{kind: skip_ratio, of: net}"},
+)
 
 
 @pytest.mark.parametrize("setting", ["data.probe.batch=3", "data.probe.images=2"])

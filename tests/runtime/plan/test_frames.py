@@ -6,36 +6,36 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from vitdsl.dsl.load import load_text
+from studies import TINY_RESNET, bound, changed, study
 from vitdsl.dsl.study import Quantity
-from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.results.groups import RESULTS, read_groups, write_groups
 from vitdsl.runtime.results.select import kept
 
-STUDY = """
-vitdsl: 1
-study: swept
-data: {probe: {source: noise, batch: 8, vary: {total: [16, 32]}}}
-models:
-  net: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random,
-        vary: {seed: [0, 1], options.block_args: [{attn_layer: se}]}}
-  other: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random, vary: {seed: [0, 1]}}
-  plain: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}
-layers:
-  a: {of: net, at: "layer*.*"}
-  b: {of: plain, at: "layer*.*"}
-  c: {of: other, at: "layer1.*"}
-metrics:
-  within: {kind: cka, x: a}
-  across: {kind: cka, x: a, y: b}
-  swept: {kind: cka, x: a, y: c}
-"""
+STUDY = study(
+    "swept",
+    data="{probe: {source: noise, batch: 8, vary: {total: [16, 32]}}}",
+    models={
+        "net": changed(TINY_RESNET, vary="{seed: [0, 1], options.block_args: [{attn_layer: se}]}"),
+        "other": changed(TINY_RESNET, vary="{seed: [0, 1]}"),
+        "plain": TINY_RESNET,
+    },
+    layers={
+        "a": '{of: net, at: "layer*.*"}',
+        "b": '{of: plain, at: "layer*.*"}',
+        "c": '{of: other, at: "layer1.*"}',
+    },
+    metrics={
+        "within": "{kind: cka, x: a}",
+        "across": "{kind: cka, x: a, y: b}",
+        "swept": "{kind: cka, x: a, y: c}",
+    },
+)
 
 
 @pytest.fixture(scope="module")
 def groups() -> dict[str, xr.Dataset]:
-    plan = bind(load_text(STUDY))
+    plan = bound(STUDY)
     return {group.path: frame(plan, group) for group in plan.groups}
 
 

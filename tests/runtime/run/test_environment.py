@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.runtime.run.environment import available, describe_environment, device
+from vitdsl.runtime.run.environment import available, device, environment_facts
 
 
 def test_the_best_device_is_taken() -> None:
@@ -24,7 +24,7 @@ def test_a_missing_device_is_refused(name: str) -> None:
 
 
 def test_the_description_is_ready_for_json(tmp_path: Path) -> None:
-    said = describe_environment(tmp_path)
+    said = environment_facts(tmp_path)
     assert json.loads(json.dumps(said)) == said
     assert said["packages"]["torch"] and said["packages"]["timm"] and said["git"] is None
 
@@ -38,7 +38,7 @@ def test_the_commit_and_whether_it_is_all(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("vitdsl: 1\n")
     git("add", ".")
     git("commit", "-m", "x")
-    found = describe_environment(tmp_path)["git"]
+    found = environment_facts(tmp_path)["git"]
     assert len(found["commit"]) == 40 and found["dirty"] is False
     (tmp_path / "study.yaml").write_text("vitdsl: 2\n")
-    assert describe_environment(tmp_path)["git"]["dirty"] is True
+    assert environment_facts(tmp_path)["git"]["dirty"] is True

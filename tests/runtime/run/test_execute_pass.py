@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from studies import TINY_VIT, bound, loaded, study
 from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import open_stream
 from vitdsl.runtime.graph.tap import Reduce
-from vitdsl.runtime.models.loading import load
-from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
@@ -20,24 +18,20 @@ from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner, memory_errors, run_pass
 from vitdsl.runtime.run.statistics import estimate
 
-STUDY = """
-vitdsl: 1
-study: sums
-data: {probe: {source: digits, split: test, images: 22, batch: BATCH, image_blocks: 2}}
-models:
-  vit: {arch: vit_tiny_patch16_224, weights: random,
-        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
-layers:
-  blocks: {of: vit, at: "blocks.*"}
-ablations:
-  no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}
-metrics:
-  accuracy: {kind: accuracy, of: vit}
-  ratio: {kind: skip_ratio, of: vit}
-  distance: {kind: attention_distance, of: vit}
-  within: {kind: cka, x: blocks, under: baseline}
-  drift: {kind: cka, x: blocks, against: baseline}
-"""
+STUDY = study(
+    "sums",
+    data="{probe: {source: digits, split: test, images: 22, batch: BATCH, image_blocks: 2}}",
+    models={"vit": TINY_VIT},
+    layers={"blocks": '{of: vit, at: "blocks.*"}'},
+    ablations={"no_skip": '{kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}'},
+    metrics={
+        "accuracy": "{kind: accuracy, of: vit}",
+        "ratio": "{kind: skip_ratio, of: vit}",
+        "distance": "{kind: attention_distance, of: vit}",
+        "within": "{kind: cka, x: blocks, under: baseline}",
+        "drift": "{kind: cka, x: blocks, against: baseline}",
+    },
+)
 
 
 def outputs_of(module: nn.Module, paths: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
@@ -56,9 +50,9 @@ def outputs_of(module: nn.Module, paths: tuple[str, ...], images: Tensor) -> dic
 
 
 def prepared(batch: int, dtype: str = "float32") -> tuple[Plan, Runner, Any]:
-    plan = bind(load_text(STUDY.replace("BATCH", str(batch))))
+    plan = bound(STUDY.replace("BATCH", str(batch)))
     planned = plan.models["vit"]
-    module = load(planned.entry, seed=0, folder=plan.loaded.folder).module
+    module = loaded(plan, "vit").module
     stream = open_stream(
         plan.data["probe"], seed=0, folder=plan.loaded.folder, transforms={"vit": planned.config}, workers=0
     )

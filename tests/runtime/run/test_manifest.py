@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from studies import TINY_RESNET, study
 from vitdsl.dsl.load import load_source
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.results.folder import MANIFEST, SOURCE, open_run
@@ -13,17 +14,15 @@ from vitdsl.runtime.results.groups import RESULTS
 from vitdsl.runtime.results.manifest import as_json
 from vitdsl.runtime.run.run import run
 
-BASE = """
-vitdsl: 1
-study: base
-data:
-  one: {source: noise, total: 16, size: 32, batch: 8}
-  two: {source: noise, total: 16, size: 32, batch: 8, seed: 1}
-models:
-  net: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}
-ablations:
-  cut: {kind: remove_branch, of: net, at: "layer*.*", each: true}
-"""
+BASE = study(
+    "base",
+    data={
+        "one": "{source: noise, total: 16, size: 32, batch: 8}",
+        "two": "{source: noise, total: 16, size: 32, batch: 8, seed: 1}",
+    },
+    models={"net": TINY_RESNET},
+    ablations={"cut": '{kind: remove_branch, of: net, at: "layer*.*", each: true}'},
+)
 STUDY = """\
 vitdsl: 1
 extends: ./base.yaml

@@ -4,47 +4,38 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from studies import RESNET18, TINY_VIT, bound, loaded, study
 from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import Batch, open_stream
-from vitdsl.runtime.models.loading import load
-from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.run.trust import check_first_batch
 
-STUDY = """
-vitdsl: 1
-study: trust
-data: {probe: {source: noise, total: 16, batch: 16}}
-models:
-  vit: {arch: vit_tiny_patch16_224, weights: random,
-        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
-  resnet: {arch: resnet18, weights: random, options: {num_classes: 10}, input_size: 32}
-layers:
-  blocks: {of: vit, at: "blocks.*"}
-  stages: {of: resnet, at: "layer*.*"}
-ablations:
-  no_skip: {kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}
-  no_branch: {kind: remove_branch, of: resnet, at: "layer4.1"}
-metrics:
-  within: {kind: cka, x: blocks}
-  across: {kind: cka, x: blocks, y: stages, under: baseline}
-  distance: {kind: attention_distance, of: vit, under: baseline}
-  ratio: {kind: skip_ratio, of: resnet}
-"""
+STUDY = study(
+    "trust",
+    data="{probe: {source: noise, total: 16, batch: 16}}",
+    models={"vit": TINY_VIT, "resnet": RESNET18},
+    layers={"blocks": '{of: vit, at: "blocks.*"}', "stages": '{of: resnet, at: "layer*.*"}'},
+    ablations={
+        "no_skip": '{kind: remove_skip, of: vit, at: "blocks.*.attn", each: true}',
+        "no_branch": '{kind: remove_branch, of: resnet, at: "layer4.1"}',
+    },
+    metrics={
+        "within": "{kind: cka, x: blocks}",
+        "across": "{kind: cka, x: blocks, y: stages, under: baseline}",
+        "distance": "{kind: attention_distance, of: vit, under: baseline}",
+        "ratio": "{kind: skip_ratio, of: resnet}",
+    },
+)
 
 
 class Ready:
     """A compiled study and its first batch."""
 
     def __init__(self, text: str = STUDY) -> None:
-        plan = bind(load_text(text))
-        self.modules = {
-            name: load(planned.entry, seed=0, folder=plan.loaded.folder).module
-            for name, planned in plan.models.items()
-        }
+        plan = bound(text)
+        self.modules = {name: loaded(plan, name).module for name in plan.models}
         configs = {name: planned.config for name, planned in plan.models.items()}
         stream = open_stream(
             plan.data["probe"], seed=0, folder=plan.loaded.folder, transforms=configs, workers=0

@@ -10,6 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from studies import TINY
 from vitdsl.dsl.diagnostics import EnvironmentProblem, VitdslError
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.study import Model
@@ -21,7 +22,7 @@ from vitdsl.runtime.train import store
 from vitdsl.runtime.train.weights import read
 
 SPECS = store.shipped_store().parents[1]
-OPTIONS = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 1, "num_heads": 2, "num_classes": 10}
+OPTIONS = {**TINY, "patch_size": 16, "depth": 1, "num_heads": 2}
 DATA = {"source": "digits", "split": "train", "images": 48, "batch": 16}
 
 

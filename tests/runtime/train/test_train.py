@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from studies import TINY
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.data.decoding import Failure
@@ -19,7 +20,7 @@ from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.images import chosen_rows
 
-OPTIONS = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
+OPTIONS = {**TINY, "num_heads": 2}
 DATA = {"source": "digits", "split": "train", "images": 96, "batch": 32}
 
 

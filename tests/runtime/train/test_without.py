@@ -7,38 +7,45 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitdsl.dsl.load import load_text
-from vitdsl.runtime.models.loading import load
-from vitdsl.runtime.plan.bind import bind
+from studies import RESNET18, TINY_VIT, bound, changed, loaded, study
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.train.without import training_form, without_parts
 
-STUDY = """
-vitdsl: 1
-study: without
-data: {probe: {source: noise, total: 8, batch: 8}}
-models:
-  vit: {arch: vit_tiny_patch16_224, options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 3, MORE},
-        train: {data: {source: digits, split: train}, without: no_skip}}
-  resnet: {arch: resnet18, options: {num_classes: 10, zero_init_last: false}, input_size: 32,
-           train: {data: {source: digits, split: train}, without: [no_shortcut]}}
-ablations:
-  no_skip: {kind: remove_skip, of: vit, at: "blocks.1.attn"}
-  no_mlp: {kind: remove_branch, of: vit, at: "blocks.*.mlp", each: true}
-  no_shortcut: {kind: remove_skip, of: resnet, at: "layer2.0"}
-metrics:
-  ratio: {kind: skip_ratio, of: [vit, resnet], under: [baseline, no_mlp]}
-"""
+DIGITS = "{source: digits, split: train}"
+STUDY = study(
+    "without",
+    data="{probe: {source: noise, total: 8, batch: 8}}",
+    models={
+        "vit": changed(
+            TINY_VIT,
+            {"depth": 3, "num_classes": "CLASSES"},
+            weights=None,
+            train=f"{{data: {DIGITS}, without: no_skip}}",
+        ),
+        "resnet": changed(
+            RESNET18,
+            {"zero_init_last": False},
+            weights=None,
+            train=f"{{data: {DIGITS}, without: [no_shortcut]}}",
+        ),
+    },
+    ablations={
+        "no_skip": '{kind: remove_skip, of: vit, at: "blocks.1.attn"}',
+        "no_mlp": '{kind: remove_branch, of: vit, at: "blocks.*.mlp", each: true}',
+        "no_shortcut": '{kind: remove_skip, of: resnet, at: "layer2.0"}',
+    },
+    metrics={"ratio": "{kind: skip_ratio, of: [vit, resnet], under: [baseline, no_mlp]}"},
+)
 
 
 def planned(more: str = "num_classes: 10") -> Plan:
-    return bind(load_text(STUDY.replace("MORE", more)))
+    return bound(STUDY.replace("num_classes: CLASSES", more))
 
 
 def start(plan: Plan, name: str) -> nn.Module:
-    return load(plan.models[name].entry, seed=0, folder=plan.loaded.folder).module.requires_grad_(True)
+    return loaded(plan, name).module.requires_grad_(True)
 
 
 def vit_block(self: Any, x: Tensor, **_: Any) -> Tensor:
@@ -141,5 +148,5 @@ def test_what_is_stored_names_the_parts() -> None:
     form = training_form(plan.models["vit"])
     assert form["without"] == [{"kind": "remove_skip", "version": 1, "params": {}, "at": ("blocks.1.attn",)}]
     assert callable(form["wrap"])
-    bare = bind(load_text(STUDY.replace("MORE", "num_classes: 10").replace(", without: no_skip", "")))
+    bare = bound(STUDY.replace("CLASSES", "10").replace(", without: no_skip", ""))
     assert training_form(bare.models["vit"]) == {}

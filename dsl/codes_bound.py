@@ -1,0 +1,191 @@
+"""VD23x to VD3xx: what only the models and the data can tell: architectures, sites, labels, and what is measured."""
+
+from vitdsl.dsl.code import Code
+
+BOUND_CODES = (
+    Code(
+        "VD230",
+        "unknown architecture",
+        "timm has no architecture of this name. `vitdsl list models 'vit_*'` shows those that it has.",
+        "models:\n  vit: {arch: vit_tini_patch16_224, weights: random}",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random}",
+    ),
+    Code(
+        "VD231",
+        "option that the architecture does not take",
+        "`options` go to timm's `create_model`, and this architecture takes no option of this name or value.",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, options: {image_size: 32}, weights: random}",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, options: {img_size: 32}, weights: random}",
+    ),
+    Code(
+        "VD232",
+        "weights are not those of the architecture",
+        """
+        timm has no pretrained weights for this architecture, or the hub repository holds those of
+        another one, or was made with options that the study does not name.
+        """,
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: {hub: timm/resnet18.a1_in1k}}",
+        "models:\n  resnet: {arch: resnet18, weights: {hub: timm/resnet18.a1_in1k}}",
+    ),
+    Code(
+        "VD233",
+        "input size that the model does not take",
+        """
+        The position embedding or the windows of the model fix its input when it is built. Build it for
+        another size with `options: {img_size: ...}`; `input_size` is for models that take any.
+        """,
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random, input_size: 96}",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random, options: {img_size: 96}}",
+    ),
+    Code(
+        "VD234",
+        "shared preprocessing does not fit a model",
+        """
+        `preprocess` names a model whose preprocessing all models share, and another model takes images
+        of another size. Build both for one size, or let each use its own.
+        """,
+    ),
+    Code(
+        "VD240",
+        "role not there at a site",
+        """Every site has an output; `stream`, `branch` and `skip` need a residual unit, `attention` and
+        `heads` an attention module. `vitdsl sites ARCH 'blocks.*' --role branch` shows where a role is.""",
+        'layers:\n  maps: {of: some_model, at: "blocks.*.mlp", role: attention}',
+        'layers:\n  maps: {of: some_model, at: "blocks.*.attn", role: attention}',
+    ),
+    Code(
+        "VD241",
+        "labels needed",
+        "The metric compares with labels, and this data has none. A folder of class folders has.",
+        """
+        data:
+          noise: {source: noise, total: 64}
+        metrics:
+          acc: {kind: accuracy, of: some_model, data: noise}
+        """,
+        """
+        data:
+          noise: {source: noise, total: 64, classes: 10}
+        metrics:
+          acc: {kind: accuracy, of: some_model, data: noise}
+        """,
+    ),
+    Code(
+        "VD242",
+        "tokens not there at a site",
+        """`tokens: cls` needs a class token and `tokens: spatial` a grid of tokens at every site. A ResNet,
+        and a ViT with global average pooling, has no class token.""",
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        layers:
+          stages: {of: resnet, at: "layer*.*", tokens: cls}
+        metrics:
+          alike: {kind: cka, x: stages, data: images}
+        """,
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        layers:
+          stages: {of: resnet, at: "layer*.*"}
+        metrics:
+          alike: {kind: cka, x: stages, data: images}
+        """,
+    ),
+    Code(
+        "VD243",
+        "more images than there are",
+        """
+        `images` asks for more than the source holds. A study that says 1,000 and uses 600 would be
+        misread, so it is an error; leave `images` out to take all.
+        """,
+        "data:\n  images: {source: digits, split: test, images: 100000}",
+        "data:\n  images: {source: digits, split: test, images: 512}",
+    ),
+    Code(
+        "VD244",
+        "labels are not classes",
+        """
+        The labels of the data cannot be read as classes: images lie outside the class folders, a folder
+        is not a class of the named label set, or the label field does not hold class numbers.
+        """,
+    ),
+    Code(
+        "VD245",
+        "stream without a size",
+        """
+        A streamed data set can be neither counted nor shuffled, so the study says how many of its first
+        images to hold with `first: N`.
+        """,
+    ),
+    Code(
+        "VD250",
+        "claim about nothing",
+        """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric
+        has no such value, or no such coordinate, or nothing is left. `vitdsl explain KIND` lists the values
+        and coordinates.""",
+        """
+        claims:
+          good: {say: It is good., left: {metric: some_metric, value: top_1}, is: greater, right: 0.9}
+        """,
+        """
+        claims:
+          good: {say: It is good., left: {metric: some_metric, value: top1}, is: greater, right: 0.9}
+        """,
+    ),
+    Code(
+        "VD251",
+        "unknown optimizer",
+        "timm's optimizer factory has no optimizer of this name. The message lists those that it has.",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, optimizer: adamv}}",
+        "models:\n  vit: {arch: resnet18, train: {data: {source: digits, split: train}, optimizer: adamw}}",
+    ),
+    Code(
+        "VD252",
+        "augmentation that timm does not take",
+        "The policy of `augment` is not written as timm writes it, such as `rand-m9-mstd0.5-inc1`.",
+    ),
+    Code(
+        "VD253",
+        "nothing to train on",
+        "`train` needs images: `data:` of its own, or a recipe that has them.",
+        "models:\n  vit: {arch: vit_tiny_patch16_224, train: {epochs: 5}}",
+        """
+        models:
+          vit: {arch: vit_tiny_patch16_224, train: {data: {source: digits, split: train}, epochs: 5}}
+        """,
+    ),
+    Code(
+        "VD260",
+        "too many conditions",
+        """The sweeps of the study make more conditions than its `max_conditions` allows. Raise it where
+        that is meant; `vitdsl plan` shows the count and the cost.""",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 3",
+        "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 8",
+    ),
+    Code(
+        "VD301",
+        "model cannot be traced",
+        """Ablations and roles need the graph of the model, and its code decides things from data, which a
+        graph cannot show. The outputs of its modules can be read all the same, without `role` and without
+        ablations.""",
+    ),
+    Code(
+        "VD302",
+        "metric not defined for a model",
+        "The metric needs something that the model does not have, such as attention. The message says what.",
+        """
+        models:
+          resnet: {arch: resnet18, weights: random}
+        metrics:
+          distance: {kind: attention_distance, of: resnet, data: images}
+        """,
+        "metrics:\n  distance: {kind: attention_distance, of: some_model, data: images}",
+    ),
+    Code(
+        "VD303",
+        "too much is kept of each image",
+        """A metric that needs all images at once keeps numbers of each of them, and these would not fit in
+        memory. Take fewer images, sites or conditions; `vitdsl plan` prints the memory.""",
+    ),
+)
