@@ -109,6 +109,12 @@ MACHINE_CODES = (
         language="shell",
     ),
     Code(
+        "VD505",
+        "a decoding process was ended",
+        """Images are decoded in processes of their own, and one of them was ended from outside: most often by
+        the system, when memory was full. What was computed is kept; the same command goes on.""",
+    ),
+    Code(
         "VD601",
         "not a run folder, or not complete",
         """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run failed or was

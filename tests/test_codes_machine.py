@@ -6,6 +6,7 @@ With `REWRITE_GOLDEN=1` in the environment the texts are written instead.
 import json
 import os
 import re
+import signal
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -193,6 +194,21 @@ def test_a_store_that_another_process_does_not_share(
     study(here)
     monkeypatch.setattr("vitdsl.runtime.run.engine.Engine._walk", lambda *_: None)
     fails("VD504_elsewhere", 3, "run", "study.yaml", "-q")
+
+
+def test_a_killed_decoding_process(
+    here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = os.getpid()
+
+    def killed(self: object, index: int) -> None:
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    study(here)
+    monkeypatch.setattr("vitdsl.runtime.data.stream.workers_for", lambda *_: 1)
+    monkeypatch.setattr("vitdsl.runtime.data.sources.folder.Folder.load", killed)
+    fails("VD505_killed", 3, "run", "study.yaml", "-q")
 
 
 def test_too_much_of_each_image(

@@ -4,16 +4,16 @@ Does not own: which images, in which order and batches (`stream`).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.runtime.data.sources._base import Source
 
 WORTH_READING_AHEAD = 256
@@ -76,7 +76,34 @@ def collate(
     return [torch.stack(images) for images in zip(*(tensors for tensors, _ in items), strict=True)], records
 
 
+T = TypeVar("T")
+
+
+def alive(batches: Iterable[T]) -> Iterator[T]:
+    """Batches from other processes, as long as these live.
+
+    Raises:
+        EnvironmentProblem: One of them was ended from outside (VD505).
+    """
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):  # torch has no type of its own for it
+            raise
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD505",
+                "a process that decodes images was ended from outside",
+                help=(
+                    "where memory was full, take a smaller `batch` or close other programs",
+                    "run the same command again: image blocks that are done are found",
+                ),
+            )
+        ) from error
+
+
 def workers_for(source: Source, n: int) -> int:
-    """How many processes should decode `n` images: none where it does not pay."""
+    """How many processes should decode `n` images: none where it does not pay; processes of one run share the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(MOST_WORKERS, cores - 1) if source.costly and n > WORTH_READING_AHEAD and cores > 2 else 0

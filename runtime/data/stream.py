@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import Data
-from vitdsl.runtime.data.decoding import Decoder, Failure, Record, collate, workers_for
+from vitdsl.runtime.data.decoding import Decoder, Failure, Record, alive, collate, workers_for
 from vitdsl.runtime.data.opening import check_count, open_source, shared_preprocessing
 from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.models.preprocessing import Preprocessing, transform
@@ -126,7 +126,7 @@ class Stream:
         """Read some batches, in the order given: a shard, or what is left of a run.
 
         Raises:
-            EnvironmentProblem: An image is unreadable (VD402).
+            EnvironmentProblem: An image is unreadable (VD402); a decoding process was ended (VD505).
         """
         wanted = list(batches)
         configs = list(dict.fromkeys(self.transforms.values()))
@@ -138,7 +138,7 @@ class Stream:
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
-        for index, (tensors, records) in zip(wanted, loader, strict=True):
+        for index, (tensors, records) in zip(wanted, alive(loader), strict=True):
             if isinstance(records, Failure):
                 records.throw()
             rows = self.rows_of(index)

@@ -1,5 +1,7 @@
 """Streams: the same images in the same order, however they are read."""
 
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,19 @@ def test_an_unreadable_image_is_named_from_any_process(tmp_path: Path, workers: 
     with pytest.raises(EnvironmentProblem, match=r"VD402 .*4\.png") as caught:
         list(stream)
     assert caught.value.diagnostics[0].help
+
+
+def test_a_decoding_process_that_is_killed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, load = os.getpid(), Digits.load
+
+    def killed(self: Digits, index: int) -> Any:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load(self, index)
+
+    monkeypatch.setattr(Digits, "load", killed)
+    with pytest.raises(EnvironmentProblem, match="VD505"):
+        list(opened(batch=8, workers=1))
 
 
 def test_without_labels() -> None:

@@ -418,3 +418,40 @@ def test_trust_checks_come_with_the_numbers_that_they_vouch_for_and_with_no_othe
     renamed = run(bound(STUDY.replace("vit:", "net:").replace("of: vit", "of: net")), out=tmp_path)
     assert set(renamed.manifest.reused) and {one.model for one in renamed.manifest.trust} == {"net"}
     assert not any("vit" in one.text + one.about for one in renamed.manifest.trust)
+
+
+def test_two_runs_at_once_on_one_store_are_both_right(tmp_path: Path, alone: bytes) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    words = [sys.executable, "-m", "vitdsl", "run", "study.yaml", "--no-report", "-q", "--device", "cpu"]
+    both = [subprocess.Popen(words, cwd=tmp_path, env=environment()) for _ in range(2)]
+    assert [one.wait(timeout=180) for one in both] == [0, 0]
+    found = list(tmp_path.glob("runs/saved/*/results.nc"))
+    assert len(found) == 2 and all(path.read_bytes() == alone for path in found)
+
+
+def test_memory_does_not_grow_with_images(tmp_path: Path) -> None:
+    peaks = []
+    for images in (128, 2048):
+        text = (
+            "vitdsl: 1\nstudy: many\n"
+            f"data: {{probe: {{source: noise, total: {images}, size: 64, classes: 10, batch: 64}}}}\n"
+            "models: {net: {arch: resnet10t, weights: random, input_size: 64, options: {num_classes: 10}}}\n"
+            'layers: {stages: {of: net, at: "layer*.*"}}\n'
+            "metrics: {within: {kind: cka, x: stages}, accuracy: {kind: accuracy, of: net}}\n"
+        )
+        (tmp_path / "study.yaml").write_text(text)
+        code = (
+            "import resource; from vitdsl.cli import run\n"
+            "assert run(['run', 'study.yaml', '--no-report', '-q', '--device', 'cpu']) == 0\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    assert peaks[1] <= 1.05 * peaks[0]
