@@ -87,6 +87,18 @@ MACHINE_CODES = (
         module raises an error when it is imported. Repair the package or uninstall it; the note has its own words.""",
     ),
     Code(
+        "VD414",
+        "the system refused",
+        """A file, folder or stream could not be read or written: the disk is full, a name is too long, a
+        permission is missing, a link goes nowhere. The message has the system's own words.""",
+    ),
+    Code(
+        "VD415",
+        "run folder removed",
+        """Somebody removed or moved the folder of this run while it ran, so that there is nowhere for its results.
+        What image blocks gave is in the store beside it: the same command is answered from there.""",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

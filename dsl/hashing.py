@@ -18,7 +18,7 @@ _WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "max_conditions"}
 
 def study_hash(study: "Study") -> str:
     """The sha256 of what a study computes, in hexadecimal; 64 characters."""
-    return sha256(canonical(scientific(study)).encode()).hexdigest()
+    return sha256(canonical(scientific(study)).encode(errors="backslashreplace")).hexdigest()
 
 
 def scientific(study: "Study") -> dict[str, Any]:

@@ -252,4 +252,4 @@ def _json(value: Any) -> str:
 
 def _packed(text: str) -> str:
     """Text as gzip in base64, without time or name."""
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), 9, mtime=0)).decode()

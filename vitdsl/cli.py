@@ -3,7 +3,6 @@
 A command is a file of `vitdsl.commands` and is imported when it is called, so that `--help` stays fast.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import click
 from vitdsl import __version__
 from vitdsl.commands._scan import COMMANDS, command, summaries
 from vitdsl.output import Output, crash_file, show_errors
+from vitdsl.streams import CANNOT, PIPE, Ended, finish, listen, ready
 
 EXAMPLES = """\
 \b
@@ -34,7 +34,8 @@ Exit codes:
   2    the study or the command line is wrong
   3    this machine cannot: files, network, memory, device, disk
   70   a bug in vitdsl; the message names a file with the details
-  130  interrupted
+  130  interrupted; 143 and 129 by SIGTERM and SIGHUP
+  141  whoever read the answer closed the pipe
 """
 
 
@@ -121,7 +122,9 @@ def hoisted(words: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(arguments))
+    ready()
+    listen()
+    sys.exit(finish(run(arguments)))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -136,25 +139,34 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     output = Output.early(words)
     try:
-        found: Any = group.main(args=hoisted(words), prog_name="vitdsl", standalone_mode=False)
+        with group.make_context("vitdsl", hoisted(words)) as context:
+            found: Any = group.invoke(context)
         sys.stdout.flush()
         return found if isinstance(found, int) else 0
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    except click.ClickException as error:
+    except BrokenPipeError:
+        return PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        if output.debug and not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt)):
+            raise
+        try:
+            return _told(error, output)
+        except OSError:  # there is nowhere to say it
+            return CANNOT
+
+
+def _told(error: BaseException, output: Output) -> int:
+    """Say how it ended; the exit code."""
+    if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except Exception as error:
-        if output.debug:
-            raise
-        code = show_errors(error, output)
-        return crash_file(error) if code is None else code
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        ended = f"ended by {error.name}" if isinstance(error, Ended) else "interrupted"
+        click.echo(f"{ended}; image blocks that are done are kept", err=True)
+        return error.code if isinstance(error, Ended) else 130
+    code = show_errors(error, output) if isinstance(error, Exception) else None
+    return crash_file(error) if code is None else code
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import cast
 
 import click
 
-from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.render import Format, render
+from vitdsl.dsl.text import file_name
 
 _STYLES: dict[str, dict[str, str | bool]] = {
     "error": {"fg": "red", "bold": True},
@@ -81,25 +82,57 @@ class Output:
 
 def show_errors(error: Exception, output: Output) -> int | None:
     """Write an error that a user can cause; None where it is not one."""
-    if not isinstance(error, VitdslError):
+    told = error if isinstance(error, VitdslError) else of_the_machine(error)
+    if told is None:
         return None
-    output.diagnostics(error.diagnostics)
-    return error.exit_code
+    output.diagnostics(told.diagnostics)
+    return told.exit_code
 
 
-def crash_file(error: Exception) -> int:
+def of_the_machine(error: Exception) -> VitdslError | None:
+    """What an error of Python says of this machine: memory, files, streams; None where it is not one of these."""
+    if isinstance(error, MemoryError):
+        return EnvironmentProblem(
+            Diagnostic(
+                "VD409",
+                f"out of memory{': ' + str(error) if str(error) else ''}",
+                help=("take a smaller `batch`, or fewer conditions; `vitdsl plan` estimates the memory",),
+            )
+        )
+    if isinstance(error, OSError):
+        where = " and ".join(
+            f"`{file_name(str(name))}`" for name in (error.filename, error.filename2) if name
+        )
+        return EnvironmentProblem(
+            Diagnostic(
+                "VD414",
+                f"the system refused {where or 'to write the answer'}: {error.strerror or error}",
+                help=("see that the path can be read or written, that the disk has space, and try again",),
+            )
+        )
+    return None
+
+
+def crash_file(error: BaseException) -> int:
     """Write a bug's traceback to a file and say where, and whose it is; the exit code of a bug."""
     from vitdsl.runtime.kinds import plugin_of
 
     text = "".join(traceback.format_exception(error))
-    with tempfile.NamedTemporaryFile("w", prefix="vitdsl-crash-", suffix=".txt", delete=False) as stream:
-        stream.write(f"{' '.join(sys.argv)}\nPython {sys.version}\n\n{text}")
+    details = f"{' '.join(sys.argv)}\nPython {sys.version}\n\n{text}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="vitdsl-crash-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(details)
+        where = f"in {name}"
+    except OSError:
+        click.echo(details, err=True)
+        where = "above"
     plugin = plugin_of(text)
     whose = f"the plugin `{plugin.name}` (module `{plugin.module}`)" if plugin else "vitdsl"
     click.echo(
         f"internal error: {type(error).__name__}: {error}\n"
-        f"  this is a bug in {whose}; the details are in {stream.name}\n"
-        f"  please report it {'to its authors ' if plugin else ''}with that file",
+        f"  this is a bug in {whose}; the details are {where}\n"
+        f"  please report it {'to its authors ' if plugin else ''}with them",
         err=True,
     )
     return 70

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vitdsl.dsl.text import safe
+
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.1
 
@@ -52,6 +54,7 @@ class StderrProgress:
 
     def begin(self, what: str, total: int, unit: str = "images") -> None:
         """A stage of `total` steps begins."""
+        what = safe(what)
         self.what, self.unit, self.total, self.done = what, unit, total, 0
         self.shown, self.shown_at = 0.0, time.monotonic()
         if self.bar is not None:
@@ -78,4 +81,4 @@ class StderrProgress:
     def say(self, text: str) -> None:
         """Something that the user should know."""
         if not self.quiet:
-            (self.bar.console if self.bar is not None else self.console).print(text, markup=False)
+            (self.bar.console if self.bar is not None else self.console).print(safe(text), markup=False)

@@ -230,4 +230,4 @@ def stream_facts(stream: Stream) -> dict[str, Any]:
 
 
 def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(texts).encode(errors="backslashreplace")).hexdigest()

@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.text import near_files
+from vitdsl.runtime.paths import expanded
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 WRITTEN_AT = (("weights", "file"), ("weights",))
@@ -44,7 +45,7 @@ def find(file: str, folder: Path) -> Path:
     Raises:
         EnvironmentProblem: There is no such file, or it is of another kind (VD401).
     """
-    path = (folder / Path(file).expanduser()).resolve()
+    path = (folder / expanded(file)).resolve()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise EnvironmentProblem(

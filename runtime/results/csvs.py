@@ -82,7 +82,7 @@ def write_images(path: Path, records: Mapping[str, Iterable[tuple[str, int | Non
 
 def _write(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     def table(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(map(as_cell, columns))
             writer.writerows(map(as_cell, row) for row in rows)

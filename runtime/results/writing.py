@@ -39,8 +39,8 @@ def new_folder(folder: Path, first: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    """Write a file whole or not at all; what UTF-8 does not have, such as parts of file names, is escaped."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -71,9 +71,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """A value as JSON has it: names are text, sequences lists, and numbers that JSON does not have null."""
+    """A value as JSON has it: names are text, sequences lists, and numbers that JSON does not have null.
+
+    Parts of file names that are not UTF-8 are escaped, such as `\\udcff`.
+    """
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {finite(str(key)): finite(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     if isinstance(value, np.generic):

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 import xarray as xr
 
-from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.source import placing
@@ -94,8 +94,8 @@ def run(
     work.open_folder()
     try:
         work.go()
-    except KeyboardInterrupt:
-        work.close("interrupted", "interrupted by the user")
+    except KeyboardInterrupt as interruption:
+        work.close("interrupted", str(interruption) or "interrupted by the user")
         raise
     except BaseException as error:
         work.close("failed", str(error))
@@ -149,7 +149,14 @@ class _Run:
         write_text(self.folder / results.RESOLVED, resolved_yaml(loaded, into=self.folder))
 
     def close(self, status: Status, reason: str = "") -> None:
-        """Write how it ended."""
+        """Write how it ended.
+
+        Raises:
+            EnvironmentProblem: The run succeeded, and its folder is not there any more (VD415) or full (VD407).
+        """
+        removed = self.folder is not None and not (self.folder / results.MANIFEST).is_file()
+        if removed and status == "success":
+            raise EnvironmentProblem(_removed(self.folder))
         self._note(
             status=status,
             reason=reason,
@@ -157,7 +164,7 @@ class _Run:
             seconds=round(time.perf_counter() - self.started, 3),
         )
         self.progress.note(f"{status} {reason}".strip())
-        if self.folder is None:
+        if self.folder is None or removed:
             return
         try:
             write_text(self.folder / results.LOG, self.progress.text())
@@ -202,7 +209,7 @@ class _Run:
                 self._took(f"estimates of {one.title}", time.perf_counter() - begun)
         finally:
             self._note_facts(engine)
-        if self.folder is not None:
+        if self.folder is not None and (self.folder / results.MANIFEST).is_file():
             self._write(self.folder, groups, streams, loaded)
 
     def _note_facts(self, engine: Engine) -> None:
@@ -269,3 +276,11 @@ class _Run:
                 for model in group.models:
                     classes = self.plan.models[model].sites.site("", "output").shape[-1]
                     check_labels(streams[group.data], classes, model)
+
+
+def _removed(folder: Path | None) -> Diagnostic:
+    return Diagnostic(
+        "VD415",
+        f"the run folder `{folder}` was removed while the study ran",
+        help=("run the same command again: its image blocks are kept, and nothing is computed twice",),
+    )

@@ -32,6 +32,7 @@ from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
+from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.weights import content_hash, read, save
@@ -105,9 +106,9 @@ def user_store() -> Path:
     """The folder of weights that were trained on this machine."""
     named = os.environ.get("VITDSL_CACHE")
     if named:
-        return Path(named).expanduser() / "weights"
+        return expanded(named) / "weights"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "vitdsl" / "weights"
+    return expanded(base) / "vitdsl" / "weights"
 
 
 def shipped_store() -> Path:
@@ -224,5 +225,5 @@ def _data(data: Data, folder: Path) -> dict[str, Any]:
     kind = SOURCES.kinds().get(data.source)
     for name in kind.paths if kind else ():
         if isinstance(fields.get(name), str):
-            fields[name] = str((folder / Path(fields[name]).expanduser()).resolve())
+            fields[name] = str((folder / expanded(fields[name])).resolve())
     return fields

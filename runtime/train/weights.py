@@ -106,4 +106,4 @@ def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
 
 def content_hash(content: Mapping[str, Any]) -> str:
     """The SHA-256 of JSON content, whatever the order of its keys."""
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    return hashlib.sha256(canonical(content).encode(errors="backslashreplace")).hexdigest()

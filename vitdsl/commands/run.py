@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
+from vitdsl.dsl.text import safe
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
@@ -149,15 +150,15 @@ def _print(outcome: "Outcome", report_path: Path | None) -> None:
     manifest = outcome.manifest
     width = max((len(claim.verdict) for claim in manifest.claims.values()), default=0)
     for claim in manifest.claims.values():
-        click.echo(f"{MARKS[claim.verdict]} {claim.verdict:<{width}}  {claim.say}")
-        click.echo(f"  {'':<{width}}  {sentence(claim)}")
+        click.echo(f"{MARKS[claim.verdict]} {claim.verdict:<{width}}  {safe(claim.say)}")
+        click.echo(f"  {'':<{width}}  {safe(sentence(claim))}")
     held = sum(check.ok for check in manifest.trust)
     click.echo(f"trust checks: {held} of {len(manifest.trust)} hold")
     for check in manifest.trust:
         if not check.ok:
-            click.echo(f"  not held: {check.text}")
+            click.echo(f"  not held: {safe(check.text)}")
     for warning in manifest.warnings:
-        click.echo(f"note: {warning}", err=True)
+        click.echo(f"note: {safe(warning)}", err=True)
     click.echo(f"run:    {outcome.folder}  ({manifest.seconds or 0.0:.1f} s)")
     if report_path:
         click.echo(f"report: {report_path}")

@@ -36,6 +36,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.dsl.text import counted, near_files
 from vitdsl.runtime.data.sources._base import Item, Source
+from vitdsl.runtime.paths import expanded
 
 IMAGENET_FIX = (
     "name the folders by WordNet ids (`n01440764`), or leave `labels` out to take the folders' names"
@@ -62,7 +63,7 @@ class Folder(Source):
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """List the folder; nothing is decoded yet."""
         assert isinstance(params, Params)
-        self.root = (folder / Path(params.path).expanduser()).resolve()
+        self.root = (folder / expanded(params.path)).resolve()
         self.files = _listed(self.root, params.path)
         self.classes, self.labels = _labels(self.files, params)
 

@@ -35,6 +35,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.data.sources._base import Item, Source
 from vitdsl.runtime.data.sources.folder import to_rgb
+from vitdsl.runtime.paths import expanded
 
 NEEDS = {
     "hfds": ("datasets", "datasets"),
@@ -196,7 +197,7 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
         )
     if kind not in NEEDS and params.root is None:
         raise StudyError(_problem("VD101", params, "it needs `root`", "write `root: path/of/the/data`"))
-    root = None if params.root is None else (folder / Path(params.root).expanduser()).resolve()
+    root = None if params.root is None else (folder / expanded(params.root)).resolve()
     if root is not None and kind not in ("hfds", "hfids") and not root.exists():
         raise EnvironmentProblem(
             _problem(
@@ -212,7 +213,7 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
     if kind not in NEEDS and root is not None and root.suffix == ".tar":
         more["cache_tarfiles"] = False
     if params.class_map is not None:
-        more["class_map"] = str((folder / Path(params.class_map).expanduser()).resolve())
+        more["class_map"] = str((folder / expanded(params.class_map)).resolve())
     more = {key: value for key, value in more.items() if value is not None}
     if kind in STREAMING:
         more["num_samples"] = params.first
