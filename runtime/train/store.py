@@ -33,6 +33,7 @@ from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.weights import content_hash, read, save
 
@@ -136,8 +137,11 @@ def obtain(
     store: Path | None = None,
     wrap: Wrap | None = None,
     without: Sequence[Mapping[str, Any]] = (),
+    ranks: Ranks = ALONE,
 ) -> LoadedModel:
     """A model with its weights; one with `train` is taken from the store, or trained and stored.
+
+    Several ranks call this alike: the one that leads looks and stores, all train, all read what was stored.
 
     Args:
         model: What the study names.
@@ -151,20 +155,31 @@ def obtain(
             one.
         wrap: See `train.train`.
         without: The resolved ablations that hold during training, for the hash.
+        ranks: Which of several processes this is; a shard trains alone.
 
     Raises:
         StudyError: As `models.load` and `train.train`.
         EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written (VD407).
     """
+    team = ranks.team
     if model.train is None:
-        return models.load(model, seed=seed, folder=folder)
+        with team.leader_first():
+            return models.load(model, seed=seed, folder=folder)
     content = resolved_recipe(model, seed=seed, folder=folder, without=without)
-    path = None if force else find(content_hash(content), store)
+    path = team.told(None if force else find(content_hash(content), store))
     if path is None:
         done = train.train(
-            model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress, name=name
+            model,
+            seed=seed,
+            folder=folder,
+            device=device,
+            wrap=wrap,
+            progress=progress,
+            name=name,
+            ranks=team,
         )
-        path = save(done, content, store or user_store())
+        path = team.told(save(done, content, store or user_store()) if team.leads else None)
+    assert path is not None
     return read(path, model, content_hash(content))
 
 
@@ -178,6 +193,7 @@ def train_study(
     device: torch.device | None = None,
     wraps: Mapping[str, Wrap] | None = None,
     without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Stored]:
     """Train the models of a study that have `train`, or find them trained.
 
@@ -190,6 +206,7 @@ def train_study(
         device: Where to train; None is the CPU.
         wraps: By model: see `train.train`.
         without: By model: see `resolved_recipe`.
+        ranks: Which of several processes this is.
     """
     found = []
     for entry_name, entry in loaded.study.models.items():
@@ -212,6 +229,7 @@ def train_study(
                     store=store,
                     wrap=(wraps or {}).get(name),
                     without=held,
+                    ranks=ranks,
                 )
             detail = ready.weights.detail
             found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
