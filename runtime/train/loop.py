@@ -175,9 +175,9 @@ def _fit(
         for index, (x, y) in enumerate(images.epoch(epoch, [ranks.mine(rows) for rows in batches])):
             x, y = x.to(device), y.to(device)
             scheduler.step_update(epoch * updates + index)
-            before = chance(device)
+            before = chance(device) if epoch == index == 0 and ranks.size > 1 else None
             logits = called(x)
-            if ranks.size > 1 and epoch == index == 0 and not torch.equal(before, chance(device)):
+            if before is not None and not torch.equal(before, chance(device)):
                 progress.say(f"dropout: {ranks.size} processes draw other masks than one would")
             loss = criterion(logits, y)
             if not torch.isfinite(loss):

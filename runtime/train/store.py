@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import Data, Model, WeightsFile
@@ -159,7 +160,7 @@ def obtain(
 
     Raises:
         StudyError: As `models.load` and `train.train`.
-        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written (VD407).
+        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written or seen (VD407).
     """
     team = ranks.team
     if model.train is None:
@@ -180,6 +181,14 @@ def obtain(
         )
         path = team.told(save(done, content, store or user_store()) if team.leads else None)
     assert path is not None
+    if not all(team.gathered(path.is_file())):
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD407",
+                f"not every process sees the weights that the first of them has: `{path}`",
+                help=("name a folder that all of them see in the environment variable `VITDSL_CACHE`",),
+            )
+        )
     return read(path, model, content_hash(content))
 
 
