@@ -24,7 +24,6 @@ from vitdsl.dsl.text import counted
 from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.stream import Stream, open_stream
 from vitdsl.runtime.metrics._base import Metric
-from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.plan import Plan
@@ -239,25 +238,19 @@ class _Run:
         study = self.plan.loaded.study
         found: dict[str, LoadedModel] = {}
         begun = time.perf_counter()
-        if not self.ranks.leads:
-            self.ranks.wait()  # the one that leads trains, and the others find what it stored
         for name, planned in self.plan.models.items():
             self.progress.say(f"model {name}: {planned.entry.arch}")
             with placing(self.plan.loaded.source, ("models", planned.base)):
-                if planned.entry.train is not None:
-                    found[name] = obtain(
-                        planned.entry,
-                        seed=study.seed,
-                        folder=self.plan.loaded.folder,
-                        device=self.device,
-                        progress=self.progress,
-                        name=name,
-                        **training_form(planned),
-                    )
-                else:
-                    found[name] = models.load(planned.entry, seed=study.seed, folder=self.plan.loaded.folder)
-        if self.ranks.leads:
-            self.ranks.wait()
+                found[name] = obtain(
+                    planned.entry,
+                    seed=study.seed,
+                    folder=self.plan.loaded.folder,
+                    device=self.device,
+                    progress=self.progress,
+                    name=name,
+                    ranks=self.ranks,
+                    **training_form(planned),
+                )
         self._took("models", time.perf_counter() - begun)
         return found
 

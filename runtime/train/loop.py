@@ -8,6 +8,10 @@ In each epoch every image is seen once, in an order drawn from the seed, in batc
 fewer (the images are dealt evenly, so that no short batch upsets a batch norm). The learning rate changes
 after each batch. `step` divides it by ten after each third of the epochs; `cosine` and `linear` end at
 zero.
+
+Several processes (`ranks`) train as one would: each takes its share of every batch, and the loss is weighted so that
+the gradient is the mean over the whole batch. What differs is the order of float32 sums, and which masks a dropout
+draws.
 """
 
 import time
@@ -30,7 +34,9 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress, Silent
 from vitdsl.runtime.randomness import isolated, permutation, seed_of
+from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.train.images import Images, open_images
+from vitdsl.runtime.train.sharing import chance, shared, why_alone
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "cosine": {"sched": "cosine"},
@@ -46,7 +52,7 @@ class Trained:
 
     Attributes:
         model: The model, ready for use; its weights say `trained`.
-        stats: Ready for JSON: images, classes, epochs, loss and accuracy of the last epoch, seconds.
+        stats: Ready for JSON: images, classes, epochs, loss and accuracy of the last epoch, seconds, processes.
     """
 
     model: LoadedModel
@@ -62,8 +68,9 @@ def train(
     wrap: Callable[[nn.Module], nn.Module] | None = None,
     progress: Progress | None = None,
     name: str = "",
+    ranks: Ranks = ALONE,
 ) -> Trained:
-    """Train a model as its `train` entry says.
+    """Train a model as its `train` entry says; all ranks call this alike, and get the same weights.
 
     Args:
         model: A model with `train`, its recipe filled in.
@@ -74,6 +81,7 @@ def train(
             ablation.
         progress: Told of each epoch.
         name: What progress calls the model; empty for its architecture.
+        ranks: Which of several processes this is. What they cannot train together, the first trains alone.
 
     Raises:
         StudyError: No data (VD253), an unknown optimizer (VD251) or policy (VD252), labels that do not fit
@@ -84,18 +92,32 @@ def train(
     recipe = check(model)
     device = device or torch.device("cpu")
     order_seed = recipe.seed if recipe.seed is not None else seed
-    start = models.load(model, seed=seed, folder=folder)
+    with ranks.leader_first():
+        start = models.load(model, seed=seed, folder=folder)
     images = open_images(recipe, start, model.arch, order_seed, folder)
     began = time.perf_counter()
-    with isolated(order_seed, device), _deterministic(device):
+    own_seed = order_seed if ranks.rank == 0 else seed_of("rank", order_seed, ranks.rank)
+    with isolated(own_seed, device), _deterministic(device):
         module = start.module.to(device)
         trainable = {key for key, p in architectures.on_meta(model).named_parameters() if p.requires_grad}
         for key, parameter in module.named_parameters():
             parameter.requires_grad_(key in trainable)
         called = wrap(module) if wrap else module
         told = progress or Silent()
+        alone = why_alone(module, called, len(images) // _updates(images, recipe), device, ranks)
+        team = ALONE if alone else ranks
+        if alone:
+            told.say(f"{name or model.arch}: {alone}, so the first of {ranks.size} processes trains it alone")
         told.begin(f"train {name or model.arch}", recipe.epochs, "epochs")
-        loss, accuracy = _fit(module, called, images, recipe, order_seed, device, told)
+        ended = float("nan"), float("nan")
+        if team.size > 1 or ranks.rank == 0:
+            with shared(called, device, team) as called:
+                ended = _fit(module, called, images, recipe, order_seed, device, told, team)
+        if alone:
+            state = {key: value.cpu() for key, value in module.state_dict().items()}
+            ended, state = ranks.told((ended, state))
+            module.load_state_dict(state)
+        loss, accuracy = ended
         told.end()
     stats = {
         "images": len(images),
@@ -105,9 +127,16 @@ def train(
         "train_accuracy": accuracy,
         "seconds": round(time.perf_counter() - began, 1),
         "device": device.type,
+        "processes": team.size,
     }
     detail = {"start": start.weights.origin, "start_sha256": start.weights.sha256, **stats}
     return Trained(models.finish(module, model, "trained", detail), stats)
+
+
+def _updates(images: Images, recipe: Train) -> int:
+    """Batches of an epoch."""
+    assert recipe.data is not None
+    return -(-len(images) // recipe.data.batch)
 
 
 def _fit(
@@ -118,9 +147,9 @@ def _fit(
     seed: int,
     device: torch.device,
     progress: Progress,
+    ranks: Ranks,
 ) -> tuple[float, float]:
-    assert recipe.data is not None
-    updates = -(-len(images) // recipe.data.batch)
+    updates = _updates(images, recipe)
     optimizer = create_optimizer_v2(
         module, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -143,21 +172,25 @@ def _fit(
         batches = [order[start::updates] for start in range(updates)]
         total = torch.zeros((), dtype=torch.float64)
         right = 0
-        for index, (x, y) in enumerate(images.epoch(epoch, batches)):
+        for index, (x, y) in enumerate(images.epoch(epoch, [ranks.mine(rows) for rows in batches])):
             x, y = x.to(device), y.to(device)
             scheduler.step_update(epoch * updates + index)
+            before = chance(device) if epoch == index == 0 and ranks.size > 1 else None
             logits = called(x)
+            if before is not None and not torch.equal(before, chance(device)):
+                progress.say(f"dropout: {ranks.size} processes draw other masks than one would")
             loss = criterion(logits, y)
             if not torch.isfinite(loss):
                 raise StudyError(_diverged(epoch, index, float(loss.detach())))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss * (len(y) * ranks.size / len(batches[index]))).backward()
             if recipe.clip_grad is not None:
                 nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
             optimizer.step()
             total += loss.detach().double().cpu() * len(y)
             right += int((logits.argmax(1) == y).sum())
-        mean_loss, accuracy = float(total) / len(images), right / len(images)
+        losses, rights = zip(*ranks.gathered((float(total), right)), strict=True)
+        mean_loss, accuracy = sum(losses) / len(images), sum(rights) / len(images)
         progress.step(1, f"loss {mean_loss:.3f}, accuracy {accuracy:.3f}")
     return mean_loss, accuracy
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import Data, Model, WeightsFile
@@ -34,6 +35,7 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.weights import content_hash, read, save
 
@@ -137,8 +139,11 @@ def obtain(
     store: Path | None = None,
     wrap: Wrap | None = None,
     without: Sequence[Mapping[str, Any]] = (),
+    ranks: Ranks = ALONE,
 ) -> LoadedModel:
     """A model with its weights; one with `train` is taken from the store, or trained and stored.
+
+    Several ranks call this alike: the one that leads looks and stores, all train, all read what was stored.
 
     Args:
         model: What the study names.
@@ -152,20 +157,39 @@ def obtain(
             one.
         wrap: See `train.train`.
         without: The resolved ablations that hold during training, for the hash.
+        ranks: Which of several processes this is; a shard trains alone.
 
     Raises:
         StudyError: As `models.load` and `train.train`.
-        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written (VD407).
+        EnvironmentProblem: As those; stored weights are damaged (VD412), or cannot be written or seen (VD407).
     """
+    team = ranks.team
     if model.train is None:
-        return models.load(model, seed=seed, folder=folder)
+        with team.leader_first():
+            return models.load(model, seed=seed, folder=folder)
     content = resolved_recipe(model, seed=seed, folder=folder, without=without)
-    path = None if force else find(content_hash(content), store)
+    path = team.told(None if force else find(content_hash(content), store))
     if path is None:
         done = train.train(
-            model, seed=seed, folder=folder, device=device, wrap=wrap, progress=progress, name=name
+            model,
+            seed=seed,
+            folder=folder,
+            device=device,
+            wrap=wrap,
+            progress=progress,
+            name=name,
+            ranks=team,
         )
-        path = save(done, content, store or user_store())
+        path = team.told(save(done, content, store or user_store()) if team.leads else None)
+    assert path is not None
+    if not all(team.gathered(path.is_file())):
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD407",
+                f"not every process sees the weights that the first of them has: `{path}`",
+                help=("name a folder that all of them see in the environment variable `VITDSL_CACHE`",),
+            )
+        )
     return read(path, model, content_hash(content))
 
 
@@ -179,6 +203,7 @@ def train_study(
     device: torch.device | None = None,
     wraps: Mapping[str, Wrap] | None = None,
     without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Stored]:
     """Train the models of a study that have `train`, or find them trained.
 
@@ -191,6 +216,7 @@ def train_study(
         device: Where to train; None is the CPU.
         wraps: By model: see `train.train`.
         without: By model: see `resolved_recipe`.
+        ranks: Which of several processes this is.
     """
     found = []
     for entry_name, entry in loaded.study.models.items():
@@ -213,6 +239,7 @@ def train_study(
                     store=store,
                     wrap=(wraps or {}).get(name),
                     without=held,
+                    ranks=ranks,
                 )
             detail = ready.weights.detail
             found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))

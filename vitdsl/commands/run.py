@@ -5,7 +5,6 @@ any stage.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -91,18 +90,17 @@ def run(
     processes (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
+    from vitdsl.runtime.run.ranks import Ranks, launched, own_device, together
 
-    loaded = load_source(study, overrides=overrides)
-    follows = int(os.environ.get("RANK", "0")) > 0
-    with StderrProgress(color=output.color, quiet=quiet or follows) as progress:
-        progress.say(f"study {loaded.study.study}: {loaded.study.title or study}")
-        from vitdsl.runtime.plan.bind import bind
-        from vitdsl.runtime.run.environment import device as find_device
-        from vitdsl.runtime.run.ranks import Ranks, own_device, together
-        from vitdsl.runtime.run.run import run as run_plan
-
-        chosen = own_device(find_device(device))
+    with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
         with together() as ranks:
+            loaded = load_source(study, overrides=overrides)
+            progress.say(f"study {loaded.study.study}: {loaded.study.title or study}")
+            from vitdsl.runtime.plan.bind import bind
+            from vitdsl.runtime.run.environment import device as find_device
+            from vitdsl.runtime.run.run import run as run_plan
+
+            chosen = own_device(find_device(device))
             if shard is not None:
                 ranks = Ranks(*shard, shard=True)
             outcome = run_plan(

@@ -15,6 +15,7 @@ PLACE = 70
 
 @click.command(
     epilog="\b\nExamples:\n  vitdsl train specs/zoo/digits.yaml\n  vitdsl train study.yaml vit --force\n"
+    "  torchrun --nproc-per-node 4 -m vitdsl train study.yaml\n"
 )
 @click.argument("study", type=click.Path(path_type=Path))
 @click.argument("models", nargs=-1)
@@ -40,14 +41,18 @@ def train(
 ) -> None:
     """Train the models of a study that have `train:`, and store their weights by recipe."""
     from vitdsl.dsl.load import load_source
+    from vitdsl.runtime.run.ranks import launched, own_device, together
 
-    loaded = load_source(study, overrides=overrides)
-    unknown = [name for name in models if name.partition("[")[0] not in loaded.study.models]
-    if unknown:
-        raise click.UsageError(
-            f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
-        )
-    with StderrProgress(color=output.color, quiet=quiet) as progress:
+    with (
+        StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress,
+        together() as ranks,
+    ):
+        loaded = load_source(study, overrides=overrides)
+        unknown = [name for name in models if name.partition("[")[0] not in loaded.study.models]
+        if unknown:
+            raise click.UsageError(
+                f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
+            )
         from vitdsl.runtime.plan.bind import bind
         from vitdsl.runtime.run.environment import device as find_device
         from vitdsl.runtime.train.store import train_study
@@ -60,10 +65,13 @@ def train(
             force=force,
             store=store,
             progress=progress,
-            device=find_device(device),
+            device=own_device(find_device(device)),
             wraps={name: form["wrap"] for name, form in forms.items() if form},
             without={name: form["without"] for name, form in forms.items() if form},
+            ranks=ranks,
         )
+    if not ranks.leads:
+        return
     if as_json:
         rows = [
             {"model": s.name, "key": s.key, "file": str(s.path), "trained": s.trained, **s.stats}
