@@ -6,10 +6,12 @@ With `REWRITE_GOLDEN=1` in the environment the texts are written instead.
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from vitdsl.dsl.render import render
 from vitdsl.runtime import kinds
 from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.run.engine import Engine
 
 ERRORS = Path(__file__).parent / "dsl" / "errors"
 MACHINE = ERRORS / "machine"
@@ -194,6 +197,26 @@ def test_a_store_that_another_process_does_not_share(
     study(here)
     monkeypatch.setattr("vitdsl.runtime.run.engine.Engine._walk", lambda *_: None)
     fails("VD504_elsewhere", 3, "run", "study.yaml", "-q")
+
+
+def test_a_full_disk_and_a_removed_folder(
+    here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(here)
+    real = Engine._walk
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    def removing(*args: Any) -> None:
+        real(*args)
+        for path in here.glob("runs/s/*"):
+            shutil.rmtree(path)
+
+    monkeypatch.setattr(Engine, "_walk", full)
+    fails("VD414_full", 3, "run", "study.yaml", "-q")
+    monkeypatch.setattr(Engine, "_walk", removing)
+    fails("VD415_removed", 3, "run", "study.yaml", "-q")
 
 
 def test_a_killed_decoding_process(

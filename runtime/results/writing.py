@@ -71,9 +71,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """A value as JSON has it: names are text, sequences lists, and numbers that JSON does not have null.
+    r"""A value as JSON has it: names are text, sequences lists, and numbers that JSON does not have null.
 
-    Parts of file names that are not UTF-8 are escaped, such as `\\udcff`.
+    Parts of file names that are not UTF-8 are escaped, such as `\udcff`.
     """
     if isinstance(value, dict):
         return {finite(str(key)): finite(item) for key, item in value.items()}
