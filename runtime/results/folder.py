@@ -63,7 +63,7 @@ def open_run(path: Path | str) -> Run:
             raise ValueError(f"it has no `{absent[0]}`")
         groups = read_groups(folder / RESULTS, manifest.results_sha256)
         source, resolved = ((folder / name).read_text("utf-8") for name in (SOURCE, RESOLVED))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EnvironmentProblem(
             Diagnostic(
                 "VD601",

@@ -48,7 +48,7 @@ def read_groups(path: Path, sha256: str | None) -> dict[str, xr.Dataset]:
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             found = {node.path.lstrip("/"): node.to_dataset().load() for node in tree.leaves if node.has_data}
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # what HDF5 and xarray raise for a foreign file is not told
         why = f"{error}; {words}" if foreign else str(error)
         raise ValueError(f"its `{path.name}` cannot be read: {why}") from error
     if foreign:

@@ -58,7 +58,7 @@ def _listed(path: Path) -> Listed:
             None if seconds is None else float(seconds),
             dict(verdicts),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Listed(folder, folder.parent.name, "", UNREADABLE, None, {})
 
 
@@ -81,7 +81,7 @@ def needless(out: Path, *, hours: float, failed: bool) -> list[Needless]:
     needed: set[str] = set()
     for path in out.glob(f"*/*/{BLOCKS}"):
         if path.parent not in {one.folder for one in gone}:
-            needed.update(path.read_text("utf-8").split())
+            needed.update(path.read_text("utf-8", errors="replace").split())
     for folder in sorted((out / STORE).glob("blocks/*/*")):
         if folder.name not in needed and is_old(folder):
             found.append(Needless(folder, _size(folder), "an image block that no run is made of"))
