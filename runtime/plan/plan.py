@@ -5,6 +5,7 @@ which conditions. Does not own how names are resolved (`bind`), or how the resul
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -73,6 +74,11 @@ class PlannedModel:
     always: tuple[Edit, ...] = ()
     conditions: tuple[Condition, ...] = ()
     unfuse: frozenset[str] = frozenset()
+
+    @cached_property
+    def by_id(self) -> dict[str, Condition]:
+        """Its conditions by id."""
+        return {condition.id: condition for condition in self.conditions}
 
     def depth_of(self, condition: Condition) -> float:
         """Depth of the one place that a condition changes; NaN without one."""
@@ -206,7 +212,7 @@ class Plan:
 
     def condition(self, model: str, id: str) -> Condition:
         """A condition of a model by its id."""
-        return next(c for c in self.models[model].conditions if c.id == id)
+        return self.models[model].by_id[id]
 
 
 def lanes_of(group: Group[Observer], model: str) -> list[str]:
