@@ -88,8 +88,8 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
         )
         for one in price.passes
     ]
-    for cells in _page(passes):
-        streams.add_row(*cells)
+    for stream in _page(passes):
+        streams.add_row(*stream)
     show(streams)
     metrics = table("result", "metric", "sites", "under")
     results = []
