@@ -10,6 +10,8 @@ from vitdsl.reports.sections import Section
 from vitdsl.runtime.results.folder import Run
 
 DASH = "\N{EN DASH}"
+MOST_MODELS = 24
+MOST_CHECKS = 100
 
 
 def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, bool]]:
@@ -22,6 +24,11 @@ def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]
     for section in gathered:
         first = next(iter(section.values.values()))
         said += [(text, False) for text in figure_of(first[0]).findings(first)]
+    left_out = len(run.manifest.models) - MOST_MODELS
+    if left_out > 0:
+        said.append(
+            (f"Key numbers of {MOST_MODELS} models are shown; {left_out:,} more are in the data.", False)
+        )
     checks = run.manifest.trust
     failed = sum(not check.ok for check in checks)
     if checks:
@@ -33,11 +40,11 @@ def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]
 def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Key numbers: facts of each model, and every value of the intact model."""
     known = run.manifest.models
-    names = list(known)
+    names = list(known)[:MOST_MODELS]
     rows = [
-        ("architecture", [model.arch for model in known.values()]),
-        ("parameters", [number(model.parameters) for model in known.values()]),
-        ("units", [number(model.units) for model in known.values()]),
+        ("architecture", [known[name].arch for name in names]),
+        ("parameters", [number(known[name].parameters) for name in names]),
+        ("units", [number(known[name].units) for name in names]),
     ]
     rows = rows if names else []
     for section in gathered:
@@ -56,7 +63,10 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
 
 
 def trust(run: Run) -> list[dict[str, Any]]:
-    """The trust checks as rows of a table."""
+    """The trust checks as rows of a table, those that do not hold in front where there are too many for a page."""
+    checks = list(run.manifest.trust)
+    if len(checks) > MOST_CHECKS:
+        checks = sorted(checks, key=lambda check: check.ok)[:MOST_CHECKS]
     return [
         {
             "check": check.check,
@@ -66,5 +76,5 @@ def trust(run: Run) -> list[dict[str, Any]]:
             "tolerance": DASH if isnan(check.tolerance) else number(check.tolerance),
             "text": check.text,
         }
-        for check in run.manifest.trust
+        for check in checks
     ]

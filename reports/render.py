@@ -22,7 +22,7 @@ from vitdsl.reports.canvas import draw_svg, inline, style
 from vitdsl.reports.figures._base import Plot
 from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.sections import Section, plots, sections
-from vitdsl.reports.tables import Table, longest, records, to_csv, to_table
+from vitdsl.reports.tables import EMBEDDED, Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.runtime.results.folder import REPORT, Run
 from vitdsl.runtime.results.manifest import as_json
@@ -188,10 +188,17 @@ def _plot(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) 
     rows = list(records(plot.parts))
     text = to_csv(rows)
     beside[f"{plot.id}.csv"] = text
+    caption = plot.caption
+    if len(rows) > EMBEDDED:
+        text = to_csv(rows[:EMBEDDED])
+        caption += (
+            f" The CSV in this page has the first {EMBEDDED:,} of {plural(len(rows), 'row')};"
+            f" `{FIGURES}/{plot.id}.csv` in the run folder has all."
+        )
     return PlotView(
         plot.id,
         plot.title,
-        plot.caption,
+        caption,
         plot.takeaway,
         tuple(cells),
         tuple(panels),

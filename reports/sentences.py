@@ -12,6 +12,7 @@ from vitdsl.reports.parts import Array, Part
 from vitdsl.runtime.results.manifest import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
+MOST_DETAILS = 16
 
 
 def at(part: Part, *index: int) -> str:
@@ -52,6 +53,11 @@ def lead_and_details(lead: str, said: Sequence[str]) -> str:
     """A lead and its details, one on each line."""
     if len(said) == 1 and ":" not in lead:
         return f"{lead.removesuffix('.')}; {said[0]}"
+    if len(said) > MOST_DETAILS:
+        said = [
+            *said[:MOST_DETAILS],
+            f"{len(said) - MOST_DETAILS:,} more are left out here; the data has all.",
+        ]
     return "\n".join([lead, *said]) if said else NOTHING
 
 

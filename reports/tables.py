@@ -15,6 +15,8 @@ from vitdsl.runtime.results.csvs import as_cell
 MOST_ROWS = (400, 200, 100, 50, 20)
 """A table with more rows than this is cut to it; the first that keeps the page below `ALL_ROWS`."""
 ALL_ROWS = 1000
+EMBEDDED = 20_000
+"""The page embeds so many rows of a figure's CSV; the file beside it has all."""
 DIGITS = 9
 ENDS = ("estimate", "low", "high", "units")
 
@@ -53,10 +55,11 @@ def records(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
             for name, c in ((str(n), c) for n, c in part.dataset.coords.items())
             if name not in dims and c.ndim == 1 and str(c.dims[0]) in dims and not name.startswith("role")
         }
+        metric, units = part.metric, part.units
         for index in np.ndindex(arrays[0].shape):
             here = dict(zip(dims, index, strict=True))
             yield {
-                "metric": part.metric,
+                "metric": metric,
                 "group": part.path.partition("/")[2] or part.path,
                 "value": part.value,
                 **{d: labels[d][i] for d, i in here.items()},
@@ -64,7 +67,7 @@ def records(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
                 "estimate": float(arrays[0][index]),
                 "low": float(arrays[1][index]),
                 "high": float(arrays[2][index]),
-                "units": part.units,
+                "units": units,
             }
 
 

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from vitdsl.dsl.canonical import canonical
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.sweeps import sweep_places, variants
-from vitdsl.runtime.graph.sites import sites_of
-from vitdsl.runtime.models import checkpoints
+from vitdsl.runtime.graph.sites import Sites, sites_of
+from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models.loading import skeleton
-from vitdsl.runtime.models.preprocessing import preprocessing
+from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
 from vitdsl.runtime.plan.bind_data import bind_data, large_rows, shared_sizes, small_batches
@@ -73,7 +74,7 @@ def bind(loaded: Loaded) -> Plan:
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
     plan = replace(plan, passes=passes_of(plan))
-    frames = {group.path: frame(plan, group) for group in groups}
+    frames = {group.path: frame(plan, group) for group in groups} if study.claims else {}
     sizes = [*shared_sizes(loaded, groups, planned), *small_batches(loaded, groups, plan.data)]
     _stop([*sizes, *claim_problems(loaded, frames)])
     return plan
@@ -103,7 +104,9 @@ def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:
 
 
 def _models(loaded: Loaded) -> dict[str, PlannedModel]:
+    """The models; those that differ only in weights, seed or training share one skeleton and its sites."""
     found: dict[str, PlannedModel] = {}
+    built: dict[str, tuple[Sites, Preprocessing]] = {}
     problems: list[Diagnostic] = []
     for name, entry in loaded.study.models.items():
         for variant in variants(name, entry):
@@ -113,9 +116,13 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
                 _weights_there(loaded, variant.entry)
                 if variant.entry.train is not None:
                     check_training(variant.entry)
-                module = skeleton(variant.entry)
-                config = preprocessing(module, variant.entry)
-                sites = sites_of(module, config.input_size)
+                architectures.check(variant.entry)
+                key = _built_alike(variant.entry)
+                if key not in built:
+                    module = skeleton(variant.entry)
+                    config = preprocessing(module, variant.entry)
+                    built[key] = sites_of(module, config.input_size), config
+                sites, config = built[key]
             except VitdslError as error:
                 problems += [source.placed(one, where) for one in error.diagnostics]
                 continue
@@ -124,6 +131,11 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
             )
     _stop(problems)
     return found
+
+
+def _built_alike(model: Model) -> str:
+    """All that decides a model's structure and the images that it takes."""
+    return canonical([model.arch, model.options, model.input_size])
 
 
 def _weights_there(loaded: Loaded, model: Model) -> None:

@@ -50,16 +50,19 @@ def metric_fit(group: Group[Observer]) -> Group[Fit] | None:
 def fits_for(plan: Plan, data: str, groups: Sequence[Group[Observer]]) -> list[Group[Fit]]:
     """The fits that the conditions of some groups on a stream need, one group for each model and kind of fit."""
     found: dict[str, Group[Fit]] = {}
-    for name in dict.fromkeys(model for group in groups for model in group.models):
+    used: dict[str, set[str]] = {}
+    for group in groups:
+        for name in group.models:
+            used.setdefault(name, set()).update(lanes_of(group, name))
+    for name, lanes in used.items():
         planned = plan.models[name]
-        lanes = {lane for group in groups for lane in lanes_of(group, name)}
         for condition in planned.conditions:
             if condition.id in lanes:
                 for edit in (*planned.always, *condition.edits):
                     for site in edit.sites:
-                        group = _fit_group(planned, edit, site, data)
-                        if group is not None:
-                            found[group.path] = _joined(found.get(group.path), group)
+                        fit = _fit_group(planned, edit, site, data)
+                        if fit is not None:
+                            found[fit.path] = _joined(found.get(fit.path), fit)
     return list(found.values())
 
 

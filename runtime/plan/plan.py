@@ -5,6 +5,7 @@ which conditions. Does not own how names are resolved (`bind`), or how the resul
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -77,6 +78,11 @@ class PlannedModel:
     def edits(self) -> tuple[Edit, ...]:
         """Every edit under any condition."""
         return (*self.always, *(edit for condition in self.conditions for edit in condition.edits))
+
+    @cached_property
+    def by_id(self) -> dict[str, Condition]:
+        """Its conditions by id."""
+        return {condition.id: condition for condition in self.conditions}
 
     def depth_of(self, condition: Condition) -> float:
         """Depth of the one place that a condition changes; NaN without one."""
@@ -217,7 +223,7 @@ class Plan:
 
     def condition(self, model: str, id: str) -> Condition:
         """A condition of a model by its id."""
-        return next(c for c in self.models[model].conditions if c.id == id)
+        return self.models[model].by_id[id]
 
 
 def lanes_of(group: Group[Observer], model: str) -> list[str]:

@@ -66,9 +66,11 @@ class BlockStore:
         """What is there of some units of a block; units that are not there, or damaged, are left out."""
         found, wanted = Block(), set(units)
         for path in self._files(block):
-            here = wanted.intersection(self._units_in(path)) - set(found.sums)
+            text, arrays = self._whole(path)
+            about = json.loads(text)
+            here = wanted.intersection(about["units"]) - set(found.sums)
             if here:
-                self._load(path, here, found)
+                _load(about, arrays, here, found)
         return found
 
     def write(self, block: str, content: Block) -> Path:
@@ -96,17 +98,6 @@ class BlockStore:
         """The units in a file; none in a damaged one."""
         return set(json.loads(self._whole(path)[0])["units"])
 
-    def _load(self, path: Path, units: set[str], into: Block) -> None:
-        text, arrays = self._whole(path)
-        about = json.loads(text)
-        with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
-            for name in archive.files:
-                unit, _, value = name.partition("/")
-                if unit in units:
-                    into.sums.setdefault(unit, {})[value] = archive[name]
-        into.sha256 = tuple(about["sha256"])
-        into.trust += about["trust"]
-
     def _whole(self, path: Path) -> tuple[bytes, bytes]:
         """The two parts of a file whose hash is right."""
         try:
@@ -122,6 +113,16 @@ class BlockStore:
     def _note(self, path: Path) -> None:
         if path not in self.damaged:
             self.damaged.append(path)
+
+
+def _load(about: Mapping[str, Any], arrays: bytes, units: set[str], into: Block) -> None:
+    with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
+        for name in archive.files:
+            unit, _, value = name.partition("/")
+            if unit in units:
+                into.sums.setdefault(unit, {})[value] = archive[name]
+    into.sha256 = tuple(about["sha256"])
+    into.trust += about["trust"]
 
 
 def hashed(mapping: Mapping[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """What a plan will cost, before it runs: work, what shared prefixes save, memory, passes. On the meta device."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.metrics._base import Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
-from vitdsl.runtime.plan.plan import Group, Plan
+from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
 from vitdsl.runtime.run.compile import compile_model
 
 FLOAT = 4
@@ -85,34 +85,51 @@ class Cost:
 def cost(plan: Plan) -> Cost:
     """Price a plan; compiles every model on the meta device."""
     models, passes = [], []
+    priced: dict[Hashable, ModelCost] = {}
     for one in plan.passes:
         data, entry, groups, used = one.data, plan.data[one.data], one.groups, one.models
         for name in used:
             planned = plan.models[name]
+            alike = _alike(planned, one)
+            if alike in priced:
+                models.append(replace(priced[alike], name=name))
+                continue
             compiled = compile_model(planned, planned.sites.model, groups)
             grams = sum(tap.reducer.function is u_gram for tap in _taps(compiled.merged.slots))
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             alive = compiled.merged.kept if one.gradients else compiled.merged.live
             numbers = weights + entry.batch * alive + entry.batch**2 * grams
             memory = FLOAT * numbers + _rows(groups, name, _images(plan, data) or 0)
-            models.append(
-                ModelCost(
-                    name,
-                    planned.entry.arch,
-                    one.title,
-                    len(compiled.ablated) + 1,
-                    len(planned.sites.units),
-                    compiled.merged.work["merged"],
-                    compiled.merged.work["separate"],
-                    compiled.merged.saved,
-                    memory,
-                )
+            priced[alike] = ModelCost(
+                name,
+                planned.entry.arch,
+                one.title,
+                len(compiled.ablated) + 1,
+                len(planned.sites.units),
+                compiled.merged.work["merged"],
+                compiled.merged.work["separate"],
+                compiled.merged.saved,
+                memory,
             )
+            models.append(priced[alike])
         images = _images(plan, data)
         batches = -(-images // entry.batch) if images is not None else None
         blocks = min(entry.image_blocks, batches) if batches is not None else None
         passes.append(PassCost(one.title, entry.source, images, entry.batch, batches, blocks, tuple(used)))
     return Cost(tuple(models), tuple(passes))
+
+
+def _alike(planned: PlannedModel, one: Pass) -> Hashable:
+    """What the cost of a model in a pass hangs on; models that differ in weights, seed or training alone share it."""
+    read = tuple(
+        (id(group.kind), reading.sites, reading.roles, tuple(lanes_of(group, planned.name)))
+        for group in one.groups
+        for reading in (group.x, group.y)
+        if reading.model == planned.name
+    )
+    always = tuple((edit.kind.name, repr(edit.kind.params), edit.sites) for edit in planned.always)
+    conditions = tuple(condition.id for condition in planned.conditions)
+    return one.title, planned.base, id(planned.sites), planned.unfuse, always, conditions, read
 
 
 def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:

@@ -6,7 +6,7 @@ Owns the tables of a plan and the words in them. Does not own the plan or its co
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 from rich.markup import escape
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from vitdsl.runtime.plan.plan import Plan
     from vitdsl.runtime.run.cost import Cost
 
+Row = TypeVar("Row", bound=tuple[str, ...])
 PLACE = 30
+ROWS = 20
+"""A table with more rows is cut to its first and last; `--json` has all."""
 
 
 @click.command(epilog="\b\nExample:\n  vitdsl plan specs/skip_ablation.yaml\n")
@@ -66,32 +69,56 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
         )
         for row in price.models
     ]
-    for cells in dict.fromkeys(rows):  # a model costs the same in each pass over variants of its data
+    for cells in _page(
+        list(dict.fromkeys(rows))
+    ):  # a model costs the same in each pass over variants of its data
         models.add_row(*cells)
     show(models)
     sizes = ("images", "batch", "batches", "image blocks")
     streams = table("pass over", "source", *sizes, "models", numeric=sizes)
-    for one in price.passes:
-        streams.add_row(
+    passes = [
+        (
             escape(one.data),
             one.source,
             _count(one.images),
             str(one.batch),
             _count(one.batches),
             _count(one.blocks),
-            escape(", ".join(one.models)),
+            escape(_some(one.models)),
         )
+        for one in price.passes
+    ]
+    for stream in _page(passes):
+        streams.add_row(*stream)
     show(streams)
     metrics = table("result", "metric", "sites", "under")
+    results = []
     for group in bound.groups:
         names = [site.name or "output" for site in group.x.sites]
         if group.y is not group.x:
             names = [f"{_span(names)} x {_span([site.name for site in group.y.sites])}"]
         under = group.views[0].id if len(group.views) == 1 else counted(len(group.views), "condition")
-        metrics.add_row(escape(group.path), group.kind.name, escape(_span(names)), escape(under))
+        results.append((escape(group.path), group.kind.name, escape(_span(names)), escape(under)))
+    for found in _page(results):
+        metrics.add_row(*found)
     show(metrics)
-    for note in bound.notes:
+    for note in bound.notes[:ROWS]:
         click.echo(f"note: {note}")
+    if len(bound.notes) > ROWS:
+        click.echo(f"note: {counted(len(bound.notes) - ROWS, 'more note')}, see `--json`")
+
+
+def _page(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that a page has room for: where they are too many, the first and the last, and how many between."""
+    if len(rows) <= ROWS:
+        return rows
+    left_out = len(rows) - ROWS + 1
+    between = (f"... {left_out:,} more", *[""] * (len(rows[0]) - 1))
+    return [*rows[: ROWS - 2], cast("Row", between), rows[-1]]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= ROWS else f"{names[0]} ... {names[-1]} ({len(names)})"
 
 
 def _span(names: Sequence[str]) -> str:
