@@ -99,6 +99,12 @@ MACHINE_CODES = (
         What image blocks gave is in the store beside it: the same command is answered from there.""",
     ),
     Code(
+        "VD416",
+        "weights are not finite",
+        """A checkpoint holds NaN or infinite values, so that every number of the model would be NaN. It was
+        saved by a training that had diverged, or is damaged. The message names the weight.""",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

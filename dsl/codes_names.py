@@ -95,8 +95,8 @@ NAME_CODES = (
     ),
     Code(
         "VD209",
-        "name twice in a list",
-        "A model or an ablation is counted once, so naming it twice is a slip.",
+        "twice in a list",
+        "A model, an ablation, a token or a coordinate is counted once, so naming it twice is a slip.",
         "metrics:\n  acc: {kind: accuracy, of: [some_model, some_model], data: images}",
         "metrics:\n  acc: {kind: accuracy, of: [some_model], data: images}",
     ),

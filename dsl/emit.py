@@ -41,6 +41,7 @@ def resolved_yaml(
     chosen = dict(auto or {})
     if into is not None:
         chosen[("folder",)] = relpath(loaded.folder, into)
+        chosen[("folder_was",)] = loaded.study.folder_was or loaded.study.folder or "."
     data = loaded.study.model_dump(by_alias=True)
     for path, value in chosen.items():
         here: Any = data

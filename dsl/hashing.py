@@ -1,10 +1,11 @@
 """What makes two studies the same: a hash over their scientific content.
 
 Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's
-name, where its files lie. Order of mappings, comments and formatting never count.
+name, where its file lies. Where its paths start from there does count. Order of mappings, comments and formatting never count.
 """
 
 from hashlib import sha256
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from vitdsl.dsl.canonical import canonical as canonical
@@ -13,7 +14,7 @@ from vitdsl.dsl.phases import loaded_of
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
 
-_WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "max_conditions"}
+_WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "folder_was", "max_conditions"}
 
 
 def study_hash(study: "Study") -> str:
@@ -26,6 +27,7 @@ def scientific(study: "Study") -> dict[str, Any]:
     if any(model.train and model.train.recipe for model in study.models.values()):
         study = loaded_of(study).study
     found: dict[str, Any] = study.model_dump(by_alias=True, exclude=_WORDS_OF_A_STUDY)
+    found["folder"] = normpath(study.folder_was or study.folder or ".")
     for metric in found["metrics"].values():
         metric.pop("title")
     for claim in found["claims"].values():

@@ -46,11 +46,13 @@ class _Checker:
         for name, layer in study.layers.items():
             yield from self._known(layer.of, "models", ("layers", name, "of"))
             yield from self._selectors(layer.at, ("layers", name, "at"))
+            yield from self._twice(layer.tokens, ("layers", name, "tokens"))
         for name, ablation in study.ablations.items():
             if name == BASELINE:
                 yield self._reserved(("ablations", name), "`baseline` means the intact model")
             yield from self._known(ablation.of, "models", ("ablations", name, "of"))
             yield from self._selectors(ablation.at, ("ablations", name, "at"))
+            yield from self._twice(ablation.tokens, ("ablations", name, "tokens"))
             yield from sweep_problems("ablations", name, ablation, self._source)
         for name, metric in study.metrics.items():
             yield from self._metric(name, metric)
@@ -67,19 +69,19 @@ class _Checker:
             key=True,
         )
 
-    def _twice(self, names: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
-        """Names that stand twice in a list."""
-        seen: set[str] = set()
-        for index, name in enumerate(names or ()):
-            if name in seen:
+    def _twice(self, listed: object, path: Where) -> Iterator[Diagnostic]:
+        """What stands twice in a list of names, selectors, tokens or coordinates."""
+        seen: set[object] = set()
+        for index, one in enumerate(listed if isinstance(listed, (list, tuple)) else ()):
+            if one in seen:
                 yield self._source.problem(
                     "VD209",
                     (*path, index),
-                    f"`{shown(name)}` stands twice in `{dotted(path)}`",
+                    f"`{shown(one)}` stands twice in `{dotted(path)}`",
                     label="again here",
                     help=["keep one of the two"],
                 )
-            seen.add(name)
+            seen.add(one)
 
     def _data(self, data: Data, path: Where) -> Iterator[Diagnostic]:
         if data.preprocess != OWN:
@@ -192,6 +194,8 @@ class _Checker:
     def _claim(self, claim: Claim, path: Where) -> Iterator[Diagnostic]:
         for side, quantity in quantities_of(claim):
             yield from self._known(quantity.metric, "metrics", (*path, side, "metric"))
+            for coordinate, kept in quantity.where.items():
+                yield from self._twice(kept, (*path, side, "where", coordinate))
         yield from form_problems(claim, path, self._source)
 
     def _foreign(self, ablation: str, model: str, reason: str, path: Where) -> Diagnostic:
@@ -214,6 +218,7 @@ class _Checker:
     def _selectors(self, selectors: Sequence[str] | None, path: Where) -> Iterator[Diagnostic]:
         if selectors is None:
             return
+        yield from self._twice(selectors, path)
         broken = False
         for index, text in enumerate(selectors):
             try:

@@ -54,6 +54,10 @@ class Study(Entry):
     title: str | None = Field(default=None, description="Heading of the report; null takes the name.")
     question: str | None = Field(default=None, description="What the study asks.")
     seed: int = Field(default=0, ge=0, description="The one seed that others default to.")
+    folder_was: str | None = Field(
+        default=None,
+        description="What `folder` said where the study was written; a run's resolved study has it.",
+    )
     folder: str | None = Field(
         default=None,
         description="Where relative paths start, from the study's own folder; null is that folder.",

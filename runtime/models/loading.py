@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import load_model_config_from_hf
 from torch import nn
 
@@ -71,7 +72,8 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
 
     Raises:
         StudyError: As `skeleton`; weights that do not fit the options (VD405).
-        EnvironmentProblem: A checkpoint is missing (VD401), does not fit (VD405), cannot be fetched (VD406).
+        EnvironmentProblem: A checkpoint is missing (VD401), does not fit (VD405), cannot be fetched (VD406), holds
+            values that are not finite (VD416).
     """
     architectures.check(model)
     weights = model.weights
@@ -98,8 +100,25 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
 def finish(module: nn.Module, model: Model, origin: str, detail: dict[str, Any]) -> LoadedModel:
     """Put a module in its final state (float32, CPU, eval, no gradients), and record its weights."""
     module = module.cpu().float().eval().requires_grad_(False)
+    _check_finite(module, model)
     record = WeightsRecord(origin, checkpoints.digest(module), detail)
     return LoadedModel(module, preprocessing(module, model), record, model.arch, dict(model.options))
+
+
+def _check_finite(module: nn.Module, model: Model) -> None:
+    """Every weight is a number; a NaN in one would be a NaN in every result."""
+    for name, tensor in module.state_dict().items():
+        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+        if bad:
+            raise EnvironmentProblem(
+                Diagnostic(
+                    "VD416",
+                    f"the weights of `{model.arch}` are not finite: {bad:,} of {tensor.numel():,} values of `{name}`",
+                    label="not finite",
+                    help=("take an earlier checkpoint, or train again with a smaller learning rate",),
+                    about=(("weights", "file"), ("weights",), ("train",), ("arch",)),
+                )
+            )
 
 
 def start_seed(model: Model, seed: int) -> int:

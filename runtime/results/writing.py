@@ -38,6 +38,20 @@ def new_folder(folder: Path, first: str) -> Path:
         raise _unwritable(candidate / first, error) from error
 
 
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written where `path` says, before work is done for it; `path` itself stays.
+
+    Raises:
+        EnvironmentProblem: It cannot (VD407).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; what UTF-8 does not have, such as parts of file names, is escaped."""
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))

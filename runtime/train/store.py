@@ -14,6 +14,7 @@ else `~/.cache/vitdsl/weights`), then among those that come with the program. A 
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -35,6 +36,7 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.results.writing import check_writable
 from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.weights import content_hash, read, save
@@ -170,6 +172,8 @@ def obtain(
     content = resolved_recipe(model, seed=seed, folder=folder, without=without)
     path = team.told(None if force else find(content_hash(content), store))
     if path is None:
+        if team.leads:
+            check_writable((store or user_store()) / "weights")
         done = train.train(
             model,
             seed=seed,
@@ -180,7 +184,7 @@ def obtain(
             name=name,
             ranks=team,
         )
-        path = team.told(save(done, content, store or user_store()) if team.leads else None)
+        path = team.told(_kept(done, content, store or user_store(), progress) if team.leads else None)
     assert path is not None
     if not all(team.gathered(path.is_file())):
         raise EnvironmentProblem(
@@ -191,6 +195,17 @@ def obtain(
             )
         )
     return read(path, model, content_hash(content))
+
+
+def _kept(done: Any, content: dict[str, Any], store: Path, progress: Progress | None) -> Path:
+    """Store trained weights; where the store cannot be written any more, in a new folder for temporary files."""
+    try:
+        return save(done, content, store)
+    except EnvironmentProblem as problem:
+        path = save(done, content, Path(tempfile.mkdtemp(prefix="vitdsl-weights-")))
+        if progress is not None:
+            progress.say(f"{problem.diagnostics[0].message}; the trained weights are kept in {path}")
+        return path
 
 
 def train_study(

@@ -12,7 +12,9 @@ What it gives
     classes are there.
 
 Limits
-    An unreadable image stops the run and is named; it is not left out silently.
+    An unreadable image stops the run and is named; it is not left out silently. So does one of more than 179
+    million pixels, or whose longer side is more than 100 times the shorter. Formats: JPEG, PNG, WebP, TIFF,
+    BMP, GIF, JPEG 2000, AVIF, PPM, TGA, ICO, PCX, QOI.
 
 Example:
     data:
@@ -23,6 +25,7 @@ Example:
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -38,6 +41,10 @@ from vitdsl.dsl.text import counted, near_files
 from vitdsl.runtime.data.sources._base import Item, Source
 from vitdsl.runtime.paths import expanded
 
+FORMATS = tuple("AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI TGA TIFF WEBP".split())
+"""Pillow's names of the formats that are read; never one that it hands to another program, such as EPS."""
+LONGEST = 100
+"""A longer side of more than so many shorter ones is a mistake: resized by its shorter side it has no end."""
 IMAGENET_FIX = (
     "name the folders by WordNet ids (`n01440764`), or leave `labels` out to take the folders' names"
 )
@@ -92,21 +99,33 @@ class Folder(Source):
         path = self.root / self.files[index]
         try:
             content = path.read_bytes()
-            with Image.open(io.BytesIO(content)) as image:
+            with opened(content) as image:
                 rgb = to_rgb(image)
-        except (
-            OSError,
-            UnidentifiedImageError,
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ) as error:
+        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
             raise EnvironmentProblem(_unreadable(path, error)) from error
         return Item(rgb, self.label(index), hashlib.sha256(content).hexdigest())
 
 
+def opened(content: bytes) -> Image.Image:
+    """An image of one of the formats that are decoded here, and by no other program.
+
+    Raises:
+        UnidentifiedImageError: It is of no such format.
+        DecompressionBombError: It has more than 179 million pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from 89 million pixels on
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image in RGB, upright: transparency over white, 16-bit grey scaled by its full range."""
+    """An image in RGB, upright: transparency over white, 16-bit grey scaled by its full range.
+
+    Raises:
+        ValueError: Its longer side is more than 100 times the shorter one, which no preprocessing can resize.
+    """
+    if max(image.size) > LONGEST * min(image.size):
+        raise ValueError(f"it has {image.width:,} x {image.height:,} pixels, more than {LONGEST} to 1")
     image = ImageOps.exif_transpose(image) or image
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
@@ -136,7 +155,7 @@ def _listed(root: Path, written: str) -> list[str]:
             )
         )
     Image.init()
-    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
+    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS}
     every = sorted(_walk(root))
     files = [file for file in every if os.path.splitext(file)[1].lower() in suffixes]
     if not files:

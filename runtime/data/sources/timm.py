@@ -34,7 +34,7 @@ from timm.data import create_dataset
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.data.sources._base import Item, Source
-from vitdsl.runtime.data.sources.folder import to_rgb
+from vitdsl.runtime.data.sources.folder import opened, to_rgb
 from vitdsl.runtime.paths import expanded
 
 NEEDS = {
@@ -148,7 +148,7 @@ class Timm(Source):
             return self.dataset[index][0], None
         with reader[index][0] as file:
             content = file.read()
-        return Image.open(io.BytesIO(content)), hashlib.sha256(content).hexdigest()
+        return opened(content), hashlib.sha256(content).hexdigest()
 
     def _read_labels(self) -> list[int] | None:
         found = _targets(self.dataset, self.held)
