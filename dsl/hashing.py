@@ -1,7 +1,8 @@
 """What makes two studies the same: a hash over their scientific content.
 
 Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's
-name, where its file lies. Where its paths start from there does count. Order of mappings, comments and formatting never count.
+name, where its file lies. Where its paths start from there does count. Order of mappings, comments and
+formatting never count.
 """
 
 from hashlib import sha256

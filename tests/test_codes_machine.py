@@ -26,8 +26,10 @@ from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
+from vitdsl.dsl.study import Model
 from vitdsl.runtime import kinds
 from vitdsl.runtime.metrics._base import METRICS
+from vitdsl.runtime.models import loading
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.run.engine import Engine
 
@@ -197,6 +199,17 @@ def test_a_store_that_another_process_does_not_share(
     study(here)
     monkeypatch.setattr("vitdsl.runtime.run.engine.Engine._walk", lambda *_: None)
     fails("VD504_elsewhere", 3, "run", "study.yaml", "-q")
+
+
+def test_weights_that_are_not_finite(here: Path, fails: Callable[..., None]) -> None:
+    entry = {"arch": "resnet10t", "options": {"num_classes": 2}, "weights": "random"}
+    module = loading.load(Model.model_validate(entry), seed=0, folder=here).module
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state["fc.bias"][1] = float("nan")
+    save_file(state, here / "net.safetensors")
+    net = "{arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: {file: net.safetensors}}"
+    study(here, models=f"{{net: {net}}}")
+    fails("VD416_nan", 3, "run", "study.yaml", "-q")
 
 
 def test_a_full_disk_and_a_removed_folder(

@@ -28,7 +28,7 @@ FILES = [*sorted((ROOT / "specs").rglob("*.yaml")), *sorted((ROOT / "vitdsl" / "
 STUDIES = [path for path in FILES if "\nstudy:" in path.read_text("utf-8")]
 RECIPES = [path for path in FILES if path not in STUDIES]
 OTHERS = [None, True, 7, -1.5, "text", "", [], {}, ["a", 1], {"a": 1}, {"from": 1}, [[]]]
-WORDS = {"study", "title", "question", "folder", "max_conditions", "say"}
+WORDS = {"study", "title", "question", "max_conditions", "say"}
 """What a study is called, which changes nothing that is computed."""
 SHARE = 5
 """One of so many mutants is taken."""

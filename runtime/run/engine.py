@@ -22,13 +22,13 @@ from vitdsl.runtime.plan.lanes import Fitted
 from vitdsl.runtime.plan.passes import fit_path, metric_fit
 from vitdsl.runtime.plan.plan import Group, Pass, Plan
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results.manifest import Check, Reused, Work
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.compile import Compiled, compile_model
 from vitdsl.runtime.run.execute import Runner, memory_errors, walk
 from vitdsl.runtime.run.keys import Keys
-from vitdsl.runtime.run.ranks import Ranks
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.trust import Found, check_first_batch

@@ -28,6 +28,7 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
+from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results import claims, csvs
 from vitdsl.runtime.results import folder as results
 from vitdsl.runtime.results.groups import RESULTS, write_groups
@@ -36,7 +37,6 @@ from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.engine import Engine
-from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.train.store import obtain
 from vitdsl.runtime.train.without import training_form

@@ -34,7 +34,7 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress, Silent
 from vitdsl.runtime.randomness import isolated, permutation, seed_of
-from vitdsl.runtime.run.ranks import ALONE, Ranks
+from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.train.images import Images, open_images
 from vitdsl.runtime.train.sharing import chance, shared, why_alone
 

@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from vitdsl.runtime.run.ranks import PATIENCE, Ranks
+from vitdsl.runtime.ranks import PATIENCE, Ranks
 
 
 def why_alone(module: nn.Module, called: nn.Module, smallest: int, device: torch.device, ranks: Ranks) -> str:

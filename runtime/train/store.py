@@ -36,8 +36,8 @@ from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
-from vitdsl.runtime.run.ranks import ALONE, Ranks
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.weights import content_hash, read, save
 

@@ -19,7 +19,7 @@ from vitdsl.dsl.study import Data, Metric, Model, Study, Train
 HERE = Path(__file__)
 FULL = HERE.with_name("full.yaml").read_text()
 TREE = plain(read(FULL, "full.yaml"))
-WORDS = {"study", "title", "question", "folder", "max_conditions", "x-note", "say"}
+WORDS = {"study", "title", "question", "max_conditions", "x-note", "say"}
 
 
 def leaves(value, path=()):
@@ -110,7 +110,7 @@ def test_the_full_study_uses_every_field():
 
     visit(TREE, ())
     for entry in filter(lambda one: words_of(one).home, entries(Study)):
-        left_out = set(fields_of(entry)) - used[entry.__name__] - {"recipe"}
+        left_out = set(fields_of(entry)) - used[entry.__name__] - {"recipe", "folder_was"}
         assert not left_out, f"add {left_out} of {entry.__name__} to full.yaml"
 
 
@@ -133,6 +133,29 @@ def test_defaults_written_out_and_left_out_are_the_same():
     short = load_text(HERE.with_name("small.yaml").read_text())
     written = load_text(resolved_yaml(short))
     assert written.study.hash == short.study.hash and len(short.study.hash) == 64
+
+
+def test_where_paths_start_counts_and_where_the_file_lies_does_not(tmp_path):
+    (tmp_path / "in").mkdir()
+    text = HERE.with_name("small.yaml").read_text()
+    path = tmp_path / "in" / "small.yaml"
+    hashes = []
+    for folder in ("", "folder: cats\n", "folder: dogs\n"):
+        path.write_text(text + folder)
+        loaded = load_source(path)
+        hashes.append(loaded.study.hash)
+        again = tmp_path / "runs" / "x" / "spec.resolved.yaml"
+        again.parent.mkdir(parents=True, exist_ok=True)
+        again.write_text(resolved_yaml(loaded, into=again.parent))
+        moved = load_source(again)
+        assert moved.study.hash == hashes[-1] and moved.folder.resolve() == loaded.folder.resolve()
+        deeper = again.parent / "y"
+        deeper.mkdir(exist_ok=True)
+        (deeper / "s.yaml").write_text(resolved_yaml(moved, into=deeper))
+        assert load_source(deeper / "s.yaml").study.hash == hashes[-1]
+    assert len(set(hashes)) == 3
+    path.write_text(text + "folder: ./cats/\n")
+    assert load_source(path).study.hash == hashes[1]
 
 
 def test_load_dump_load_is_the_identity():

@@ -90,7 +90,7 @@ def run(
     processes (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
-    from vitdsl.runtime.run.ranks import Ranks, launched, own_device, together
+    from vitdsl.runtime.ranks import Ranks, launched, own_device, together
 
     with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
         with together() as ranks:

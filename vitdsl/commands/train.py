@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Train the models of a study that have `train:`, and store their weights by recipe."""
     from vitdsl.dsl.load import load_source
-    from vitdsl.runtime.run.ranks import launched, own_device, together
+    from vitdsl.runtime.ranks import launched, own_device, together
 
     with (
         StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress,

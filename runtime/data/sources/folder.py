@@ -27,6 +27,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -41,7 +42,7 @@ from vitdsl.dsl.text import counted, near_files
 from vitdsl.runtime.data.sources._base import Item, Source
 from vitdsl.runtime.paths import expanded
 
-FORMATS = tuple("AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI TGA TIFF WEBP".split())
+FORMATS = "AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI TGA TIFF WEBP".split()
 """Pillow's names of the formats that are read; never one that it hands to another program, such as EPS."""
 LONGEST = 100
 """A longer side of more than so many shorter ones is a mistake: resized by its shorter side it has no end."""
@@ -106,6 +107,13 @@ class Folder(Source):
         return Item(rgb, self.label(index), hashlib.sha256(content).hexdigest())
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats that are read and that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def opened(content: bytes) -> Image.Image:
     """An image of one of the formats that are decoded here, and by no other program.
 
@@ -115,7 +123,7 @@ def opened(content: bytes) -> Image.Image:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from 89 million pixels on
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return Image.open(io.BytesIO(content), formats=formats())
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -154,8 +162,8 @@ def _listed(root: Path, written: str) -> list[str]:
                 about=(("path",),),
             )
         )
-    Image.init()
-    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in FORMATS}
+    read = formats()
+    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in read}
     every = sorted(_walk(root))
     files = [file for file in every if os.path.splitext(file)[1].lower() in suffixes]
     if not files:

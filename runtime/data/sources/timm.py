@@ -22,7 +22,6 @@ Example:
 
 import hashlib
 import importlib.util
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar

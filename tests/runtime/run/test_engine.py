@@ -16,9 +16,9 @@ from vitdsl.cli import run as command
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.run import engine as engine_module
 from vitdsl.runtime.run.blocks import BlockStore
-from vitdsl.runtime.run.ranks import Ranks
 from vitdsl.runtime.run.run import Outcome, run
 
 STUDY = """

@@ -17,10 +17,10 @@ from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.models import loading
 from vitdsl.runtime.plan import bind_data
 from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results.folder import open_run
 from vitdsl.runtime.run.cost import cost
 from vitdsl.runtime.run.engine import Engine
-from vitdsl.runtime.run.ranks import Ranks
 from vitdsl.runtime.run.run import run
 
 STUDY = """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_text
-from vitdsl.runtime.run.ranks import Ranks
+from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.train.store import obtain
 
 SGD = "optimizer: sgd, learning_rate: 0.1, weight_decay: 0.0005"
