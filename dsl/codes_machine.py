@@ -133,6 +133,16 @@ MACHINE_CODES = (
         the system, when memory was full. What was computed is kept; the same command goes on.""",
     ),
     Code(
+        "VD506",
+        "model gives no numbers",
+        """The plain model, before any ablation, gives NaN or infinity for images of the study, though its weights
+        are finite: values overflow. The message names the module where it begins. Half precision has the
+        smallest range.""",
+        "vitdsl run study.yaml --dtype fp16",
+        "vitdsl run study.yaml --dtype bf16",
+        language="shell",
+    ),
+    Code(
         "VD601",
         "not a run folder, or not complete",
         """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run failed or was

@@ -210,6 +210,11 @@ def test_weights_that_are_not_finite(here: Path, fails: Callable[..., None]) -> 
     net = "{arch: resnet10t, options: {num_classes: 2}, input_size: 32, weights: {file: net.safetensors}}"
     study(here, models=f"{{net: {net}}}")
     fails("VD416_nan", 3, "run", "study.yaml", "-q")
+    state["fc.bias"][1] = 0
+    for name in ("layer2.0.conv1.weight", "layer2.0.conv2.weight"):
+        state[name] = state[name] * 1e30
+    save_file(state, here / "net.safetensors")
+    fails("VD506_overflow", 3, "run", "study.yaml", "-q")
 
 
 def test_a_full_disk_and_a_removed_folder(

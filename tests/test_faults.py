@@ -102,7 +102,7 @@ def test_weights_that_are_not_finite_are_named(here: Path, capsys: pytest.Captur
     assert run(RUN) == 3
     err = capsys.readouterr().err
     assert (
-        "VD416" in err and "2 of 36,864 values of `layer2.0.conv1.weight`" in err and "report it" not in err
+        "VD416" in err and "2 of 73,728 values of `layer2.0.conv1.weight`" in err and "report it" not in err
     )
 
 

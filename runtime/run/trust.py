@@ -19,6 +19,7 @@ from vitdsl.runtime.plan.lanes import lane_of
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.execute import Runner, computing
+from vitdsl.runtime.run.overflow import check_finite
 
 EQUAL = {"float32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 """Largest difference of outputs, relative to their largest value, by dtype."""
@@ -33,7 +34,7 @@ def check_first_batch(
     """All checks on the first batch of a stream.
 
     Raises:
-        EnvironmentProblem: One that must hold does not (VD501).
+        EnvironmentProblem: One that must hold does not (VD501); a model gives no numbers (VD506).
     """
     checks: list[Check] = []
     for name, compiled in runner.models.items():
@@ -73,6 +74,7 @@ def _same_output(
         )
     with computing(runner.device, runner.dtype):
         plain = compiled.module(images).float().to(ours.device)
+        check_finite(name, compiled.module, images, plain, runner.dtype)
     difference = float((ours - plain).abs().max())
     scale = float(plain.abs().max())
     bound = EQUAL[runner.dtype] * max(scale, 1e-30)
