@@ -39,14 +39,14 @@ def new_folder(folder: Path, first: str) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a file can be written where `path` says, before work is done for it; `path` itself stays.
+    """Make sure that a file can be written where `path` says, before work is done for it; nothing is left there.
 
     Raises:
         EnvironmentProblem: It cannot (VD407).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        with tempfile.TemporaryFile(dir=nearest):
             return
     except OSError as error:
         raise _unwritable(path, error) from error

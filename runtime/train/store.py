@@ -39,7 +39,7 @@ from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
 from vitdsl.runtime.train import loop as train
-from vitdsl.runtime.train.weights import content_hash, read, save
+from vitdsl.runtime.train.weights import content_hash, naming_the_store, read, save
 
 TRAINER_VERSION = 1
 """Raised when the same recipe would give other weights."""
@@ -173,7 +173,8 @@ def obtain(
     path = team.told(None if force else find(content_hash(content), store))
     if path is None:
         if team.leads:
-            check_writable((store or user_store()) / "weights")
+            with naming_the_store():
+                check_writable((store or user_store()) / "weights")
         done = train.train(
             model,
             seed=seed,

@@ -7,7 +7,8 @@ lie, and what a recipe is (`store`).
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,16 @@ def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
     }
     state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
     data = safetensors.torch.save(state, {HEADER: canonical(_sealed(header))})
-    try:
+    with naming_the_store():
         write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    return path
+
+
+@contextmanager
+def naming_the_store() -> Iterator[None]:
+    """Where weights cannot be written, say how to name another folder for them."""
+    try:
+        yield
     except EnvironmentProblem as error:
         raise EnvironmentProblem(
             Diagnostic(
@@ -101,7 +110,6 @@ def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
                 help=("name a folder that can be written to in the environment variable `VITDSL_CACHE`",),
             )
         ) from error
-    return path
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
