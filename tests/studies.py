@@ -71,3 +71,27 @@ def bound(text: str) -> Plan:
 def loaded(plan: Plan, name: str, seed: int = 0) -> LoadedModel:
     """One of the models of a plan, with its weights."""
     return load(plan.models[name].entry, seed=seed, folder=plan.loaded.folder)
+
+
+SAVED = """
+vitdsl: 1
+study: saved
+data:
+  probe: {source: digits, split: test, images: 60, batch: 8, image_blocks: 4}
+  few: {source: digits, split: test, images: 8, batch: 4}
+  train: {source: digits, split: train, images: 24, batch: 8}
+models:
+  vit: {arch: vit_tiny_patch16_224, weights: random,
+        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
+layers:
+  blocks: {of: vit, at: "blocks.*"}
+ablations:
+  no_skip: {kind: remove_skip, of: vit, at: "blocks[0:1].attn", each: true}
+  mean_here: {kind: mean_ablate, of: vit, at: "blocks.1.mlp"}
+  mean_there: {kind: mean_ablate, of: vit, at: "blocks.1.attn", over: train, role: stream}
+metrics:
+  accuracy: {kind: accuracy, of: vit, data: probe}
+  drift: {kind: cka, x: blocks, against: baseline, data: probe}
+  field: {kind: receptive_field, x: blocks, under: baseline, data: few, channels: 4}
+"""
+"""Fits, gradients and sums over three streams, in 13 image blocks: what a block store is tried with."""

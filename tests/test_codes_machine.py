@@ -1,6 +1,8 @@
 """What only this machine, the command line or the run can make wrong: each situation gives the text in errors/machine.
 
 With `REWRITE_GOLDEN=1` in the environment the texts are written instead.
+
+Longer than 300 lines: each situation is a few lines, and all of them share how a situation is shown.
 """
 
 import json

@@ -135,8 +135,9 @@ def docstrings(root: Path) -> Iterator[str]:
 
 
 def lengths(root: Path) -> Iterator[str]:
-    """A file is short enough to read, or its docstring has a line that says why not."""
-    for module, path in modules(folders(root)).items():
+    """A file is short enough to read, or its docstring has a line that says why not; tests as well."""
+    tests = {path.relative_to(root).as_posix(): path for path in (root / "tests").rglob("*.py")}
+    for module, path in {**modules(folders(root)), **tests}.items():
         text = path.read_text("utf-8")
         lines, said = len(text.splitlines()), ast.get_docstring(ast.parse(text)) or ""
         if lines > LIMIT and not any(line.startswith("Longer than 300 lines") for line in said.splitlines()):

@@ -1,4 +1,7 @@
-"""Means in place of values, against hooks on the plain model and means in float64."""
+"""Means in place of values, against hooks on the plain model and means in float64.
+
+Longer than 300 lines: the reference by hooks is held against every family, role and choice of tokens.
+"""
 
 from collections.abc import Sequence
 from functools import cache

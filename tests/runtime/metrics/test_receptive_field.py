@@ -1,4 +1,7 @@
-"""Receptive fields against hooks on the plain model, one backward pass for each image and channel."""
+"""Receptive fields against hooks on the plain model, one backward pass for each image and channel.
+
+Longer than 300 lines: the references by hooks and the laws share their models.
+"""
 
 import math
 import weakref

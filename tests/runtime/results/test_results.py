@@ -1,4 +1,7 @@
-"""Run folders: what is written is read back, whole or not at all."""
+"""Run folders: what is written is read back, whole or not at all.
+
+Longer than 300 lines: one run is written once and read by every test.
+"""
 
 import csv
 import hashlib

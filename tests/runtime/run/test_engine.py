@@ -1,18 +1,13 @@
 """Saved image blocks: resumed, cached, dealt and merged runs end with the bits of one that was left alone."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vitdsl.cli import run as command
+from studies import SAVED as STUDY
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.runtime.plan.bind import bind
@@ -20,28 +15,6 @@ from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.run import engine as engine_module
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.run import Outcome, run
-
-STUDY = """
-vitdsl: 1
-study: saved
-data:
-  probe: {source: digits, split: test, images: 60, batch: 8, image_blocks: 4}
-  few: {source: digits, split: test, images: 8, batch: 4}
-  train: {source: digits, split: train, images: 24, batch: 8}
-models:
-  vit: {arch: vit_tiny_patch16_224, weights: random,
-        options: {img_size: 32, patch_size: 8, embed_dim: 24, num_heads: 3, depth: 2, num_classes: 10}}
-layers:
-  blocks: {of: vit, at: "blocks.*"}
-ablations:
-  no_skip: {kind: remove_skip, of: vit, at: "blocks[0:1].attn", each: true}
-  mean_here: {kind: mean_ablate, of: vit, at: "blocks.1.mlp"}
-  mean_there: {kind: mean_ablate, of: vit, at: "blocks.1.attn", over: train, role: stream}
-metrics:
-  accuracy: {kind: accuracy, of: vit, data: probe}
-  drift: {kind: cka, x: blocks, against: baseline, data: probe}
-  field: {kind: receptive_field, x: blocks, under: baseline, data: few, channels: 4}
-"""
 
 
 def bound(text: str = STUDY) -> Any:
@@ -210,91 +183,6 @@ def test_a_damaged_block_is_said_and_computed_again(tmp_path: Path, alone: bytes
     assert bits(run(bound(), out=tmp_path)) == alone
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def test_killed_at_any_moment_it_goes_on_with_the_same_bits(tmp_path: Path, alone: bytes) -> None:
-    """`kill -9`, three times in one run, each a little later."""
-    (tmp_path / "study.yaml").write_text(STUDY)
-    words = [sys.executable, "-m", "vitdsl", "run", "study.yaml", "--no-report", "-q"]
-    for seconds in (3.2, 3.6, 4.2):
-        started = subprocess.Popen(words, cwd=tmp_path, env=environment())
-        time.sleep(seconds)
-        started.send_signal(signal.SIGKILL)
-        started.wait()
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True)
-    (path,) = [
-        path
-        for path in (tmp_path / "runs" / "saved").iterdir()
-        if json.loads((path / "manifest.json").read_text())["status"] == "success"
-    ]
-    assert str(path.name) in done.stdout
-    assert (path / "results.nc").read_bytes() == alone
-
-
-def test_any_number_of_processes_gives_the_same_bits(tmp_path: Path, alone: bytes) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    words = [
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "3",
-        "-m",
-        "vitdsl",
-        "run",
-        "study.yaml",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "--no-report"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    (path,) = (tmp_path / "runs" / "saved").iterdir()
-    assert (path / "results.nc").read_bytes() == alone
-    assert done.stdout.count("trust checks:") == 1
-
-
-def test_one_failing_process_ends_all_with_its_error(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    from PIL import Image
-
-    for i in range(24):
-        Image.new("RGB", (32, 32), (i * 10, 0, 0)).save(images / f"{i:02d}.png")
-    broken = images / "13.png"
-    broken.write_bytes(broken.read_bytes()[:-40])
-    text = STUDY.replace(
-        "{source: digits, split: test, images: 60,", "{source: folder, path: images, shuffle: false,"
-    )
-    (tmp_path / "study.yaml").write_text(
-        text.replace("  accuracy: {kind: accuracy, of: vit, data: probe}\n", "")
-    )
-    words = [
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "vitdsl",
-        "run",
-        "study.yaml",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "--no-report"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "VD402" in done.stderr and "13.png" in done.stderr
-
-
-@pytest.mark.parametrize("words", ["0/3", "4/3", "x", "1", "1/0", "-1/3"])
-def test_a_wrong_share_is_told(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    assert command(["run", str(tmp_path / "study.yaml"), "--shard", words]) == 2
-    assert "3/16" in capsys.readouterr().err
-
-
 FOLDER = """
 vitdsl: 1
 study: photos
@@ -393,65 +281,3 @@ def test_changed_weights_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     watched = Watched(monkeypatch)
     changed = run(bind(load_source(path)), out=tmp_path / "runs")
     assert watched.blocks == 3 and bits(changed) != bits(first)
-
-
-RESNET = (
-    STUDY.replace(
-        "layers:",
-        """  res: {arch: resnet10t, weights: random, input_size: 32, options: {num_classes: 10, zero_init_last: true}}
-layers:""",
-    )
-    .replace("of: vit, data: probe", "of: [vit, res], data: probe")
-    .replace("metrics:", '  idle: {kind: remove_branch, of: res, at: "layer1.0"}\nmetrics:')
-)
-
-
-def trust(outcome: Outcome) -> set[tuple[str, str, bool]]:
-    return {(one.check, one.model, one.ok) for one in outcome.manifest.trust}
-
-
-def test_trust_checks_come_with_the_numbers_that_they_vouch_for_and_with_no_others(tmp_path: Path) -> None:
-    idle = run(bound(RESNET), out=tmp_path)
-    assert ("effect", "res", False) in trust(idle) and ("effect", "vit", True) in trust(idle)
-    acts = bound(RESNET.replace("zero_init_last: true", "zero_init_last: false"))
-    assert trust(run(acts, out=tmp_path)) == trust(run(acts, out=tmp_path / "fresh"))
-    renamed = run(bound(STUDY.replace("vit:", "net:").replace("of: vit", "of: net")), out=tmp_path)
-    assert set(renamed.manifest.reused) and {one.model for one in renamed.manifest.trust} == {"net"}
-    assert not any("vit" in one.text + one.about for one in renamed.manifest.trust)
-
-
-def test_two_runs_at_once_on_one_store_are_both_right(tmp_path: Path, alone: bytes) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY)
-    words = [sys.executable, "-m", "vitdsl", "run", "study.yaml", "--no-report", "-q", "--device", "cpu"]
-    both = [subprocess.Popen(words, cwd=tmp_path, env=environment()) for _ in range(2)]
-    assert [one.wait(timeout=180) for one in both] == [0, 0]
-    found = list(tmp_path.glob("runs/saved/*/results.nc"))
-    assert len(found) == 2 and all(path.read_bytes() == alone for path in found)
-
-
-def test_memory_does_not_grow_with_images(tmp_path: Path) -> None:
-    peaks = []
-    for images in (128, 2048):
-        text = (
-            "vitdsl: 1\nstudy: many\n"
-            f"data: {{probe: {{source: noise, total: {images}, size: 64, classes: 10, batch: 64}}}}\n"
-            "models: {net: {arch: resnet10t, weights: random, input_size: 64, options: {num_classes: 10}}}\n"
-            'layers: {stages: {of: net, at: "layer*.*"}}\n'
-            "metrics: {within: {kind: cka, x: stages}, accuracy: {kind: accuracy, of: net}}\n"
-        )
-        (tmp_path / "study.yaml").write_text(text)
-        code = (
-            "import resource; from vitdsl.cli import run\n"
-            "assert run(['run', 'study.yaml', '--no-report', '-q', '--device', 'cpu']) == 0\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peaks.append(int(done.stdout.splitlines()[-1]))
-    assert peaks[1] <= 1.05 * peaks[0]
