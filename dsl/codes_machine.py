@@ -135,7 +135,7 @@ MACHINE_CODES = (
     Code(
         "VD506",
         "model gives no numbers",
-        """The plain model, before any ablation, gives NaN or infinity for images of the study, though its weights
+        """The intact model, before any ablation, gives NaN or infinity for images of the study, though its weights
         are finite: values overflow. The message names the module where it begins. Half precision has the
         smallest range.""",
         "vitdsl run study.yaml --dtype fp16",

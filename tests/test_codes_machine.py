@@ -51,7 +51,7 @@ def golden(name: str, found: str, here: Path) -> None:
     found = found.replace(torch.__version__, "X.Y.Z")
     found = re.sub(r"CUDA [\d.]+|CUDA \(none\)", "CUDA X.Y", found)
     found = re.sub(r"[0-9a-f]{16}\.safetensors", "KEY.safetensors", found)
-    found = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}", "TIME-HASH", found)
+    found = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}(-\d+)?", "TIME-HASH", found)
     path = MACHINE / f"{name}.txt"
     if os.environ.get("REWRITE_GOLDEN"):
         path.write_text(found)

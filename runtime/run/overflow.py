@@ -9,7 +9,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 
 
 def check_finite(name: str, module: nn.Module, images: Tensor, output: Tensor, dtype: str) -> None:
-    """Make sure that the plain model gives numbers.
+    """Make sure that the intact model gives numbers.
 
     Args:
         name: What the study calls the model.

@@ -62,6 +62,8 @@ def _same_output(
     """The compiled intact model against the plain one; skipped edits of training are part of both."""
     (ours,) = found[compiled.merged.slots[BASELINE, compiled.output]]
     name = compiled.planned.name
+    with computing(runner.device, runner.dtype):
+        check_finite(name, compiled.module, images, ours, runner.dtype)
     if compiled.planned.always:
         return Check(
             check="output",
@@ -74,7 +76,6 @@ def _same_output(
         )
     with computing(runner.device, runner.dtype):
         plain = compiled.module(images).float().to(ours.device)
-        check_finite(name, compiled.module, images, plain, runner.dtype)
     difference = float((ours - plain).abs().max())
     scale = float(plain.abs().max())
     bound = EQUAL[runner.dtype] * max(scale, 1e-30)
