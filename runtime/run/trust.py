@@ -63,7 +63,9 @@ def _same_output(
     (ours,) = found[compiled.merged.slots[BASELINE, compiled.output]]
     name = compiled.planned.name
     with computing(runner.device, runner.dtype):
-        check_finite(name, compiled.module, images, ours, runner.dtype)
+        plain = compiled.module(images).float().to(ours.device)
+        intact = ours if compiled.planned.always else plain
+        check_finite(name, compiled.module, images, intact, runner.dtype)
     if compiled.planned.always:
         return Check(
             check="output",
@@ -74,8 +76,6 @@ def _same_output(
             text=f"`{name}` was trained without parts and has no plain form",
             required=False,
         )
-    with computing(runner.device, runner.dtype):
-        plain = compiled.module(images).float().to(ours.device)
     difference = float((ours - plain).abs().max())
     scale = float(plain.abs().max())
     bound = EQUAL[runner.dtype] * max(scale, 1e-30)
