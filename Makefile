@@ -23,7 +23,7 @@ generated:  ## rewrite what is made from the sources: error pages, the JSON Sche
 	REWRITE_GOLDEN=1 pytest -q tests/test_codes_machine.py
 
 test:
-	pytest -q
+	pytest -q -n 2
 
 wheel:  ## test what ships; plain `pytest`, never `python -m pytest` (the checkout would shadow the wheel)
 	python3 -m venv .wheelenv && .wheelenv/bin/pip install -q '.[dev]' && .wheelenv/bin/pytest -q

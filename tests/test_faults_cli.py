@@ -186,6 +186,7 @@ def test_signals_are_interruptions(here: Path, number: str, code: int) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
     )
     while process.poll() is None and not list(here.glob("runs/.store/blocks/*/*/*.block")):
         time.sleep(0.05)
