@@ -151,12 +151,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if output.debug and not isinstance(error, (click.ClickException, click.Abort, KeyboardInterrupt)):
             raise
         try:
-            return _told(error, output)
+            return _say_how_it_ended(error, output)
         except OSError:  # there is nowhere to say it
             return CANNOT
 
 
-def _told(error: BaseException, output: Output) -> int:
+def _say_how_it_ended(error: BaseException, output: Output) -> int:
     """Say how it ended; the exit code."""
     if isinstance(error, click.ClickException):
         error.show()
