@@ -53,7 +53,7 @@ class Stream:
         n: Number of images.
         classes: Names of the classes in label order, None without labels.
         labelled: Whether every image has a label.
-        batches: Number of batches; the last one may be short.
+        batches: Number of batches, as few as `batch` allows; equal to within one image.
         image_blocks: Number of image blocks: `image_blocks` of the entry, at most one per batch.
         seed: The seed of the shuffle.
     """
@@ -112,8 +112,11 @@ class Stream:
                 )
 
     def rows_of(self, batch: int) -> range:
-        """Positions of a batch's images in the stream."""
-        return range(batch * self.data.batch, min((batch + 1) * self.data.batch, self.n))
+        """Positions of a batch's images in the stream.
+
+        Batches are equal to within one image: a short last one would weigh as much in an interval as a full one.
+        """
+        return range(batch * self.n // self.batches, (batch + 1) * self.n // self.batches)
 
     def id(self, row: int) -> str:
         """The id of the image at a position of the stream, without decoding it."""

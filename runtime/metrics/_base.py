@@ -4,7 +4,7 @@
     observe  (what a batch reduced to) -> statistics       additive sums over images, float64
     estimate (statistics, summed)     -> labelled arrays  vectorised over leading axes
 
-Because statistics add, batches, shards and image blocks merge exactly, and leaving one image block out gives
+Because statistics add, batches, shards and image blocks merge exactly, and leaving one group of images out gives
 every metric an interval. Does not own: where tensors come from (`graph`), who sums and labels (`run`).
 """
 
@@ -21,6 +21,7 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.kinds import Registry
+from vitdsl.runtime.metrics._groups import by_group
 
 Direction = Literal["higher", "lower", "none"]
 Array = npt.NDArray[np.float64]
@@ -33,7 +34,9 @@ Reads = Sequence[tuple[Tensor, ...]]
 class Value:
     """One labelled number of a metric: dims (beside `condition`), meaning, unit, direction and range.
 
-    `relative` says that it compares a condition with the intact model.
+    Attributes:
+        relative: It compares a condition with the intact model.
+        share: It is a share of the images, or a difference of two such shares (its range tells): a count.
     """
 
     dims: tuple[str, ...]
@@ -42,6 +45,7 @@ class Value:
     direction: Direction = "none"
     range: tuple[float | None, float | None] = (None, None)
     relative: bool = False
+    share: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Seen:
             model's where `paired`. None for a metric of models.
         intact: For a metric of models, the same sites of the intact model.
         labels: `[batch]`, where the metric needs them.
-        rows: Positions of the images in their stream.
+        rows: Positions of the images in their stream; those of a batch follow one another.
         paired: Compare site by site rather than every x with every y.
         fitted: The constants that the metric's `fit` gave for each site of x, under the condition of x.
     """
@@ -92,6 +96,10 @@ class Seen:
     paired: bool = False
     fitted: Reads = ()
 
+    def by_group(self, values: Tensor) -> Tensor:
+        """What belongs to each image, `[batch, ...]`, summed over each image group: `[GROUPS, ...]`."""
+        return by_group(values, self.rows)
+
 
 class Observer(ABC):
     """What looks at a stream: how tensors of sites reduce inside the graph, and what is kept of a batch.
@@ -103,6 +111,9 @@ class Observer(ABC):
         inputs: What it looks at.
         labels: Whether it needs the images' labels.
         gradients: Whether its reduction differentiates; it then runs in a pass of its own.
+        degrees: Names of the sums that it observes for each image group (`[GROUPS, ...]`, see `_groups`), all of them
+            or none, with how many images a term joins: 1 for sums over images, 2 for sums over pairs of images. Without
+            them, image blocks are what intervals leave out.
         rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed.
         smallest_batch: Fewer images in a batch carry nothing.
     """
@@ -113,6 +124,7 @@ class Observer(ABC):
     inputs: ClassVar[Inputs] = Inputs()
     labels: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
+    degrees: ClassVar[Mapping[str, int]] = {}
     rows: ClassVar[tuple[str, ...]] = ()
     smallest_batch: ClassVar[int] = 1
 
@@ -125,7 +137,10 @@ class Observer(ABC):
 
     @abstractmethod
     def observe(self, seen: Seen) -> dict[str, Tensor]:
-        """Additive statistics of one batch, float64, sums over its images; rows as `[batch, ...]`."""
+        """Additive statistics of one batch, float64: sums over its images, by image group where the kind has `degrees`.
+
+        Rows as `[batch, ...]`.
+        """
 
 
 class Fit(Observer):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import select
+from vitdsl.runtime.metrics._groups import by_group, members
 
 SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""
@@ -118,14 +119,34 @@ def u_center(matrix: Tensor) -> Tensor:
     return (centred - torch.diag(centred.diagonal())).float()
 
 
-def inner_products(x: Tensor, y: Tensor) -> Tensor:
-    """`<x_i, y_j>` of rows `[site, entry]`, summed in float64, as `[site_x, site_y]`."""
+def inner_products(x: Tensor, y: Tensor, rows: range) -> Tensor:
+    """Inner products of every matrix of x with every one of y, by image group, in float64.
+
+    Args:
+        x: Matrices over a batch's images, `[site, image, image]`.
+        y: The same, of other sites.
+        rows: Positions of the images in their stream.
+
+    Returns:
+        `[GROUPS, site_x, site_y]`: of each group the part that its images' rows of the matrices hold.
+    """
     exact = accumulator(x.device)
-    total = torch.zeros(x.shape[0], y.shape[0], dtype=exact, device=x.device)
-    for start in range(0, x.shape[1], CHUNK):
-        stop = start + CHUNK
-        total += x[:, start:stop].to(exact) @ y[:, start:stop].to(exact).mT
-    return total
+    parts = []
+    for group in members(rows):
+        left, right = (one[:, group].flatten(1) for one in (x, y))
+        total = torch.zeros(x.shape[0], y.shape[0], dtype=exact, device=x.device)
+        for start in range(0, left.shape[1], CHUNK):
+            stop = start + CHUNK
+            total += left[:, start:stop].to(exact) @ right[:, start:stop].to(exact).mT
+        parts.append(total)
+    return torch.stack(parts)
+
+
+def inner_products_in_pairs(x: Tensor, y: Tensor, rows: range) -> Tensor:
+    """Inner product of each matrix of x with that of y at the same place, by image group: `[GROUPS, site]`."""
+    exact = accumulator(x.device)
+    sums = [(one.to(exact) * other.to(exact)).sum(1) for one, other in zip(x, y, strict=True)]
+    return by_group(torch.stack(sums, 1), rows)
 
 
 def accumulator(device: torch.device) -> torch.dtype:

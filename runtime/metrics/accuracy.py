@@ -46,12 +46,17 @@ class Accuracy(Metric):
 
     name = "accuracy"
     labels = True
+    degrees = dict.fromkeys(
+        ("images", "broken", "broken_intact", "top1", "top5", "intact", "loss", "agreement", "kl"), 1
+    )
     VALUES: ClassVar[Mapping[str, Value]] = {
-        "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0)),
-        "drop": Value((), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True),
-        "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0)),
+        "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0), share=True),
+        "drop": Value(
+            (), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True, True
+        ),
+        "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0), share=True),
         "loss": Value((), "cross entropy", "nat", "lower", (0.0, None)),
-        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0), True),
+        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0), True, True),
         "kl": Value((), "KL divergence from the intact model", "nat", "lower", (0.0, None), True),
     }
     reference = "Raghu et al. 2021, Section 5"
@@ -67,7 +72,7 @@ class Accuracy(Metric):
         return OUTPUT
 
     def observe(self, seen: Seen) -> dict[str, Tensor]:
-        """Counts and sums over the batch."""
+        """Counts and sums over images."""
         assert seen.intact is not None and seen.labels is not None
         labels = seen.labels
         here, intact = seen.x[0][0], seen.intact[0][0]
@@ -77,17 +82,19 @@ class Accuracy(Metric):
         predicted, predicted_intact = here.argmax(1), intact.argmax(1)
         log_q, log_p = F.log_softmax(here, 1), F.log_softmax(intact, 1)
         divergence = (log_p.exp() * (log_p - log_q)).sum(1).clamp_min(0)
-        return {
-            "images": labels.new_tensor(len(labels)).to(exact),
-            "broken": (~here.isfinite()).any(1).sum().to(exact),
-            "broken_intact": (~intact.isfinite()).any(1).sum().to(exact),
-            "top1": (predicted == labels).sum().to(exact),
-            "top5": (rank < 5).sum().to(exact) * (1.0 if here.shape[1] > 5 else float("nan")),
-            "intact": (predicted_intact == labels).sum().to(exact),
-            "loss": F.nll_loss(log_q, labels, reduction="sum"),
-            "agreement": (predicted == predicted_intact).sum().to(exact),
-            "kl": divergence.sum(),
+        top5 = (rank < 5).to(exact) * (1.0 if here.shape[1] > 5 else float("nan"))
+        each = {
+            "images": torch.ones_like(divergence),
+            "broken": (~here.isfinite()).any(1),
+            "broken_intact": (~intact.isfinite()).any(1),
+            "top1": predicted == labels,
+            "top5": top5,
+            "intact": predicted_intact == labels,
+            "loss": F.nll_loss(log_q, labels, reduction="none"),
+            "agreement": predicted == predicted_intact,
+            "kl": divergence,
         }
+        return {name: seen.by_group(value.to(exact)) for name, value in each.items()}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """Means over images; NaN where a logit was not finite, since such an image has no prediction."""

@@ -59,6 +59,7 @@ class AttentionDistance(Metric):
     name = "attention_distance"
     Params = Params
     inputs = Inputs(roles=("attention",))
+    degrees: ClassVar[Mapping[str, int]] = {"sums": 1, "images": 1}
     VALUES: ClassVar[Mapping[str, Value]] = {
         "distance": Value(("site", "head"), "mean attention distance", "px", "none", (0.0, None)),
         "prefix_mass": Value(
@@ -100,19 +101,17 @@ class AttentionDistance(Metric):
     def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Sums over images; sites with fewer heads are padded with NaN."""
         heads = max(read[0].shape[1] for read in seen.x)
-        rows = []
-        for (read,) in seen.x:
-            total = read.to(accumulator(read.device)).sum(0)
-            rows.append(torch.nn.functional.pad(total, (0, 0, 0, heads - total.shape[0]), value=float("nan")))
-        images = torch.full(
-            (len(seen.x), heads), float(seen.x[0][0].shape[0]), dtype=rows[0].dtype, device=rows[0].device
-        )
-        return {"sums": torch.stack(rows), "images": images}
+        reach = [
+            torch.nn.functional.pad(read, (0, 0, 0, heads - read.shape[1]), value=float("nan"))
+            for (read,) in seen.x
+        ]
+        images = torch.ones_like(reach[0][:, 0, 0])
+        return {"sums": seen.by_group(torch.stack(reach, 1)), "images": seen.by_group(images)}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """Means over images."""
         with np.errstate(invalid="ignore"):
-            means = statistics["sums"] / statistics["images"][..., None]
+            means = statistics["sums"] / statistics["images"][..., None, None, None]
         return {"distance": means[..., 0], "prefix_mass": means[..., 1]}
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:

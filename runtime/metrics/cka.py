@@ -43,7 +43,14 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import refuse_tokens
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Reads, Seen, Value
-from vitdsl.runtime.metrics._gram import SMALLEST_BATCH, accumulator, inner_products, two_to, u_gram
+from vitdsl.runtime.metrics._gram import (
+    SMALLEST_BATCH,
+    accumulator,
+    inner_products,
+    inner_products_in_pairs,
+    two_to,
+    u_gram,
+)
 
 NAME = "CKA (minibatch, unbiased)"
 
@@ -55,6 +62,7 @@ class CKA(Metric):
     inputs = Inputs("layers")
     identity = 1.0
     smallest_batch = SMALLEST_BATCH
+    degrees: ClassVar[Mapping[str, int]] = {"xy": 2, "xx": 2, "yy": 2, "images": 1}
     VALUES: ClassVar[Mapping[str, Value]] = {
         "cka": Value(("site_x", "site_y"), NAME, direction="higher", range=(None, 1.0))
     }
@@ -78,14 +86,14 @@ class CKA(Metric):
     def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Inner products of U-centred Gram matrices: between x and y, and of each with itself."""
         assert seen.y is not None
-        left = _Matrices(seen.x)
+        left = _Matrices(seen.x, seen.rows)
         size = seen.x[0][0].shape[0]
-        images = left.scale.new_tensor(float(size if size >= SMALLEST_BATCH else 0))
+        images = seen.by_group(left.scale.new_full((size,), float(size >= SMALLEST_BATCH)))
         if seen.y is seen.x:
             products = left.products(left)
-            own = products.diagonal()
+            own = products.diagonal(dim1=1, dim2=2)
             return {"xy": products, "xx": own.clone(), "yy": own.clone(), "images": images}
-        right = _Matrices(seen.y)
+        right = _Matrices(seen.y, seen.rows)
         between = left.products_in_pairs(right) if seen.paired else left.products(right)
         return {"xy": between, "xx": left.norms(), "yy": right.norms(), "images": images}
 
@@ -119,21 +127,22 @@ class CKA(Metric):
 class _Matrices:
     """The U-centred Gram matrices of some sites, as `u_gram` gave them."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: Reads, rows: range) -> None:
         exact = accumulator(reads[0][0].device)
-        self.rows = torch.stack([matrix.flatten() for matrix, _ in reads])
+        self.rows = rows
+        self.matrices = torch.stack([matrix for matrix, _ in reads])
         self.scale = two_to(torch.stack([power for _, power in reads]), exact)
 
     def products(self, other: "_Matrices") -> Tensor:
-        """Inner product of every matrix with every other, `[site, other site]`."""
-        return inner_products(self.rows, other.rows) * (self.scale[:, None] * other.scale)
+        """Inner product of every matrix with every other, `[group, site, other site]`."""
+        products = inner_products(self.matrices, other.matrices, self.rows)
+        return products * (self.scale[:, None] * other.scale)
 
     def products_in_pairs(self, other: "_Matrices") -> Tensor:
-        """Inner product of each matrix with the other at the same place, `[site]`."""
-        pairs = zip(self.rows, other.rows, strict=True)
-        products = [inner_products(one[None], another[None])[0, 0] for one, another in pairs]
-        return torch.stack(products) * (self.scale * other.scale)
+        """Inner product of each matrix with the other at the same place, `[group, site]`."""
+        products = inner_products_in_pairs(self.matrices, other.matrices, self.rows)
+        return products * (self.scale * other.scale)
 
     def norms(self) -> Tensor:
-        """Inner product of each matrix with itself, `[site]`."""
+        """Inner product of each matrix with itself, `[group, site]`."""
         return self.products_in_pairs(self)

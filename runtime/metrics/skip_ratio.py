@@ -51,6 +51,7 @@ class SkipRatio(Metric):
 
     name = "skip_ratio"
     inputs = Inputs(roles=("skip", "branch"))
+    degrees: ClassVar[Mapping[str, int]] = {"sums": 1}
     VALUES: ClassVar[Mapping[str, Value]] = {
         "ratio": Value(("site", "token"), "skip norm over branch norm", "1", "none", (0.0, None)),
         "cos_skip_stream": Value(("site", "token"), "cosine of skip and stream", "1", "none", (-1.0, 1.0)),
@@ -80,8 +81,7 @@ class SkipRatio(Metric):
 
     def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Sums over images."""
-        sums = torch.stack([read[0].to(accumulator(read[0].device)).sum(0) for read in seen.x])
-        return {"sums": sums}
+        return {"sums": seen.by_group(torch.stack([read for (read,) in seen.x], 1))}
 
     def estimate(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """Means over images and tokens of a group; NaN for a group that a site does not have."""

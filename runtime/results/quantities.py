@@ -78,7 +78,7 @@ def _left_out(quantity: Quantity, left: list[xr.Dataset], stream: str) -> LeftOu
     """The quantity without each image block of a stream; what comes from other streams stays as it is."""
     name = f"{quantity.value}_replicates"
     first = next(data for data in left if _stream(data) == stream)
-    sizes = np.atleast_1d(np.asarray(first.attrs.get("block_images", []), float))
+    sizes = np.atleast_1d(np.asarray(first.attrs.get("left_out", []), float))
     blocks = first[name].sizes["replicate"] if name in first else 0
     if not blocks:
         return LeftOut(np.empty(0), sizes)

@@ -32,12 +32,12 @@ class Computed:
 
     Attributes:
         block: The image block.
-        images: How many images it has.
+        rows: The positions of its images in the stream.
         sums: For each group's path and view, its arrays by name.
     """
 
     block: int
-    images: int
+    rows: list[int]
     sums: dict[tuple[str, str], dict[str, Array]]
 
 
@@ -126,7 +126,7 @@ class Runner:
             labels = batch.labels
         for group in self.groups:
             statistics = into[group.path]
-            statistics.images[block] += len(batch.rows)
+            statistics.saw(block, batch.rows)
             for view in group.views:
                 observed = group.kind.observe(self._seen(group, view, batch, labels, found))
                 statistics.add(view.id, block, observed)
@@ -207,8 +207,10 @@ def run_pass(runner: Runner, stream: Stream, *, first: First, progress: Progress
     started = time.perf_counter()
     blocks = range(stream.image_blocks)
     for done in walk(runner, stream, blocks, first=first, progress=progress, seconds=result.forward_seconds):
+        for one in result.statistics.values():
+            one.saw(done.block, done.rows)
         for (path, view), arrays in done.sums.items():
-            result.statistics[path].put(view, done.block, done.images, arrays)
+            result.statistics[path].put(view, done.block, arrays)
     result.seconds = time.perf_counter() - started
     return result
 
@@ -218,13 +220,13 @@ def _nothing_yet(runner: Runner, blocks: int) -> dict[str, Statistics[Any]]:
 
 
 def _computed(block: int, fresh: Mapping[str, Statistics[Any]]) -> Computed:
-    images = max((int(one.images[0]) for one in fresh.values()), default=0)
+    rows = next((one.positions[0] for one in fresh.values()), [])
     sums = {
-        (path, view.id): statistics.of_block(view.id, 0)
+        (path, view.id): statistics.of_first_block(view.id)
         for path, statistics in fresh.items()
         for view in statistics.group.views
     }
-    return Computed(block, images, sums)
+    return Computed(block, rows, sums)
 
 
 @contextmanager

@@ -83,8 +83,10 @@ class Saved:
             if set(self.units.values()) - set(content.sums):
                 raise EnvironmentProblem(_gone(self.store))
             rows = self.stream.rows_of_block(block)
+            for statistics in found.values():
+                statistics.saw(block, rows)
             for (path, view), unit in self.units.items():
-                found[path].put(view, block, len(rows), content.sums[unit])
+                found[path].put(view, block, content.sums[unit])
             self._remember(rows, content)
         return found
 

@@ -1,31 +1,65 @@
-"""Sums over images, kept for each image block, and what is estimated from them.
+"""Sums over images, and what is estimated from them.
 
-Statistics add: any split of the images into batches, shards or runs merges to the same sums. Keeping them for
-each image block gives an interval for every number by leaving one block out at a time. Sums are float64.
+Statistics add: any split of the images into batches, shards or runs merges to the same sums. They are kept apart for
+32 image groups (`metrics/_groups`), or, for kinds that cannot tell images apart, for each image block; leaving one out
+at a time gives an interval for every number. Sums are float64.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Generic
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor
 
 from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.metrics._groups import GROUPS
 from vitdsl.runtime.plan.plan import Group, Kind
 from vitdsl.runtime.results.intervals import jackknife
 
 
 class Statistics(Generic[Kind]):
-    """The sums of one group: for each view and name, `[block, ...]`; and rows, for each block `[image, ...]`."""
+    """The sums of one group of results.
+
+    Attributes:
+        sums: For each view and name, `[part, ...]`: a part is an image group, or an image block for kinds without
+            `degrees`.
+        rows: For each view, name and image block, `[image, ...]`.
+        positions: For each image block, the positions of its images in the stream, in the order they came.
+    """
 
     def __init__(self, group: Group[Kind], blocks: int) -> None:
         self.group, self.blocks = group, blocks
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.rows: dict[str, dict[str, list[list[Array]]]] = {}
-        self.images = np.zeros(blocks)
+        self.positions: list[list[int]] = [[] for _ in range(blocks)]
+
+    @property
+    def images(self) -> npt.NDArray[np.float64]:
+        """How many images each image block has, `[block]`."""
+        return np.array([float(len(some)) for some in self.positions])
+
+    @property
+    def by_group(self) -> bool:
+        """Whether image groups are left out at a time, and not image blocks."""
+        return bool(self.group.kind.degrees) or not self.sums
+
+    def parts(self) -> npt.NDArray[np.float64]:
+        """How many images are in each of what is left out at a time, `[part]`."""
+        if not self.by_group:
+            return self.images
+        return np.bincount(self._groups(), minlength=GROUPS).astype(float)
+
+    def _groups(self) -> npt.NDArray[np.intp]:
+        """The image group of every image, one image block behind the other."""
+        return np.array([row % GROUPS for some in self.positions for row in some], np.intp)
+
+    def saw(self, block: int, rows: Iterable[int]) -> None:
+        """Note the images of an image block, once for all views."""
+        self.positions[block] += rows
 
     def add(self, view: str, block: int, observed: Mapping[str, Tensor]) -> None:
         """Add what one batch gave under one condition."""
@@ -38,28 +72,39 @@ class Statistics(Generic[Kind]):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block].append(value.cpu().numpy())
                 continue
-            if name not in sums:
-                sums[name] = torch.zeros(self.blocks, *value.shape, dtype=torch.float64, device=value.device)
-            sums[name][block] += value
+            self._add_sum(sums, name, block, value)
 
-    def of_block(self, view: str, block: int) -> dict[str, Array]:
-        """What one image block gave under one condition: sums, and its images' rows one behind the other."""
-        found = {name: value[block].cpu().numpy() for name, value in self.sums.get(view, {}).items()}
-        rows = {name: np.concatenate(kept[block]) for name, kept in self.rows.get(view, {}).items()}
+    def _add_sum(self, sums: dict[str, Tensor], name: str, block: int, value: Tensor) -> None:
+        degrees = self.group.kind.degrees
+        if degrees and (name not in degrees or value.shape[:1] != (GROUPS,)):
+            raise ValueError(
+                f"`{self.group.kind.name}` gave {name} of shape {list(value.shape)}, not by image group"
+            )
+        if name not in sums:
+            shape = value.shape if degrees else (self.blocks, *value.shape)
+            sums[name] = torch.zeros(shape, dtype=torch.float64, device=value.device)
+        part = sums[name] if degrees else sums[name][block]
+        part += value
+
+    def of_first_block(self, view: str) -> dict[str, Array]:
+        """What one image block gave under one condition: sums, and its images' rows one behind the other.
+
+        Of sums that hold one image block alone.
+        """
+        sums = self.sums.get(view, {}).items()
+        found = {name: (value if self.group.kind.degrees else value[0]).cpu().numpy() for name, value in sums}
+        rows = {name: np.concatenate(kept[0]) for name, kept in self.rows.get(view, {}).items()}
         return found | rows
 
-    def put(self, view: str, block: int, images: int, arrays: Mapping[str, Array]) -> None:
-        """Take over what `of_block` gave; sums that are there already are replaced."""
-        self.images[block] = images
+    def put(self, view: str, block: int, arrays: Mapping[str, Array]) -> None:
+        """Take over what `of_first_block` gave of an image block; each once, and in their order."""
         for name, value in arrays.items():
             if name in self.group.kind.rows:
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block] = [value]
             else:
                 sums = self.sums.setdefault(view, {})
-                if name not in sums:
-                    sums[name] = torch.zeros(self.blocks, *value.shape, dtype=torch.float64)
-                sums[name][block] = torch.from_numpy(np.asarray(value))
+                self._add_sum(sums, name, block, torch.from_numpy(np.asarray(value)))
 
     def merge(self, other: "Statistics[Kind]") -> None:
         """Add the sums of other images of the same group, kept in the same image blocks."""
@@ -74,10 +119,11 @@ class Statistics(Generic[Kind]):
                 here = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 for block, parts in enumerate(kept):
                     here[block] += parts
-        self.images = self.images + other.images
+        for block, positions in enumerate(other.positions):
+            self.positions[block] += positions
 
     def arrays(self) -> dict[str, Array]:
-        """By name, `[condition, block, ...]`, conditions in the order of the group's views.
+        """By name, `[condition, part, ...]`, conditions in the order of the group's views.
 
         Raises:
             ValueError: No image was seen, so there is nothing to estimate from.
@@ -90,27 +136,33 @@ class Statistics(Generic[Kind]):
             for name in names
         }
 
-    def rows_without(self, block: int | None) -> dict[str, Array]:
-        """Rows by name, `[condition, image, ...]`, in the order of the images; without those of one image block."""
+    def all_rows(self) -> dict[str, Array]:
+        """Rows by name, `[condition, image, ...]`, one image block behind the other."""
         names = next(iter(self.rows.values()), {})
-        kept = [i for i in range(self.blocks) if i != block]
         return {
             name: np.stack(
                 [
-                    np.concatenate([part for i in kept for part in self.rows[view.id][name][i]])
+                    np.concatenate([part for kept in self.rows[view.id][name] for part in kept])
                     for view in self.group.views
                 ]
             )
             for name in names
         }
 
+    def part_of_images(self) -> npt.NDArray[np.intp]:
+        """For every image in the order of `all_rows`, the part that it is left out with."""
+        if self.by_group:
+            return self._groups()
+        return np.repeat(np.arange(self.blocks), self.images.astype(int))
+
 
 def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     """Fill a group's frame: values, intervals, replicates, and the reasons for what is undefined."""
     group, kind = statistics.group, statistics.group.kind
     arrays = statistics.arrays()
-    totals = {name: array.sum(1) for name, array in arrays.items()} | statistics.rows_without(None)
-    several = statistics.blocks > 1
+    totals = {name: array.sum(1) for name, array in arrays.items()} | statistics.all_rows()
+    images = statistics.parts()
+    several = int((images > 0).sum()) > 1
     values = kind.estimate(totals, group.x.sites)
     replicates = _replicates(statistics, arrays) if several else {}
     result = frame.copy()
@@ -120,42 +172,47 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
         if found.shape != variable.shape or each.shape[1:] != variable.shape:
             raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
-        low, high = jackknife(found, each, statistics.images if several else np.empty(0))
+        low, high = jackknife(found, each, images if several else np.empty(0))
         units = {"units": variable.attrs["units"]}
         result[name] = variable.copy(data=found)
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
         result[f"{name}_high"] = xr.Variable(variable.dims, high, units)
         result[f"{name}_replicates"] = xr.Variable(("replicate", *variable.dims), each, units)
-    result.attrs["block_images"] = statistics.images if several else [float(statistics.images.sum())]
+    result.attrs["left_out"] = images if several else [float(images.sum())]
     result.attrs["undefined"] = json.dumps(_undefined(group, totals))
     return result
 
 
 def _replicates(statistics: Statistics, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Estimates without each image block, `[condition, block, ...]`; one by one where rows are kept."""
+    """Estimates without each part, `[condition, part, ...]`; one by one where rows are kept."""
     group = statistics.group
-    left_out = {name: _without_each(array) for name, array in arrays.items()}
+    degrees = group.kind.degrees
+    left_out = {name: _without_each(array, degrees.get(name, 1)) for name, array in arrays.items()}
     if not group.kind.rows:
         return group.kind.estimate(left_out, group.x.sites)
+    rows, part = statistics.all_rows(), statistics.part_of_images()
     each = [
         group.kind.estimate(
-            {name: array[:, block] for name, array in left_out.items()} | statistics.rows_without(block),
+            {name: array[:, one] for name, array in left_out.items()}
+            | {name: array[:, part != one] for name, array in rows.items()},
             group.x.sites,
         )
-        for block in range(statistics.blocks)
+        for one in range(len(statistics.parts()))
     ]
     return {name: np.stack([one[name] for one in each], 1) for name in each[0]}
 
 
-def _without_each(array: Array) -> Array:
-    """Sums over the axis of image blocks without each of them, `[condition, block, ...]`.
+def _without_each(array: Array, degree: int) -> Array:
+    """Sums over the axis of parts without each of them, `[condition, part, ...]`.
 
-    Added up rather than taken from the total, which would lose the small blocks beside a large one.
+    Added up rather than taken from the total, which would lose the small parts beside a large one. A term of degree 2
+    joins two images, and is half in the part of either: what a part takes with it is twice its sum, to first order.
     """
     nothing = np.zeros_like(array[:, :1])
     before = np.concatenate([nothing, array.cumsum(1)[:, :-1]], 1)
     after = np.concatenate([array[:, ::-1].cumsum(1)[:, -2::-1], nothing], 1)
-    return np.asarray(before + after)
+    rest = before + after
+    return np.asarray(rest if degree == 1 else rest - (degree - 1) * array)
 
 
 def _undefined(group: Group, totals: Mapping[str, Array]) -> list[str]:

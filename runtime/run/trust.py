@@ -42,7 +42,7 @@ def check_first_batch(
         effect = _effects(runner, compiled, images[name], found[name])
         if effect is not None:
             checks.append(effect)
-    checks += _identity(runner, found)
+    checks += _identity(runner, batch.rows, found)
     failed = [check for check in checks if check.required and not check.ok]
     if failed:
         raise EnvironmentProblem(
@@ -140,7 +140,7 @@ def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Te
     return {lane.name: found[merged.slots[lane.name, tap]][0] for lane in lanes}
 
 
-def _identity(runner: Runner, found: Found) -> list[Check]:
+def _identity(runner: Runner, rows: range, found: Found) -> list[Check]:
     """Metrics of layers for each layer and itself, computed the way two different layers are."""
     checks = []
     for group in runner.groups:
@@ -153,8 +153,9 @@ def _identity(runner: Runner, found: Found) -> list[Check]:
         ):
             continue
         x = runner.reads(group, "x", BASELINE, found)
-        sums = kind.observe(Seen(x, list(x), paired=True))
-        values = kind.estimate({k: v.cpu().numpy() for k, v in sums.items()}, group.x.sites)
+        observed = kind.observe(Seen(x, list(x), rows=rows, paired=True))
+        sums = {k: (v.sum(0) if k in kind.degrees else v).cpu().numpy() for k, v in observed.items()}
+        values = kind.estimate(sums, group.x.sites)
         for name, array in values.items():
             defined = array[~np.isnan(array)]
             worst = float(np.abs(defined - wanted).max()) if defined.size else 0.0

@@ -163,9 +163,10 @@ def _held(values: Iterable[Any]) -> int:
 def _estimate_is_vectorised(group: Group, stream: Stream, cuts: Sequence[slice], seed: int) -> None:
     """Several sums at once give what each gives alone; each sum weighs the batches in its own way."""
     kind, sites = group.kind, group.x.sites
-    of_batches = walk(group, stream, cuts, range(len(cuts)), len(cuts)).arrays()
-    weights = np.random.default_rng(seed).uniform(0.5, 5.0, (2, 3, len(cuts)))
-    many = {name: np.tensordot(weights, array[0], 1) for name, array in of_batches.items()}
+    of_parts = walk(group, stream, cuts, range(len(cuts)), len(cuts)).arrays()
+    parts = len(next(iter(of_parts.values()))[0])
+    weights = np.random.default_rng(seed).uniform(0.5, 5.0, (2, 3, parts))
+    many = {name: np.tensordot(weights, array[0], 1) for name, array in of_parts.items()}
     with law("vectorised estimate"):
         found = kind.estimate(many, sites)
         for i, j in np.ndindex(2, 3):

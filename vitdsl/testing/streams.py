@@ -175,7 +175,7 @@ def walk(group: Group, stream: Stream, cuts: Sequence[slice], of: Sequence[int],
     """The sums of some batches, the i-th in image block `of[i]`."""
     statistics = Statistics(group, blocks)
     for cut, block in zip(cuts, of, strict=True):
-        statistics.images[block] += cut.stop - cut.start
+        statistics.saw(block, range(cut.start, cut.stop))
         for view in stream.views:
             statistics.add(view, block, observed(group, stream, view, cut))
     return statistics

@@ -168,10 +168,10 @@ def test_half_precision_output_is_summed_in_float64() -> None:
 
 
 def test_interval_of_accuracy_is_that_of_a_share() -> None:
-    """Over equal image blocks the jackknife of a mean is the classical standard error of block means."""
+    """Over equal image groups the jackknife of a mean is the classical standard error of their means."""
     logits, intact, labels = made(320, 10, seed=3)
     found = run(logits, intact, labels, batch=10, blocks=32)
-    right = (logits.argmax(1) == labels).double().numpy().reshape(32, 10).mean(1)
+    right = (logits.argmax(1) == labels).double().numpy().reshape(10, 32).mean(0)
     reach = stats.t.ppf(0.975, 31) * right.std(ddof=1) / np.sqrt(32)
     assert float(found["top1_high"][0] - found["top1_low"][0]) / 2 == pytest.approx(reach, rel=1e-12)
 

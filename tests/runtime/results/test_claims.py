@@ -89,7 +89,7 @@ def group(name: str, replicates: np.ndarray, value: float | None = None, data: s
             "v_replicates": (("replicate", "condition"), replicates[:, None]),
         },
         {"condition": ("condition", np.asarray(["baseline"], dtype=object))},
-        {"block_images": np.full(len(replicates), 32.0)},
+        {"left_out": np.full(len(replicates), 32.0)},
     ).assign_coords(model=name, data=data)
 
 
@@ -187,7 +187,7 @@ def depths(y: np.ndarray, seed: int = 0) -> dict[str, xr.Dataset]:
                 "site": ("site", np.asarray([f"s{i}" for i in range(len(y))], dtype=object)),
                 "depth": ("site", np.linspace(0, 1, len(y))),
             },
-            {"block_images": SIZES},
+            {"left_out": SIZES},
         ).assign_coords(model="a", data="probe")
     }
 
@@ -250,7 +250,7 @@ def test_undefined_cells_leave_a_claim_undecided_and_say_how_many() -> None:
 
 def test_one_image_block_leaves_a_claim_undecided() -> None:
     data = group("a", np.empty(0), 3.0)
-    data.attrs["block_images"] = [64.0]
+    data.attrs["left_out"] = [64.0]
     found = judge(claim("greater", 1.0), {"m/a": data})
     assert found.verdict == U and "fewer than two image blocks" in found.reason
     assert found.left.value == 3.0 and np.isnan(found.left.low)

@@ -41,7 +41,7 @@ def dataset(
             f"{value}_replicates": (("replicate", *dims), data + noise, {"units": units}),
         },
         {"data": "probe", **coords, **single},
-        {"paired": 0, "block_images": SIZES, "undefined": "[]"},
+        {"paired": 0, "left_out": SIZES, "undefined": "[]"},
     )
 
 
@@ -331,7 +331,7 @@ def test_undefined_numbers_are_counted_and_spread() -> None:
 
 def test_one_image_block_gives_a_value_and_no_replicates() -> None:
     data = GROUPS["ratio/vit"].isel(replicate=slice(0, 0))
-    data.attrs["block_images"] = [43.0]
+    data.attrs["left_out"] = [43.0]
     for take in (*MATRIX_TAKES, *ALONG_TAKES):
         found = read(quantity("ratio", "ratio", take), {"ratio/vit": data})
         assert np.isfinite(found.value) and found.streams["probe"].replicates.size == 0
@@ -340,7 +340,7 @@ def test_one_image_block_gives_a_value_and_no_replicates() -> None:
 def test_several_streams_are_left_out_one_at_a_time() -> None:
     one, other = (GROUPS["ratio/vit"].copy(deep=True) for _ in range(2))
     other = other.isel(replicate=slice(0, 4)).assign_coords(data="noise")
-    other.attrs |= {"block_images": SIZES[:4]}
+    other.attrs |= {"left_out": SIZES[:4]}
     other["ratio"] = other["ratio"] + 1
     found = read(quantity("ratio", "ratio"), {"ratio/vit@probe": one, "ratio/vit@noise": other})
     assert list(found.streams) == ["probe", "noise"]

@@ -65,7 +65,7 @@ def matrix(seed: int, replicates: int = 4, **attrs: Any) -> xr.Dataset:
             "metric": "m",
             "title": "",
             "paired": 0,
-            "block_images": np.asarray([8.0, 8.0, 8.0, 3.0]),
+            "left_out": np.asarray([8.0, 8.0, 8.0, 3.0]),
             "undefined": json.dumps(["`größe` is constant"]),
             **attrs,
         },

@@ -67,7 +67,7 @@ def fill(statistics: Statistics, view: str, data: Tensor, sizes: Sequence[int], 
         observed = statistics.group.kind.observe(Seen([(part,)]))
         statistics.add(view, block, observed)
         if count:
-            statistics.images[block] += len(part)
+            statistics.saw(block, range(len(part)))
 
 
 def test_estimate_fills_values_intervals_replicates_and_attributes() -> None:
@@ -79,7 +79,7 @@ def test_estimate_fills_values_intervals_replicates_and_attributes() -> None:
     assert set(found.data_vars) == {"mean", "mean_low", "mean_high", "mean_replicates"}
     assert found["mean_replicates"].dims == ("replicate", "condition", "channel")
     assert found["mean"].attrs == {"units": "px", "k": 1} and found["mean_low"].attrs == {"units": "px"}
-    assert found.attrs["block_images"].tolist() == [8, 8, 4]
+    assert found.attrs["left_out"].tolist() == [8, 8, 4]
     for row, view in enumerate(("baseline", "cut")):
         whole = data[view].numpy()
         np.testing.assert_allclose(found["mean"][row], whole.mean(0), rtol=1e-14)
@@ -102,9 +102,9 @@ def test_merging_shards_is_exact_and_copies() -> None:
     whole, one, other = (Statistics(group("baseline"), 2) for _ in range(3))
     fill(whole, "baseline", data, [6, 6])
     one.add("baseline", 0, whole.group.kind.observe(Seen([(data[:6],)])))
-    one.images[0] = 6
+    one.saw(0, range(6))
     other.add("baseline", 1, whole.group.kind.observe(Seen([(data[6:],)])))
-    other.images[1] = 6
+    other.saw(1, range(6, 12))
     empty = Statistics(group("baseline"), 2)
     empty.merge(one)
     empty.merge(other)
@@ -131,7 +131,7 @@ def test_sums_are_float64_and_do_not_drift() -> None:
         statistics.add(
             "baseline", 0, {"sum": torch.full((3,), 0.1, dtype=torch.float32), "n": torch.tensor(1)}
         )
-    statistics.images[0] = 1000
+    statistics.saw(0, range(1000))
     assert statistics.sums["baseline"]["sum"].dtype == torch.float64
     found = estimate(statistics, frame(1))["mean"].values
     np.testing.assert_allclose(found, np.float32(0.1), rtol=1e-12)
