@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering generated test wheel zoo bench
+.PHONY: fmt check lint types layering generated test wheel zoo bench coverage
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .
@@ -33,3 +33,6 @@ zoo:  ## train the shipped weights anew and write them into specs/zoo/weights
 
 bench:  ## ratios against bare forwards; never part of the test suite
 	python tests/benchmarks/run.py
+
+coverage:  ## how often intervals hold the truth: the table of docs/statistics.md, in about ten minutes
+	OMP_NUM_THREADS=1 python tests/simulation/coverage_of_intervals.py

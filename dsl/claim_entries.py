@@ -83,3 +83,10 @@ class Claim(Entry):
     )
     right: Reference | None = Field(default=None, description="A quantity or a number.")
     by: float = Field(default=0.0, ge=0, description="The margin: by how much at least, or how close.")
+    over: Literal["images", "seeds", "units"] | None = Field(
+        default=None,
+        description="What the interval is over; null: images, and seeds where they vary.",
+    )
+    family: str = Field(
+        default="", description="Claims of one family share the error rate; null: all of the study."
+    )

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitdsl.reports import sentences
-from vitdsl.reports.labels import short
+from vitdsl.reports.labels import sentence, short
 from vitdsl.runtime.results.manifest import Verdict
+from vitdsl.runtime.results.qualifications import background, qualifications
 
 WIDTH, PAD = 360.0, 12.0
 WORDS = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
@@ -34,6 +35,7 @@ class ClaimView:
     text: str
     reason: str
     strip: Strip | None
+    qualified: tuple[str, ...] = ()
 
 
 def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
@@ -47,6 +49,7 @@ def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
             sentences.claim(found),
             found.reason,
             strip(found),
+            tuple(sentence(said) for said in [*qualifications(found), *background(found)]),
         )
         for name, found in claims.items()
     ]

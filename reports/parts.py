@@ -39,6 +39,19 @@ class Part:
             return empty, empty
         return self._conditioned(f"{self.value}_low"), self._conditioned(f"{self.value}_high")
 
+    @property
+    def replicates(self) -> Array | None:
+        """The estimates without each part of the images, `[part, condition, ...]`; None where there are none."""
+        name = f"{self.value}_replicates"
+        if name not in self.dataset or not self.dataset.sizes.get("replicate"):
+            return None
+        return np.asarray(self._conditioned(name).transpose("replicate", ...).values, np.float64)
+
+    @property
+    def left_out(self) -> Array:
+        """How many images are in each part that is left out."""
+        return np.atleast_1d(np.asarray(self.dataset.attrs.get("left_out", []), np.float64))
+
     def _conditioned(self, name: str) -> xr.DataArray:
         array = self.dataset[name].astype(np.float64)
         if "condition" not in array.dims:

@@ -26,6 +26,7 @@ from vitdsl.reports.tables import EMBEDDED, Table, longest, records, to_csv, to_
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.runtime.results.folder import REPORT, Run
 from vitdsl.runtime.results.manifest import as_json
+from vitdsl.runtime.results.qualifications import about_all
 from vitdsl.runtime.results.writing import write_text
 
 FIGURES = "figures"
@@ -130,6 +131,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             headline=pages.headline(run),
             findings=overview.findings(run, gathered, verdicts),
             claims=verdicts,
+            many_claims=about_all(len(verdicts)),
             strip_width=int(claims.WIDTH),
             models=overview.models(run, gathered),
             sections=views,

@@ -162,7 +162,7 @@ def test_memory_and_disk(
     [
         ("manifest.json", "{"),
         ("manifest.json", "[]"),
-        ("manifest.json", '{"schema": "vitdsl.run/2", "status": 1}'),
+        ("manifest.json", '{"schema": "vitdsl.run/3", "status": 1}'),
         ("manifest.json", "\x00"),
         ("results.nc", "no netCDF"),
         ("results.nc", ""),

@@ -16,6 +16,8 @@ from vitdsl.reports.labels import elide, listing, number, plural, sentence, with
 from vitdsl.reports.parts import BASELINE, Part
 from vitdsl.reports.sentences import at, lead_and_details, mean
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
+from vitdsl.runtime.results.bands import not_beaten
+from vitdsl.runtime.results.intervals import scale_of
 
 MOST_ROWS = 40
 
@@ -131,8 +133,22 @@ def _takeaway(parts: Sequence[Part]) -> str:
         reference = base if np.isfinite(base) else float(np.mean(values[known]))
         far = max(known, key=lambda i: abs(values[i] - reference))
         moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
-        said.append(f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}.")
+        rivals = _as_large(part, known, reference) - {far}
+        among = f"; {plural(len(rivals), 'other change')} may be as large" if rivals else ""
+        said.append(
+            f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}{among}."
+        )
     return lead_and_details((_strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
+
+
+def _as_large(part: Part, known: Sequence[int], reference: float) -> set[int]:
+    """The conditions whose change from a reference the largest does not clearly beat."""
+    without = part.replicates
+    if without is None:
+        return set(known)
+    changes = (np.abs(one[..., list(known)] - reference) for one in (part.array.values, without))
+    kept = not_beaten(*changes, part.left_out, scale_of(part.dataset[part.value].attrs))
+    return {known[i] for i in np.flatnonzero(kept)}
 
 
 def _strongest(parts: Sequence[Part]) -> list[str]:

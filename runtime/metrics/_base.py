@@ -11,7 +11,7 @@ every metric an interval. Does not own: where tensors come from (`graph`), who s
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Value:
     Attributes:
         relative: It compares a condition with the intact model.
         share: It is a share of the images, or a difference of two such shares (its range tells): a count.
+        correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
     """
 
     dims: tuple[str, ...]
@@ -46,6 +47,18 @@ class Value:
     range: tuple[float | None, float | None] = (None, None)
     relative: bool = False
     share: bool = False
+    correlation: bool = False
+
+    def attributes(self) -> dict[str, Any]:
+        """What results say of it, as attributes of its array."""
+        found: dict[str, Any] = {
+            "long_name": self.long_name,
+            "units": self.units,
+            "direction": self.direction,
+        }
+        ends = zip(("valid_min", "valid_max"), self.range, strict=True)
+        found |= {name: end for name, end in ends if end is not None}
+        return found | ({"share": 1} if self.share else {}) | ({"scale": "z"} if self.correlation else {})
 
 
 @dataclass(frozen=True)

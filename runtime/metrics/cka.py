@@ -33,6 +33,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -64,16 +65,14 @@ class CKA(Metric):
     smallest_batch = SMALLEST_BATCH
     degrees: ClassVar[Mapping[str, int]] = {"xy": 2, "xx": 2, "yy": 2, "images": 1}
     VALUES: ClassVar[Mapping[str, Value]] = {
-        "cka": Value(("site_x", "site_y"), NAME, direction="higher", range=(None, 1.0))
+        "cka": Value(("site_x", "site_y"), NAME, direction="higher", range=(None, 1.0), correlation=True)
     }
     reference = "Kornblith et al. 2019; Nguyen et al. 2020; Song et al. 2012"
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """One matrix over sites, or one number for each site where `paired`."""
         value = self.VALUES["cka"]
-        return (
-            {"cka": Value(("site",), value.long_name, "1", "higher", value.range)} if paired else self.VALUES
-        )
+        return {"cka": replace(value, dims=("site",))} if paired else self.VALUES
 
     def refuse(self, site: Site) -> str | None:
         """Any site whose first axis is the image, with the tokens that the layer selects."""

@@ -60,8 +60,12 @@ def _swept(plan: Plan, group: Group) -> dict[str, Any]:
         both = [key for key in x if key in y]
         found |= y | {f"{key}_{side}": of[key] for key in both for side, of in (("x", x), ("y", y))}
         found = {key: value for key, value in found.items() if key not in both}
+    seeds = {key for key in found if key.removesuffix("_x").removesuffix("_y").rpartition(".")[2] == "seed"}
     found |= plan.swept.get(group.data, {})
-    return {key: _labels([value])[0] for key, value in found.items()}
+    return {
+        key: ((), _labels([value])[0], {"training": 1} if key in seeds else {})
+        for key, value in found.items()
+    }
 
 
 def _condition_coords(plan: Plan, group: Group) -> dict[str, Any]:
@@ -83,15 +87,9 @@ def _condition_coords(plan: Plan, group: Group) -> dict[str, Any]:
 
 
 def _value_attrs(group: Group, name: str, value: Value) -> dict[str, Any]:
-    attrs: dict[str, Any] = {
-        "long_name": value.long_name,
-        "units": value.units,
-        "direction": value.direction,
+    attrs = value.attributes() | {
         "relative": int(value.relative or group.paired),
         "reference": group.kind.reference,
-    }
-    attrs |= {
-        key: end for key, end in zip(("valid_min", "valid_max"), value.range, strict=True) if end is not None
     }
     line = group.kind.line(name, group.x.sites)
     return attrs | ({"baseline_line": line[0], "baseline_label": line[1]} if line else {})

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from vitdsl.runtime.results.writing import finite
 
-SCHEMA: Final = "vitdsl.run/2"
+SCHEMA: Final = "vitdsl.run/3"
 Status = Literal["started", "success", "failed", "interrupted"]
 Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 """A number, or NaN where it is undefined: null in the file."""
@@ -193,11 +193,39 @@ class Side(Estimate):
     units: str
 
 
+class Source(Record):
+    """One source of variance of a difference: its 95 % interval over images, seeds or units alone.
+
+    `count` is how many of them there are; of units, on the side that has fewer.
+    """
+
+    over: Literal["images", "seeds", "units"]
+    count: int
+    low: Number
+    high: Number
+
+
 class Verdict(Record):
-    """What a claim came to; `right` is None for a trend, which is of the left side alone."""
+    """What a claim came to.
+
+    Attributes:
+        verdict: Adjusted for how many claims its family has.
+        raw: The verdict of the claim by itself.
+        right: None for a trend, which is of the left side alone.
+        difference: Left minus right, with the interval that the verdict comes from.
+        over: What that interval is over.
+        sources: Each source of variance that can be told, alone.
+        trainings: How many trainings each of its models has, at least.
+        p: The smallest error rate (both directions) at which it would still be decided; 1 where it is not.
+        p_adjusted: The same among the claims of its family (Holm).
+        claims: How many claims the family has.
+        effect: The difference in standard deviations over single images; NaN where unknown.
+        images: About how many images would decide it; None where it is decided, or more images would not help.
+    """
 
     say: str
     verdict: Literal["supported", "refuted", "undecided"]
+    raw: Literal["supported", "refuted", "undecided"]
     reason: str
     is_: Literal["greater", "less", "close", "increasing", "decreasing"] = Field(
         validation_alias="is", serialization_alias="is"
@@ -206,6 +234,19 @@ class Verdict(Record):
     left: Side
     right: Side | None
     difference: Estimate
+    over: tuple[Literal["images", "seeds", "units"], ...] = ("images",)
+    sources: tuple[Source, ...] = ()
+    trainings: int = 1
+    p: Number = 1.0
+    p_adjusted: Number = 1.0
+    family: str = ""
+    claims: int = 1
+    effect: Number = float("nan")
+    images: int | None = None
+
+    def updated(self, **changes: Any) -> Self:
+        """The verdict with other values in some fields, checked again."""
+        return self.model_validate({**dict(self), **changes})
 
 
 class Manifest(Record):
@@ -219,7 +260,7 @@ class Manifest(Record):
         timings: Seconds of each stage, by name.
     """
 
-    schema_: Literal["vitdsl.run/2"] = Field(
+    schema_: Literal["vitdsl.run/3"] = Field(
         default=SCHEMA, validation_alias="schema", serialization_alias="schema"
     )
     vitdsl: str

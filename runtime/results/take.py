@@ -1,16 +1,17 @@
 """How what a quantity keeps becomes one number: mean, slope, rank correlation, place of the extreme. Free of torch.
 
-Owns `take` and `along`. Does not own what is kept (`select`), or intervals (`intervals`).
-
-`argmin`, `argmax`, `spearman`, `min`, `max` and `median` do not move smoothly with the images: where no image block
-changes which place is the extreme, the interval has no width, which says less than it seems to.
+Owns `take` and `along`, and which takes are smooth in the images. Does not own what is kept (`select`), or intervals
+(`intervals`, `bands`).
 """
+
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from vitdsl.dsl.study import Quantity
+from vitdsl.runtime.results.bands import rank_correlation
+from vitdsl.runtime.results.intervals import PLAIN, Scale, scale_of
 from vitdsl.runtime.results.select import QuantityProblem
 
 ALONG = ("slope", "spearman", "argmin", "argmax")
@@ -21,6 +22,18 @@ UNITLESS = ("spearman", "argmin", "argmax")
 def units_of(quantity: Quantity, array: xr.DataArray) -> str:
     """The unit of what is taken of an array."""
     return "1" if quantity.take in UNITLESS else str(array.attrs.get("units", "1"))
+
+
+def scale_after(quantity: Quantity, array: xr.DataArray, count: int) -> Scale:
+    """The scale of what is taken of so many numbers of an array."""
+    scale = scale_of(array.attrs)
+    if quantity.take == "spearman":
+        return Scale(-1.0, 1.0)
+    if quantity.take not in ("mean", "median", "first", "last", "min", "max"):
+        return PLAIN
+    if count == 1:
+        return scale
+    return replace(scale, count=False, share=scale.share and quantity.take in ("mean", *ENDS))
 
 
 def goes_along(quantity: Quantity) -> bool:
@@ -50,13 +63,18 @@ def along_of(quantity: Quantity, data: xr.Dataset) -> str:
     )
 
 
-def taken(quantity: Quantity, left: list[xr.Dataset], arrays: list[xr.DataArray]) -> np.ndarray:
-    """One number, or one for each replicate (the first axis), of some groups.
+def cells(
+    quantity: Quantity, left: list[xr.Dataset], arrays: list[xr.DataArray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers that one is taken of, and where they stand.
 
     Args:
         quantity: What to take.
         left: The groups.
-        arrays: Of each group, the values to take it of.
+        arrays: Of each group, the values to take it of; of all, or none, for each replicate (the first axis).
+
+    Returns:
+        Where they stand along the quantity's coordinate `[n]`, and the numbers `[n]` or `[replicate, n]`.
     """
     lead = [dim for dim in ("replicate",) if dim in arrays[0].dims]
     if not goes_along(quantity):
@@ -64,7 +82,8 @@ def taken(quantity: Quantity, left: list[xr.Dataset], arrays: list[xr.DataArray]
         for array in arrays:
             values = array.transpose(*lead, *(dim for dim in array.dims if dim not in lead)).values
             flat.append(values.reshape(*values.shape[: len(lead)], -1))
-        return _reduce(quantity.take, np.concatenate(flat, -1))
+        found = np.concatenate(flat, -1)
+        return np.arange(found.shape[-1], dtype=float), found
     xs, ys = [], []
     for data, array in zip(left, arrays, strict=True):
         name = along_of(quantity, data)
@@ -73,7 +92,13 @@ def taken(quantity: Quantity, left: list[xr.Dataset], arrays: list[xr.DataArray]
         values = mean.transpose(*lead, *dims).values
         ys.append(values if dims else values[..., None])
         xs.append(np.atleast_1d(np.asarray(data[name].values, float)))
-    return _along(quantity.take, np.concatenate(xs), np.concatenate(ys, -1))
+    x, y = np.concatenate(xs), np.concatenate(ys, -1)
+    return x[~np.isnan(x)], y[..., ~np.isnan(x)]
+
+
+def taken(quantity: Quantity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """One number of `cells`, or one for each replicate (the first axis)."""
+    return _along(quantity.take, x, y) if goes_along(quantity) else _reduce(quantity.take, y)
 
 
 def _reduce(take: str, values: np.ndarray) -> np.ndarray:
@@ -86,8 +111,6 @@ def _reduce(take: str, values: np.ndarray) -> np.ndarray:
 
 def _along(take: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Slope, rank correlation, place of the extreme, or end of `y [..., n]` over `x [n]`."""
-    keep = ~np.isnan(x)
-    x, y = x[keep], y[..., keep]
     if not x.size:
         return np.full(y.shape[:-1], np.nan)
     if take in ENDS:
@@ -97,14 +120,7 @@ def _along(take: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
             return np.full(y.shape[:-1], np.nan)
         return np.asarray(x[(np.argmin if take == "argmin" else np.argmax)(y, -1)])
     if take == "spearman":
-        x, y = stats.rankdata(x), np.apply_along_axis(_ranks, -1, y)
+        return rank_correlation(x, y)
     dx, dy = x - x.mean(), y - y.mean(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = (dx * dy).sum(-1) / (dx * dx).sum()
-        if take == "slope":
-            return np.asarray(slope)
-        return np.asarray((dx * dy).sum(-1) / np.sqrt((dx * dx).sum() * (dy * dy).sum(-1)))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    return np.full(values.shape, np.nan) if np.isnan(values).any() else np.asarray(stats.rankdata(values))
+        return np.asarray((dx * dy).sum(-1) / (dx * dx).sum())

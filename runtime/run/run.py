@@ -227,7 +227,7 @@ class _Run:
         loaded: dict[str, LoadedModel],
     ) -> None:
         ordered = {group.path: groups[group.path] for group in self.plan.groups}
-        judged = {name: claims.judge(claim, ordered) for name, claim in self.plan.loaded.study.claims.items()}
+        judged = claims.judge_all(self.plan.loaded.study.claims, ordered)
         self.manifest = manifest.described(self.plan, loaded, self.manifest)
         self._note(data={name: manifest.data(images) for name, images in streams.items()})
         self._note(claims=judged, results_sha256=write_groups(folder / RESULTS, ordered))

@@ -18,7 +18,7 @@ from torch import Tensor
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics._groups import GROUPS
 from vitdsl.runtime.plan.plan import Group, Kind
-from vitdsl.runtime.results.intervals import jackknife
+from vitdsl.runtime.results.intervals import interval, scale_of
 
 
 class Statistics(Generic[Kind]):
@@ -172,7 +172,8 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
         if found.shape != variable.shape or each.shape[1:] != variable.shape:
             raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
-        low, high = jackknife(found, each, images if several else np.empty(0))
+        scale = scale_of(variable.attrs)
+        low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}
         result[name] = variable.copy(data=found)
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)

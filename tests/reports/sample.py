@@ -416,27 +416,27 @@ def quantity(value: float | None, half: float, text: str) -> dict[str, Any]:
 CLAIMS = {
     "vit_depends_on_skips": {
         "say": "Removing one skip costs the ViT more accuracy than the ResNet.",
-        "verdict": "supported", "is": "greater", "by": 0.0,
+        "verdict": "supported", "raw": "supported", "is": "greater", "by": 0.0,
         "left": quantity(0.306, 0.021, "mean drop of accuracy where model = vit"),
         "right": quantity(0.052, 0.012, "mean drop of accuracy where model = resnet"),
         "difference": {"value": 0.254, "low": 0.229, "high": 0.279}, "reason": "",
     },
     "vit_is_uniform": {
         "say": "Lower and higher layers of the ViT are alike.",
-        "verdict": "undecided", "is": "greater", "by": 0.1,
+        "verdict": "undecided", "raw": "undecided", "is": "greater", "by": 0.1,
         "left": quantity(0.82, 0.03, "min cka of within_vit"), "right": quantity(0.71, 0.0, "0.71"),
         "difference": {"value": 0.11, "low": 0.08, "high": 0.14},
         "reason": "the interval of the difference contains the margin",
     },
     "resnet_is_local": {
         "say": "The last layer of the ResNet resembles the last layer of the ViT.",
-        "verdict": "refuted", "is": "close", "by": 0.05,
+        "verdict": "refuted", "raw": "refuted", "is": "close", "by": 0.05,
         "left": quantity(0.26, 0.02, "last cka of across"), "right": quantity(0.9, 0.01, "max cka of across"),
         "difference": {"value": -0.64, "low": -0.66, "high": -0.62}, "reason": "",
     },
     "drift_falls": {
         "say": "The later the removed skip, the smaller the change of the last layer.",
-        "verdict": "supported", "is": "increasing", "by": 0.0,
+        "verdict": "supported", "raw": "supported", "is": "increasing", "by": 0.0,
         "left": quantity(0.94, 0.03, "spearman cka of drift along ablated_depth"), "right": None,
         "difference": {"value": 0.94, "low": 0.91, "high": 0.97}, "reason": "",
     },
@@ -506,7 +506,7 @@ def manifest(groups: Mapping[str, xr.Dataset]) -> Manifest:
 
 def _manifest(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     return {
-        "schema": "vitdsl.run/2", "vitdsl": "0.1.0", "study": "skip_ablation",
+        "schema": "vitdsl.run/3", "vitdsl": "0.1.0", "study": "skip_ablation",
         "title": "Skip connections matter more to a ViT than to a ResNet",
         "question": "What happens to accuracy and representations when one skip connection is removed?",
         "run_id": "20261122T110000Z-3fa91c2e", "status": "success",

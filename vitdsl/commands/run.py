@@ -145,11 +145,16 @@ def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
 
 def _print(outcome: "Outcome", report_path: Path | None) -> None:
     """Verdicts, trust and paths, in words."""
+    from vitdsl.runtime.results.qualifications import about_all, qualifications
+
     manifest = outcome.manifest
     width = max((len(claim.verdict) for claim in manifest.claims.values()), default=0)
     for claim in manifest.claims.values():
         click.echo(f"{MARKS[claim.verdict]} {claim.verdict:<{width}}  {safe(claim.say)}")
         click.echo(f"  {'':<{width}}  {safe(sentence(claim))}")
+        click.echo(f"  {'':<{width}}  {safe('; '.join(qualifications(claim)))}")
+    if about := about_all(len(manifest.claims)):
+        click.echo(about)
     held = sum(check.ok for check in manifest.trust)
     click.echo(f"trust checks: {held} of {len(manifest.trust)} hold")
     for check in manifest.trust:

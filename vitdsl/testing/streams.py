@@ -127,7 +127,7 @@ def empty_frame(group: Group) -> xr.Dataset:
             name: (
                 ("condition", *value.dims),
                 np.full([sizes[dim] for dim in ("condition", *value.dims)], np.nan),
-                {"units": value.units},
+                value.attributes(),
             )
             for name, value in values.items()
         }

@@ -39,7 +39,7 @@ def test_a_manifest_that_just_started_has_no_results() -> None:
     found = read(OPENING)
     assert found.trust == found.work == () and found.models == found.claims == found.data == {}
     assert found.ended_at is found.seconds is found.results_sha256 is None
-    assert as_json(found)["schema"] == "vitdsl.run/2"
+    assert as_json(found)["schema"] == "vitdsl.run/3"
 
 
 def test_what_is_read_is_what_was_written() -> None:
@@ -49,7 +49,7 @@ def test_what_is_read_is_what_was_written() -> None:
         status="success",
         claims={
             "c": Verdict(
-                say="so", verdict="undecided", reason="", is_="greater", by=0.0, left=side, right=None,
+                say="so", verdict="undecided", raw="undecided", reason="", is_="greater", by=0.0, left=side, right=None,
                 difference=Estimate(value=nan, low=float("inf"), high=1.0),
             )
         },

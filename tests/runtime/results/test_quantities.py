@@ -12,7 +12,7 @@ import xarray as xr
 from scipy import stats
 
 from vitdsl.dsl.study import Quantity
-from vitdsl.runtime.results.quantities import read, select
+from vitdsl.runtime.results.quantities import Evaluated, LeftOut, read, select
 from vitdsl.runtime.results.select import QuantityProblem
 
 BLOCKS = 6
@@ -21,6 +21,12 @@ SIZES = np.asarray([8.0, 8, 8, 8, 8, 3])
 
 def text(*values: str) -> np.ndarray:
     return np.asarray(values, dtype=object)
+
+
+def without(found: Evaluated, stream: str) -> LeftOut:
+    """What a quantity is without each part of a stream's images."""
+    (part,) = (part for (name, _), part in found.streams.items() if name == stream)
+    return part
 
 
 def dataset(
@@ -155,8 +161,8 @@ def test_takes_of_many_numbers(take: str) -> None:
     assert found.value == pytest.approx(MATRIX_TAKES[take](MATRIX), rel=1e-14)
     replicates = GROUPS["across/vit~resnet"]["cka_replicates"].values
     wanted = [MATRIX_TAKES[take](one) for one in replicates]
-    np.testing.assert_allclose(found.streams["probe"].replicates, wanted, rtol=1e-12)
-    assert (found.streams["probe"].sizes == SIZES).all() and found.cells == 12 and found.undefined == 0
+    np.testing.assert_allclose(without(found, "probe").replicates, wanted, rtol=1e-12)
+    assert (without(found, "probe").sizes == SIZES).all() and found.cells == 12 and found.undefined == 0
 
 
 X = np.asarray([0.25, 0.5, 0.75, 1.0])
@@ -174,7 +180,7 @@ def test_takes_along_depth(take: str) -> None:
     assert found.value == pytest.approx(ALONG_TAKES[take](X, RATIO[0, :, 0]), rel=1e-12)
     replicates = GROUPS["ratio/vit"]["ratio_replicates"].values[:, 0, :, 0]
     wanted = [ALONG_TAKES[take](X, one) for one in replicates]
-    np.testing.assert_allclose(found.streams["probe"].replicates, wanted, rtol=1e-10)
+    np.testing.assert_allclose(without(found, "probe").replicates, wanted, rtol=1e-10)
     assert found.units == ("px" if take == "slope" else "1")
     over_both = value("ratio", "ratio", take)
     assert over_both == pytest.approx(ALONG_TAKES[take](X, RATIO[0].mean(1)), rel=1e-12)
@@ -212,7 +218,7 @@ def test_along_a_swept_field_of_the_models(take: str) -> None:
     wanted = ALONG_TAKES[take](x, y) if wanted is None else wanted
     found = read(quantity("swept", "top1", take, "train.fraction"), GROUPS)
     assert found.value == pytest.approx(wanted, rel=1e-12)
-    assert found.streams["probe"].replicates.shape == (BLOCKS,)
+    assert without(found, "probe").replicates.shape == (BLOCKS,)
 
 
 def test_ends_along_a_coordinate_are_those_of_the_coordinate() -> None:
@@ -334,7 +340,7 @@ def test_one_image_block_gives_a_value_and_no_replicates() -> None:
     data.attrs["left_out"] = [43.0]
     for take in (*MATRIX_TAKES, *ALONG_TAKES):
         found = read(quantity("ratio", "ratio", take), {"ratio/vit": data})
-        assert np.isfinite(found.value) and found.streams["probe"].replicates.size == 0
+        assert np.isfinite(found.value) and without(found, "probe").replicates.size == 0
 
 
 def test_several_streams_are_left_out_one_at_a_time() -> None:
@@ -343,11 +349,13 @@ def test_several_streams_are_left_out_one_at_a_time() -> None:
     other.attrs |= {"left_out": SIZES[:4]}
     other["ratio"] = other["ratio"] + 1
     found = read(quantity("ratio", "ratio"), {"ratio/vit@probe": one, "ratio/vit@noise": other})
-    assert list(found.streams) == ["probe", "noise"]
-    assert found.streams["probe"].replicates.shape == (6,) and found.streams["noise"].replicates.shape == (4,)
+    assert [name for name, _ in found.streams] == ["probe", "noise"]
+    assert without(found, "probe").replicates.shape == (6,) and without(found, "noise").replicates.shape == (
+        4,
+    )
     left = one["ratio_replicates"].values.reshape(6, -1).mean(1)
     np.testing.assert_allclose(
-        found.streams["probe"].replicates, (left + other["ratio"].values.mean()) / 2, rtol=1e-12
+        without(found, "probe").replicates, (left + other["ratio"].values.mean()) / 2, rtol=1e-12
     )
     kept = read(quantity("ratio", "ratio", data="noise"), {"ratio/a": one, "ratio/b": other})
     assert kept.value == pytest.approx(float(other["ratio"].mean()), rel=1e-13)

@@ -1,0 +1,50 @@
+"""What must be said beside a verdict: over what its interval is, among how many claims, what would decide it."""
+
+from math import isfinite
+
+from vitdsl.dsl.text import counted
+from vitdsl.runtime.results.manifest import Source, Verdict
+
+
+def qualifications(found: Verdict) -> list[str]:
+    """What qualifies a verdict, each as a short sentence without its full stop."""
+    said = [f"the interval is over {' and '.join(found.over)}"]
+    if found.trainings < 2 and "units" not in found.over:
+        sides = "one training each" if found.right is not None and found.right.units else "one training"
+        said[0] += f" alone: {sides}"
+    if found.p < 1:
+        among = f", {_p(found.p_adjusted)} among {found.claims} claims (Holm)" if found.claims > 1 else ""
+        said.append(f"p {_p(found.p)}{among}")
+    if found.images is not None:
+        said.append(f"about {found.images:,} images would decide it, if the numbers stay")
+    return said
+
+
+def background(found: Verdict) -> list[str]:
+    """What else is known of a claim's difference: its interval over each source alone, and its size."""
+    said = [
+        in_words(source) for source in found.sources if (source.over,) != found.over and isfinite(source.low)
+    ]
+    if isfinite(found.effect):
+        said.append(f"the difference is {found.effect:.2g} standard deviations of single images")
+    return said
+
+
+def in_words(source: Source) -> str:
+    """The interval over one source of variance."""
+    count = {"images": "image", "seeds": "seed", "units": "unit"}[source.over]
+    return f"over {counted(source.count, count)} it is {source.low:.3g} to {source.high:.3g}"
+
+
+def about_all(claims: int) -> str:
+    """What was done about many claims; nothing for one."""
+    if claims < 2:
+        return ""
+    return (
+        f"The study has {claims} claims. Each verdict is adjusted for how many its family has (Holm), so that at most "
+        "one study in twenty has any that is wrong by chance."
+    )
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
