@@ -146,9 +146,9 @@ def _as_large(part: Part, known: Sequence[int], reference: float) -> set[int]:
     without = part.replicates
     if without is None:
         return set(known)
-    changes = (np.abs(one[..., list(known)] - reference) for one in (part.array.values, without))
-    kept = not_beaten(*changes, part.left_out, scale_of(part.dataset[part.value].attrs))
-    return {known[i] for i in np.flatnonzero(kept)}
+    here, there = (np.abs(one[..., list(known)] - reference) for one in (part.array.values, without))
+    kept = not_beaten(here, there, part.left_out, scale_of(part.dataset[part.value].attrs))
+    return {i for i, one in zip(known, kept, strict=True) if one}
 
 
 def _strongest(parts: Sequence[Part]) -> list[str]:

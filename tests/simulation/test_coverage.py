@@ -1,6 +1,7 @@
 """A small part of the coverage table, with fixed seeds: the cases that were wrong once."""
 
 import pytest
+
 from simulation.coverage_of_intervals import Row, rate, rows
 
 CASES = {row.case: row for row in rows()}
