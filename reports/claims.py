@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vitdsl.reports import sentences
 from vitdsl.reports.labels import sentence, short
-from vitdsl.runtime.results.manifest import Verdict
 from vitdsl.runtime.results.qualifications import background, qualifications
+from vitdsl.runtime.results.verdicts import Verdict
 
 WIDTH, PAD = 360.0, 12.0
 WORDS = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}

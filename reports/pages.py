@@ -12,7 +12,7 @@ from typing import Any
 from vitdsl.reports.labels import duration, listing, number, plural, slug
 from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.folder import Run
-from vitdsl.runtime.results.manifest import as_json
+from vitdsl.runtime.results.record import as_json
 
 HEADINGS = {
     "what it measures", "formula", "definition", "shapes", "range", "cost", "reference", "references",

@@ -25,8 +25,8 @@ from vitdsl.reports.sections import Section, plots, sections
 from vitdsl.reports.tables import EMBEDDED, Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.runtime.results.folder import REPORT, Run
-from vitdsl.runtime.results.manifest import as_json
 from vitdsl.runtime.results.qualifications import about_all
+from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import write_text
 
 FIGURES = "figures"

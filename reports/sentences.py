@@ -9,7 +9,7 @@ import numpy as np
 
 from vitdsl.reports.labels import estimate, plural, sentence, short
 from vitdsl.reports.parts import Array, Part
-from vitdsl.runtime.results.manifest import Estimate, Side, Verdict
+from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
 MOST_DETAILS = 16

@@ -19,9 +19,9 @@ from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.results.differences import Difference, Over, moves, of_images
 from vitdsl.runtime.results.holm import adjusted
 from vitdsl.runtime.results.intervals import LEVEL
-from vitdsl.runtime.results.manifest import Estimate, Side, Source, Verdict
 from vitdsl.runtime.results.quantities import Evaluated, read, select
 from vitdsl.runtime.results.select import QuantityProblem, only_intact
+from vitdsl.runtime.results.verdicts import Estimate, Side, Source, Verdict
 
 Word = Literal["supported", "refuted", "undecided"]
 SUPPORTED: Word = "supported"

@@ -1,27 +1,18 @@
 """The manifest of a run: what ran, on what, with which outcome. Owns its fields and their types; free of torch.
 
 Does not own who fills it (`vitdsl.runtime.run.manifest`), or how a folder is read (`folder`). What is not known
-before a run ends has a default, which a manifest that is still `started`, or of a run that failed, may keep. JSON
-has no NaN and no infinity: both are null in the file, and a `Number` that is null is read as NaN.
+before a run ends has a default, which a manifest that is still `started`, or of a run that failed, may keep.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
-from vitdsl.runtime.results.writing import finite
+from vitdsl.runtime.results.record import Number, Record
+from vitdsl.runtime.results.verdicts import Verdict
 
 SCHEMA: Final = "vitdsl.run/3"
 Status = Literal["started", "success", "failed", "interrupted"]
-Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-"""A number, or NaN where it is undefined: null in the file."""
-
-
-class Record(BaseModel):
-    """A part of the manifest: unknown fields are errors, types are not coerced, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
 class Hashes(Record):
@@ -178,77 +169,6 @@ class Check(Record):
     about: str = ""
 
 
-class Estimate(Record):
-    """A number with its 95 % interval; the ends are NaN where there is none."""
-
-    value: Number
-    low: Number
-    high: Number
-
-
-class Side(Estimate):
-    """One side of a claim: the quantity, in words, with its unit."""
-
-    text: str
-    units: str
-
-
-class Source(Record):
-    """One source of variance of a difference: its 95 % interval over images, seeds or units alone.
-
-    `count` is how many of them there are; of units, on the side that has fewer.
-    """
-
-    over: Literal["images", "seeds", "units"]
-    count: int
-    low: Number
-    high: Number
-
-
-class Verdict(Record):
-    """What a claim came to.
-
-    Attributes:
-        verdict: Adjusted for how many claims its family has.
-        raw: The verdict of the claim by itself.
-        right: None for a trend, which is of the left side alone.
-        difference: Left minus right, with the interval that the verdict comes from.
-        over: What that interval is over.
-        sources: Each source of variance that can be told, alone.
-        trainings: How many trainings each of its models has, at least.
-        p: The smallest error rate (both directions) at which it would still be decided; 1 where it is not.
-        p_adjusted: The same among the claims of its family (Holm).
-        claims: How many claims the family has.
-        effect: The difference in standard deviations over single images; NaN where unknown.
-        images: About how many images would decide it; None where it is decided, or more images would not help.
-    """
-
-    say: str
-    verdict: Literal["supported", "refuted", "undecided"]
-    raw: Literal["supported", "refuted", "undecided"]
-    reason: str
-    is_: Literal["greater", "less", "close", "increasing", "decreasing"] = Field(
-        validation_alias="is", serialization_alias="is"
-    )
-    by: float
-    left: Side
-    right: Side | None
-    difference: Estimate
-    over: tuple[Literal["images", "seeds", "units"], ...] = ("images",)
-    sources: tuple[Source, ...] = ()
-    trainings: int = 1
-    p: Number = 1.0
-    p_adjusted: Number = 1.0
-    family: str = ""
-    claims: int = 1
-    effect: Number = float("nan")
-    images: int | None = None
-
-    def updated(self, **changes: Any) -> Self:
-        """The verdict with other values in some fields, checked again."""
-        return self.model_validate({**dict(self), **changes})
-
-
 class Manifest(Record):
     """What ran, on what, with which outcome.
 
@@ -293,16 +213,3 @@ class Manifest(Record):
     conditions: dict[str, tuple[ConditionRecord, ...]] = Field(default_factory=dict)
     metrics: dict[str, MetricRecord] = Field(default_factory=dict)
     ablations: dict[str, AblationRecord] = Field(default_factory=dict)
-
-    def updated(self, **changes: Any) -> Self:
-        """The manifest with other values in some fields, checked again."""
-        return self.model_validate({**dict(self), **changes})
-
-
-def as_json(value: Record | Mapping[str, Record] | Sequence[Record]) -> Any:
-    """A record, or several, as the file has them."""
-    if isinstance(value, Record):
-        return finite(value.model_dump(by_alias=True))
-    if isinstance(value, Mapping):
-        return {key: as_json(one) for key, one in value.items()}
-    return [as_json(one) for one in value]

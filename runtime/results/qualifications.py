@@ -3,7 +3,7 @@
 from math import isfinite
 
 from vitdsl.dsl.text import counted
-from vitdsl.runtime.results.manifest import Source, Verdict
+from vitdsl.runtime.results.verdicts import Source, Verdict
 
 
 def qualifications(found: Verdict) -> list[str]:

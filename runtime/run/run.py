@@ -32,7 +32,8 @@ from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results import claims, csvs
 from vitdsl.runtime.results import folder as results
 from vitdsl.runtime.results.groups import RESULTS, write_groups
-from vitdsl.runtime.results.manifest import Manifest, Status, as_json
+from vitdsl.runtime.results.manifest import Manifest, Status
+from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore

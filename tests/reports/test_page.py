@@ -17,7 +17,8 @@ import pytest
 from vitdsl.reports.render import render, write_report
 from vitdsl.runtime.results.csvs import summary_rows
 from vitdsl.runtime.results.folder import Run
-from vitdsl.runtime.results.manifest import Manifest, as_json
+from vitdsl.runtime.results.manifest import Manifest
+from vitdsl.runtime.results.record import as_json
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\" onload='x' {{ 7*7 }} $x_1$ \u2028"
 

@@ -16,7 +16,8 @@ from vitdsl.reports.parts import Part
 from vitdsl.reports.render import render
 from vitdsl.reports.sections import sections
 from vitdsl.runtime.results.folder import Run
-from vitdsl.runtime.results.manifest import Manifest, as_json
+from vitdsl.runtime.results.manifest import Manifest
+from vitdsl.runtime.results.record import as_json
 
 PATHS = ("accuracy/vit", "across/vit~resnet", "drift/vit", "ratio/vit", "distance/vit")
 

@@ -7,7 +7,7 @@ import pytest
 
 from vitdsl.reports import claims, labels, sentences, theme
 from vitdsl.reports.pages import page_blocks
-from vitdsl.runtime.results.manifest import Verdict
+from vitdsl.runtime.results.verdicts import Verdict
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_both_themes_have_the_same_tokens() -> None:
 def verdict(relation: str, by: float, left: Any, right: Any, difference: Any) -> Verdict:
     sides = [side and {"text": "", "units": "1"} | side for side in (left, right)]
     fields = {"is": relation, "by": by, "left": sides[0], "right": sides[1], "difference": difference}
-    return Verdict.model_validate({"say": "so", "verdict": "undecided", "reason": ""} | fields)
+    return Verdict.model_validate({"say": "so", "verdict": "undecided", "raw": "undecided", "reason": ""} | fields)
 
 
 def test_a_claim_in_words() -> None:

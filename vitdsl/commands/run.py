@@ -18,7 +18,7 @@ from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
 if TYPE_CHECKING:
-    from vitdsl.runtime.results.manifest import Verdict
+    from vitdsl.runtime.results.verdicts import Verdict
     from vitdsl.runtime.run.run import Outcome
 
 PLACE = 10
@@ -128,7 +128,7 @@ def run(
 
 
 def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
-    from vitdsl.runtime.results.manifest import as_json
+    from vitdsl.runtime.results.record import as_json
 
     manifest = outcome.manifest
     return {

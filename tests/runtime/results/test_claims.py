@@ -17,7 +17,8 @@ from vitdsl.runtime.results.claims import (
     verdict_of,
 )
 from vitdsl.runtime.results.intervals import interval
-from vitdsl.runtime.results.manifest import Verdict, as_json
+from vitdsl.runtime.results.record import as_json
+from vitdsl.runtime.results.verdicts import Verdict
 
 S, R, U = SUPPORTED, REFUTED, UNDECIDED
 

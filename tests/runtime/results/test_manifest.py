@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vitdsl.runtime.results.manifest import (
-    Check,
-    ConditionRecord,
-    Estimate,
-    Hashes,
-    Manifest,
-    Side,
-    Verdict,
-    Work,
-    as_json,
-)
+from vitdsl.runtime.results.manifest import Check, ConditionRecord, Hashes, Manifest, Work
+from vitdsl.runtime.results.record import as_json
+from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
 OPENING: dict[str, Any] = {
     "vitdsl": "0.1.0", "study": "s", "title": "S", "question": "", "run_id": "s/1", "status": "started",

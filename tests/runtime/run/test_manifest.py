@@ -11,7 +11,7 @@ from vitdsl.dsl.load import load_source
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.results.folder import MANIFEST, SOURCE, open_run
 from vitdsl.runtime.results.groups import RESULTS
-from vitdsl.runtime.results.manifest import as_json
+from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.run.run import run
 
 BASE = study(
