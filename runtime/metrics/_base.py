@@ -96,15 +96,20 @@ class Seen:
             model's where `paired`. None for a metric of models.
         intact: For a metric of models, the same sites of the intact model.
         labels: `[batch]`, where the metric needs them.
+        nth: `[batch]`, how many images of its own class stand before each in the stream; where there are labels.
+        classes: How many classes the labels are of; 0 without labels.
         rows: Positions of the images in their stream; those of a batch follow one another.
         paired: Compare site by site rather than every x with every y.
-        fitted: The constants that the metric's `fit` gave for each site of x, under the condition of x.
+        fitted: The constants that its `fit` gave for each site of x, under the condition of x, float64; behind those of
+            the fit's own fit, where it has one.
     """
 
     x: Reads
     y: Reads | None = None
     intact: Reads | None = None
     labels: Tensor | None = None
+    nth: Tensor | None = None
+    classes: int = 0
     rows: range = range(0)
     paired: bool = False
     fitted: Reads = ()
@@ -144,6 +149,14 @@ class Observer(ABC):
     def __init__(self, params: Entry) -> None:
         self.params = params
 
+    def fit(self) -> "Fit | None":
+        """What it must know before it can observe, of the sites of x under each condition; it is then in `Seen`."""
+        return None
+
+    def over(self) -> str | None:
+        """The data entry that its fit is made on, such as training images; None for the images that it looks at."""
+        return None
+
     @abstractmethod
     def reducer(self) -> Reducer:
         """What runs inside the graph, at each site."""
@@ -160,7 +173,8 @@ class Fit(Observer):
     """What is known of some sites after a pass over images: constants of the passes that come.
 
     A kind says what it must know of the data before it can act or measure; the plan lays a pass over the images before
-    the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are.
+    the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are. A fit
+    of a metric may need a fit itself: each is a pass of its own, on the same images unless it says which.
     """
 
     @abstractmethod
@@ -189,14 +203,6 @@ class Metric(Observer):
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
         return self.VALUES
-
-    def fit(self) -> Fit | None:
-        """What it must know before it can measure, of the sites of x under each condition; it is then in `Seen`."""
-        return None
-
-    def over(self) -> str | None:
-        """The data entry that the fit is made on, such as training images; None for the images that are measured."""
-        return None
 
     def refuse(self, site: Site) -> str | None:
         """Why this metric is not defined at a site, or None."""

@@ -152,7 +152,7 @@ class Pass:
         data: Name of the stream.
         groups: What it feeds: results, or fits.
         gradients: Whether reductions differentiate.
-        step: For fits: 1 where they need no other fits, 2 where their conditions do.
+        step: For fits: 1 on the first pass over their stream, 2 on the next, which needs what that gave, and so on.
     """
 
     data: str
