@@ -119,6 +119,28 @@ BOUND_CODES = (
         """,
     ),
     Code(
+        "VD246",
+        "learned from other classes",
+        """
+        The metric learns from images of one data entry and is measured on those of another, and these
+        have other classes, or the same in another order. Its answers would mean something else there.
+        """,
+        """
+        data:
+          images: {source: digits, split: test}
+          train: {source: noise, total: 64, classes: 5}
+        metrics:
+          probe: {kind: linear_probe, x: some_layers, train: train, data: images}
+        """,
+        """
+        data:
+          images: {source: digits, split: test}
+          train: {source: digits, split: train}
+        metrics:
+          probe: {kind: linear_probe, x: some_layers, train: train, data: images}
+        """,
+    ),
+    Code(
         "VD250",
         "claim about nothing",
         """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric

@@ -12,7 +12,7 @@ from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
-from vitdsl.runtime.data.labels import check_classes, check_labelled
+from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same_classes
 from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
 from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.metrics._base import Metric
@@ -48,6 +48,7 @@ def bind_data(
     fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
     fitted |= {metric.over() for metric in metrics.values()}
     opened: dict[str, Source | None] = {}
+    classes: dict[str, tuple[str, ...]] = {}
     study = loaded.study
     for metric, kind in metrics.items():
         if (over := kind.over()) is not None and study.data[over].vary:
@@ -69,10 +70,31 @@ def bind_data(
                     problems += _unlabelled(loaded, metric, kind, name, labelled)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
+                classes.setdefault(name, source.classes or ())
             if source is not None or variant.entry.images is not None:
                 images[variant.name] = variant.entry.images or len(source or ())
+    for metric, kind in metrics.items():
+        problems += _other_classes(loaded, metric, kind, classes)
     problems[:] = dict.fromkeys(problems)
     return images
+
+
+def _other_classes(
+    loaded: Loaded, metric: str, kind: Metric, classes: Mapping[str, tuple[str, ...]]
+) -> list[Diagnostic]:
+    """A metric whose fit sees labels of other classes than it does itself; `classes` by data entry, where known."""
+    fit, over = kind.fit(), kind.over()
+    data = loaded.study.metrics[metric].data or next(iter(loaded.study.data))
+    if not kind.labels or fit is None or not fit.labels or over is None:
+        return []
+    if over not in classes or data not in classes:
+        return []
+    try:
+        check_same_classes(classes[data], classes[over], f"`{kind.name}`", data, over)
+    except StudyError as error:
+        images = ((("data", data), "measured on these"), (("data", over), "learns from these"))
+        return [loaded.source.joined(one, ("metrics", metric), images) for one in error.diagnostics]
+    return []
 
 
 def several_streams(loaded: Loaded, where: tuple[str | int, ...], over: str) -> Diagnostic:
@@ -131,9 +153,9 @@ def _classes(
     groups: Sequence[Group],
     problems: list[Diagnostic],
 ) -> None:
-    """The labels of a stream are those that the models predict."""
+    """The labels of a stream are those that the models predict, where their output is measured."""
     for group in groups:
-        if group.data != variant.name or not group.kind.labels:
+        if group.data != variant.name or not group.kind.labels or group.kind.inputs.of == "layers":
             continue
         for name in group.models:
             model = models[name]

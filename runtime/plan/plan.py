@@ -143,6 +143,11 @@ class Group(Generic[Kind]):
         """The models it looks at, x first, each once."""
         return tuple(dict.fromkeys((self.x.model, self.y.model)))
 
+    @property
+    def of_output(self) -> bool:
+        """Whether it looks at the models' own output, so that labels have to be the classes that they predict."""
+        return any(not site.name for site in self.x.sites)
+
 
 @dataclass(frozen=True)
 class Pass:
