@@ -206,8 +206,9 @@ BOUND_CODES = (
     ),
     Code(
         "VD303",
-        "too much is kept of each image",
-        """A metric that needs all images at once keeps numbers of each of them, and these would not fit in
-        memory. Take fewer images, sites or conditions; `vitdsl plan` prints the memory.""",
+        "too much is kept in memory",
+        """A metric that needs all images at once keeps numbers of each of them, and one that learns from
+        images keeps sums that grow with the square of its features. These would not fit in memory. Take
+        fewer images, sites, tokens or conditions; `vitdsl plan` prints the memory.""",
     ),
 )

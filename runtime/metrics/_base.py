@@ -181,9 +181,13 @@ class Fit(Observer):
     def finish(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> list[tuple[Array, ...]]:
         """The constants of each site, from summed statistics without leading axes."""
 
-    @abstractmethod
     def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
-        """Shapes of a site's constants, known before anything is computed."""
+        """Shapes of a site's constants, known before anything is computed; an ablation's fit has to say."""
+        raise NotImplementedError(f"`{self.name}` does not say the shapes of its constants")
+
+    def sum_size(self, sites: Sequence[Site]) -> int:
+        """How many numbers its sums are under one condition, where they may be more than memory holds."""
+        return 0
 
 
 class Metric(Observer):
@@ -220,6 +224,10 @@ class Metric(Observer):
 
     def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
         """A reference line for plots of a value, with its name, or None."""
+        return None
+
+    def line_seen(self, value: str, statistics: Mapping[str, Array]) -> tuple[float, str] | None:
+        """A reference line that only images tell, such as chance; statistics as in `estimate`, of all conditions."""
         return None
 
     @abstractmethod

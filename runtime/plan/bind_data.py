@@ -1,6 +1,6 @@
 """Data entries meet their sources: whether they can be opened, hold as many images, and have the labels needed.
 
-Also whether what a metric keeps of each of so many images is bounded.
+Also whether what a metric keeps of each of so many images, or sums to learn from, is bounded.
 
 Opens what a run would open, and decodes nothing. A source that would use the network is left to the run.
 """
@@ -16,6 +16,7 @@ from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same
 from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
 from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 GIB = 2**30
@@ -155,7 +156,7 @@ def _classes(
 ) -> None:
     """The labels of a stream are those that the models predict, where their output is measured."""
     for group in groups:
-        if group.data != variant.name or not group.kind.labels or group.kind.inputs.of == "layers":
+        if group.data != variant.name or not group.kind.labels or not group.of_output:
             continue
         for name in group.models:
             model = models[name]
@@ -230,15 +231,35 @@ def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Da
     return list(dict.fromkeys(problems))
 
 
+def _large_sums(loaded: Loaded, group: Group) -> list[Diagnostic]:
+    """A metric whose fit, or the fit of it, sums more numbers than memory should hold."""
+    problems = []
+    fit = fit_of(group)
+    while fit is not None:
+        size = EXACT * fit.kind.sum_size(fit.x.sites) * len(fit.views)
+        if size > MOST_ROWS:
+            problems.append(
+                loaded.problem(
+                    "VD303",
+                    ("metrics", group.metric),
+                    f"`{group.kind.name}` would sum {size / GIB:.3g} GiB of numbers to learn from",
+                    label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
+                    help=("name fewer sites, fewer tokens, or fewer conditions with `under`",),
+                )
+            )
+        fit = fit_of(fit)
+    return problems
+
+
 def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int]) -> list[Diagnostic]:
-    """Metrics that keep more numbers of each image than memory should hold.
+    """Metrics that keep more numbers of each image, or whose fits sum more, than memory should hold.
 
     Args:
         loaded: The study.
         groups: What will be measured.
         images: The number of images by stream, where it is known.
     """
-    problems = []
+    problems = [problem for group in groups for problem in _large_sums(loaded, group)]
     for group in groups:
         size = EXACT * group.kind.row_size(group.x.sites) * len(group.views) * images.get(group.data, 0)
         if size > MOST_ROWS:

@@ -177,7 +177,9 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         scale = scale_of(variable.attrs)
         low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}
-        result[name] = variable.copy(data=found)
+        line = kind.line_seen(name, totals)
+        seen = {"baseline_line": line[0], "baseline_label": line[1]} if line else {}
+        result[name] = variable.copy(data=found).assign_attrs(seen)
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
         result[f"{name}_high"] = xr.Variable(variable.dims, high, units)
         result[f"{name}_replicates"] = xr.Variable(("replicate", *variable.dims), each, units)
