@@ -129,15 +129,19 @@ BOUND_CODES = (
         data:
           images: {source: digits, split: test}
           train: {source: noise, total: 64, classes: 5}
+        layers:
+          pooled: {of: some_model, at: "blocks.*", tokens: mean}
         metrics:
-          probe: {kind: linear_probe, x: some_layers, train: train, data: images}
+          probe: {kind: linear_probe, x: pooled, train: train, data: images}
         """,
         """
         data:
           images: {source: digits, split: test}
           train: {source: digits, split: train}
+        layers:
+          pooled: {of: some_model, at: "blocks.*", tokens: mean}
         metrics:
-          probe: {kind: linear_probe, x: some_layers, train: train, data: images}
+          probe: {kind: linear_probe, x: pooled, train: train, data: images}
         """,
     ),
     Code(
