@@ -86,14 +86,12 @@ class LinearProbe(Metric):
     )
     VALUES: ClassVar[Mapping[str, Value]] = {
         "accuracy": Value(("site",), "accuracy of a linear probe", "1", "higher", (0.0, 1.0), share=True),
-        "margin": Value(("site",), "score of the own class over the best other", "1", "higher"),
-        "train_accuracy": Value(
-            ("site",), "accuracy on the images that are learned from", "1", "none", (0.0, 1.0)
-        ),
+        "margin": Value(("site",), "margin of the own class", "1", "higher"),
+        "train_accuracy": Value(("site",), "training accuracy", "1", "none", (0.0, 1.0)),
         "ridge": Value(("site",), "chosen ridge", "1", "none", (0.0, None)),
         "mean_accuracy": Value(
             ("site",),
-            "accuracy of probes of single tokens, their mean",
+            "mean accuracy of single tokens",
             "1",
             "higher",
             (0.0, 1.0),

@@ -61,6 +61,7 @@ def by_hand(data: str, model: str, condition: str = "baseline") -> tuple[list[Ar
     return [torch.cat(out).numpy() for out in outs], np.concatenate(labels)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_a_vit_and_a_resnet_through_the_command_line(tmp_path: Path) -> None:
     """Neither has the ten classes of the digits: probes do not look at what a model predicts."""
     (tmp_path / "study.yaml").write_text(STUDY)
