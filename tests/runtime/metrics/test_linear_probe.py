@@ -116,6 +116,21 @@ def test_a_probe_for_every_token_and_the_mean_over_them() -> None:
     assert worst < 1e-9 and mean.min() > 0.3
 
 
+@pytest.mark.parametrize("constant", [0.0, 3.0, 12345.6, 123456.7, -1e-7])
+def test_a_feature_that_never_varies_where_it_is_learned_from_says_nothing(constant: float) -> None:
+    """The mean of three tokens is no float32, so that its sums are rounded."""
+    (train, labels), (test, wanted) = both((4, 6), 91)
+    train[..., 1] = constant * torch.tensor([0.0, 1.0, 1.0, 1.1])
+    test[..., 1] = constant + 10 * torch.randn(40, 4, generator=torch.Generator().manual_seed(2))
+    site = testing.tokens_site("b", 4, 6, tokens="mean", grid=(1, 3))
+    group = testing.group_of(kind(ridge=[0.5]), [site])
+    found = testing.run(group, streams(((train, labels), (test, wanted))), 10)
+    others = [0, 2, 3, 4, 5]
+    x, t = (one[:, 1:, others].double().mean(1).numpy() for one in (train, test))
+    for name, value in reference(x, labels.numpy(), t, wanted.numpy(), [0.5], classes=CLASSES).items():
+        assert float(found[name].squeeze()) == pytest.approx(value, abs=1e-8)
+
+
 def test_the_ridge_is_chosen_where_it_matters_and_never_on_the_measured_images() -> None:
     pair = both((5, 6))
     site = testing.tokens_site("b", 5, 6)
