@@ -119,6 +119,32 @@ BOUND_CODES = (
         """,
     ),
     Code(
+        "VD246",
+        "learned from other classes",
+        """
+        The metric learns from images of one data entry and is measured on those of another, and these
+        have other classes, or the same in another order. Its answers would mean something else there.
+        """,
+        """
+        data:
+          images: {source: digits, split: test}
+          train: {source: noise, total: 64, classes: 5}
+        layers:
+          pooled: {of: some_model, at: "blocks.*", tokens: mean}
+        metrics:
+          probe: {kind: linear_probe, x: pooled, train: train, data: images}
+        """,
+        """
+        data:
+          images: {source: digits, split: test}
+          train: {source: digits, split: train}
+        layers:
+          pooled: {of: some_model, at: "blocks.*", tokens: mean}
+        metrics:
+          probe: {kind: linear_probe, x: pooled, train: train, data: images}
+        """,
+    ),
+    Code(
         "VD250",
         "claim about nothing",
         """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric
@@ -184,8 +210,9 @@ BOUND_CODES = (
     ),
     Code(
         "VD303",
-        "too much is kept of each image",
-        """A metric that needs all images at once keeps numbers of each of them, and these would not fit in
-        memory. Take fewer images, sites or conditions; `vitdsl plan` prints the memory.""",
+        "too much is kept in memory",
+        """A metric that needs all images at once keeps numbers of each of them, and one that learns from
+        images keeps sums that grow with the square of its features. These would not fit in memory. Take
+        fewer images, sites, tokens or conditions; `vitdsl plan` prints the memory.""",
     ),
 )

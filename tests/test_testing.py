@@ -20,11 +20,12 @@ from vitdsl_sample.scale_branch import ScaleBranch, scaled
 from vitdsl_sample.stream_norm import StreamNorm, mean_norm
 
 from vitdsl import testing
+from vitdsl.dsl.study import Entry
 from vitdsl.runtime.data.sources._base import Item
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.metrics._base import Array, Metric, Seen, Value
+from vitdsl.runtime.metrics._base import Array, Fit, Metric, Seen, Value
 from vitdsl.testing import LawBroken
 
 IMAGES = torch.randn(12, 5, 3, generator=torch.Generator().manual_seed(0))
@@ -175,6 +176,97 @@ def test_a_metric_that_obeys_passes() -> None:
 def test_a_metric_that_breaks_a_law_is_told_which(kind: type[Metric], law: str) -> None:
     with pytest.raises(LawBroken, match=f"^law `{law}`"):
         check_norm(kind)
+
+
+class MeanNorm(Fit):
+    """The mean norm of other images, and how far from it these lie at most."""
+
+    name = "mean_norm"
+
+    def __init__(self) -> None:
+        super().__init__(Entry())
+
+    def reducer(self) -> Reducer:
+        return Reducer(mean_norm)
+
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        norms = torch.stack([reads[0].double() for reads in seen.x])
+        return {"norm": norms.sum(1), "images": norms.new_tensor(norms.shape[1])}
+
+    def finish(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> list[tuple[Array, ...]]:
+        return [(mean,) for mean in statistics["norm"] / statistics["images"]]
+
+    def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
+        return ((),)
+
+
+class SpreadOfNorms(MeanNorm):
+    """Needs the mean first: a fit of a fit."""
+
+    name = "spread_of_norms"
+    inner: type[Fit] = MeanNorm
+
+    def fit(self) -> Fit:
+        return self.inner()  # type: ignore[call-arg]
+
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        away = torch.stack(
+            [(reads[0].double() - mean).abs() for reads, (mean,) in zip(seen.x, seen.fitted, strict=True)]
+        )
+        return {"norm": away.sum(1), "images": away.new_tensor(away.shape[1])}
+
+
+class MeanNormOfBatches(MeanNorm):
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        found = super().observe(seen)
+        return {"norm": found["norm"] / found["images"], "images": torch.ones((), dtype=torch.float64)}
+
+
+class SpreadAboutBatches(SpreadOfNorms):
+    inner = MeanNormOfBatches
+
+
+class InSpreads(Norm):
+    """How far above the norm of other images these are, in their spread."""
+
+    def fit(self) -> Fit:
+        return SpreadOfNorms()
+
+    def observe(self, seen: Seen) -> dict[str, Tensor]:
+        found = super().observe(seen)
+        mean, spread = torch.stack([torch.stack(known) for known in seen.fitted]).T
+        return {"norm": (found["norm"] - found["images"] * mean) / spread, "images": found["images"]}
+
+
+class InSpreadsAboutBatches(InSpreads):
+    def fit(self) -> Fit:
+        return SpreadAboutBatches()
+
+
+def check_in_spreads(kind: type[Metric]) -> float:
+    learned, measured = IMAGES / 2, IMAGES
+    before, here = (np.linalg.norm(one.double().numpy(), axis=-1).mean(1) for one in (learned, measured))
+    wanted = (here.mean() - before.mean()) / np.abs(before - before.mean()).mean()
+    train = testing.Stream({"baseline": ([(learned[:7],)], None)})
+    whole = testing.Stream({"baseline": ([(learned,)], None)})
+    group = testing.group_of(kind(kind.Params()), [SITE])
+    stream = testing.Stream({"baseline": ([(measured,)], None)}, train=whole)
+    with pytest.raises(LawBroken, match="^law `reference`"):
+        testing.check_metric(
+            group, replace(stream, train=train), {"norm": wanted}, batch=4, any_batches=True, tolerance=1e-6
+        )
+    return testing.check_metric(group, stream, {"norm": wanted}, batch=4, any_batches=True, tolerance=1e-4)
+
+
+def test_a_metric_is_fitted_to_the_images_that_it_learns_from_and_so_is_its_fit() -> None:
+    assert check_in_spreads(InSpreads) < 1e-5
+
+
+def test_a_fit_whose_sums_hang_on_batches_is_told() -> None:
+    with pytest.raises(LawBroken, match="^law `sums of fits`"):
+        group = testing.group_of(InSpreadsAboutBatches(Entry()), [SITE])
+        stream = testing.Stream({"baseline": ([(IMAGES,)], None)})
+        testing.check_metric(group, stream, {"norm": 0.0}, batch=5, any_batches=True, tolerance=1.0)
 
 
 class KeepsGradients(Norm):

@@ -25,7 +25,9 @@ class Profile(BySite):
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All lines on one axis."""
         lines = _lines(parts)
-        draw: Draw = partial(draw_by_depth, part=parts[0], lines=lines, shared=shared_limits(lines))
+        level = parts[0].attr("baseline_line", None)
+        shared = shared_limits(lines, [] if level is None else [float(level)])
+        draw: Draw = partial(draw_by_depth, part=parts[0], lines=lines, shared=shared)
         caption = f"{sentence(parts[0].name)} of each site, against its depth."
         panel = Panel("By depth", draw, False, 350)
         return assembled(id, parts, caption, _takeaway(parts), [panel], intervals=True)

@@ -14,6 +14,8 @@ from vitdsl.reports.labels import elide, number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
 
+MOST_TOKENS = 8
+"""More tokens than this are no lines that one can tell apart."""
 ONE_AXIS = 6
 """Up to so many lines of several models share one axis."""
 TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
@@ -23,8 +25,8 @@ class Tokens(Figure):
     """Sites with tokens."""
 
     def fits(self, part: Part) -> bool:
-        """Sites and tokens."""
-        return part.dims == {"site", "token"}
+        """Sites and a few tokens."""
+        return part.dims == {"site", "token"} and part.array.sizes["token"] <= MOST_TOKENS
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All models on one axis, or a panel for each where that would be crowded."""

@@ -81,6 +81,39 @@ def check_classes(data: Data, classes: Sequence[str], num_classes: int, model_na
         )
 
 
+def check_same_classes(
+    classes: Sequence[str], learned: Sequence[str], who: str, data: str, over: str
+) -> None:
+    """Make sure that the classes of some images are those of the images that something was fitted to.
+
+    Args:
+        classes: Of the images that are measured, in label order.
+        learned: Of the images of the fit.
+        who: What was fitted, for the message.
+        data: The data entry that is measured.
+        over: The data entry of the fit.
+
+    Raises:
+        StudyError: They are not (VD246).
+    """
+    if tuple(classes) == tuple(learned):
+        return
+    if len(classes) != len(learned):
+        differ = f"`{over}` has {len(learned)} classes, and `{data}` has {len(classes)}"
+    else:
+        at = next(i for i, (one, other) in enumerate(zip(classes, learned, strict=True)) if one != other)
+        differ = f"class {at} is `{learned[at]}` in `{over}`, and `{classes[at]}` in `{data}`"
+    raise StudyError(
+        Diagnostic(
+            "VD246",
+            f"{who} learns other classes than it is measured on: {differ}",
+            label="learns from others",
+            help=(f"take images of the same classes, such as another part of the source of `{data}`",),
+            about=(("kind",),),
+        )
+    )
+
+
 def is_wordnet_id(name: str) -> bool:
     """Whether a folder's name looks like an ImageNet class, such as `n01440764`."""
     return len(name) == 9 and name[0] == "n" and name[1:].isdigit()

@@ -9,6 +9,7 @@ the batch size nor on the number of processes.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Batch:
         block: The image block that it belongs to.
         images: A tensor [batch, 3, height, width] (float32) for each model; equal preprocessings share one.
         labels: [batch] (int64), None where the stream has no labels.
+        nth: [batch] (int64), how many images of its class stand before each in the stream; None without labels.
+        classes: How many classes the labels are of; 0 without labels.
         rows: Positions of its images in the stream.
     """
 
@@ -43,6 +46,8 @@ class Batch:
     block: int
     images: dict[str, Tensor]
     labels: Tensor | None
+    nth: Tensor | None
+    classes: int
     rows: range
 
 
@@ -77,6 +82,7 @@ class Stream:
         self.workers = workers_for(source, self.n) if workers is None else workers
         self._records: dict[int, Record] = {}
         self._contents: dict[int, list[list[str | int | None]]] = {}
+        self._nth = _nth(self.label(row) for row in range(self.n)) if self.labelled else []
 
     def block_of(self, batch: int) -> int:
         """The image block of a batch: contiguous groups, equal to within one batch."""
@@ -152,6 +158,8 @@ class Stream:
                 block=self.block_of(index),
                 images={name: by_config[config] for name, config in self.transforms.items()},
                 labels=torch.tensor([record.label for record in records]) if self.labelled else None,
+                nth=torch.tensor(self.nth(rows)) if self.labelled else None,
+                classes=len(self.classes or ()) if self.labelled else 0,
                 rows=rows,
             )
 
@@ -166,6 +174,10 @@ class Stream:
     def label(self, row: int) -> int | None:
         """The label of the image at a position of the stream, without decoding it."""
         return self.source.label(self.order[row])
+
+    def nth(self, rows: Iterable[int]) -> list[int]:
+        """How many images of its class stand before each of some images in the stream; none without labels."""
+        return [self._nth[row] for row in rows] if self.labelled else []
 
     def records(self) -> list[Record]:
         """Ids, labels and content hashes of all images, in order; after all of them were read.
@@ -230,6 +242,16 @@ def stream_facts(stream: Stream) -> dict[str, Any]:
         "ids_sha256": _digest(record.id for record in records),
         "content_sha256": _digest(record.sha256 for record in records),
     }
+
+
+def _nth(labels: Iterable[int | None]) -> list[int]:
+    """For each label, how often it came before."""
+    seen: Counter[int | None] = Counter()
+    found = []
+    for label in labels:
+        found.append(seen[label])
+        seen[label] += 1
+    return found
 
 
 def _digest(texts: Iterable[str]) -> str:

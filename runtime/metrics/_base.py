@@ -96,15 +96,20 @@ class Seen:
             model's where `paired`. None for a metric of models.
         intact: For a metric of models, the same sites of the intact model.
         labels: `[batch]`, where the metric needs them.
+        nth: `[batch]`, how many images of its own class stand before each in the stream; where there are labels.
+        classes: How many classes the labels are of; 0 without labels.
         rows: Positions of the images in their stream; those of a batch follow one another.
         paired: Compare site by site rather than every x with every y.
-        fitted: The constants that the metric's `fit` gave for each site of x, under the condition of x.
+        fitted: The constants that its `fit` gave for each site of x, under the condition of x, float64; behind those of
+            the fit's own fit, where it has one.
     """
 
     x: Reads
     y: Reads | None = None
     intact: Reads | None = None
     labels: Tensor | None = None
+    nth: Tensor | None = None
+    classes: int = 0
     rows: range = range(0)
     paired: bool = False
     fitted: Reads = ()
@@ -144,6 +149,14 @@ class Observer(ABC):
     def __init__(self, params: Entry) -> None:
         self.params = params
 
+    def fit(self) -> "Fit | None":
+        """What it must know before it can observe, of the sites of x under each condition; it is then in `Seen`."""
+        return None
+
+    def over(self) -> str | None:
+        """The data entry that its fit is made on, such as training images; None for the images that it looks at."""
+        return None
+
     @abstractmethod
     def reducer(self) -> Reducer:
         """What runs inside the graph, at each site."""
@@ -160,16 +173,21 @@ class Fit(Observer):
     """What is known of some sites after a pass over images: constants of the passes that come.
 
     A kind says what it must know of the data before it can act or measure; the plan lays a pass over the images before
-    the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are.
+    the one that measures. Because a fit is made of sums, it is saved, resumed and dealt to processes as they are. A fit
+    of a metric may need a fit itself: each is a pass of its own, on the same images unless it says which.
     """
 
     @abstractmethod
     def finish(self, statistics: Mapping[str, Array], sites: Sequence[Site]) -> list[tuple[Array, ...]]:
         """The constants of each site, from summed statistics without leading axes."""
 
-    @abstractmethod
     def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
-        """Shapes of a site's constants, known before anything is computed."""
+        """Shapes of a site's constants, known before anything is computed; an ablation's fit has to say."""
+        raise NotImplementedError(f"`{self.name}` does not say the shapes of its constants")
+
+    def sum_size(self, sites: Sequence[Site]) -> int:
+        """How many numbers its sums are under one condition, where they may be more than memory holds."""
+        return 0
 
 
 class Metric(Observer):
@@ -190,14 +208,6 @@ class Metric(Observer):
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
         return self.VALUES
 
-    def fit(self) -> Fit | None:
-        """What it must know before it can measure, of the sites of x under each condition; it is then in `Seen`."""
-        return None
-
-    def over(self) -> str | None:
-        """The data entry that the fit is made on, such as training images; None for the images that are measured."""
-        return None
-
     def refuse(self, site: Site) -> str | None:
         """Why this metric is not defined at a site, or None."""
         return None
@@ -214,6 +224,10 @@ class Metric(Observer):
 
     def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
         """A reference line for plots of a value, with its name, or None."""
+        return None
+
+    def line_seen(self, value: str, statistics: Mapping[str, Array]) -> tuple[float, str] | None:
+        """A reference line that only images tell, such as chance; statistics as in `estimate`, of all conditions."""
         return None
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """Data entries meet their sources: whether they can be opened, hold as many images, and have the labels needed.
 
-Also whether what a metric keeps of each of so many images is bounded.
+Also whether what a metric keeps of each of so many images, or sums to learn from, is bounded.
 
 Opens what a run would open, and decodes nothing. A source that would use the network is left to the run.
 """
@@ -12,10 +12,11 @@ from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
-from vitdsl.runtime.data.labels import check_classes, check_labelled
+from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same_classes
 from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
 from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 GIB = 2**30
@@ -48,6 +49,7 @@ def bind_data(
     fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
     fitted |= {metric.over() for metric in metrics.values()}
     opened: dict[str, Source | None] = {}
+    classes: dict[str, tuple[str, ...]] = {}
     study = loaded.study
     for metric, kind in metrics.items():
         if (over := kind.over()) is not None and study.data[over].vary:
@@ -69,10 +71,31 @@ def bind_data(
                     problems += _unlabelled(loaded, metric, kind, name, labelled)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
+                classes.setdefault(name, source.classes or ())
             if source is not None or variant.entry.images is not None:
                 images[variant.name] = variant.entry.images or len(source or ())
+    for metric, kind in metrics.items():
+        problems += _other_classes(loaded, metric, kind, classes)
     problems[:] = dict.fromkeys(problems)
     return images
+
+
+def _other_classes(
+    loaded: Loaded, metric: str, kind: Metric, classes: Mapping[str, tuple[str, ...]]
+) -> list[Diagnostic]:
+    """A metric whose fit sees labels of other classes than it does itself; `classes` by data entry, where known."""
+    fit, over = kind.fit(), kind.over()
+    data = loaded.study.metrics[metric].data or next(iter(loaded.study.data))
+    if not kind.labels or fit is None or not fit.labels or over is None:
+        return []
+    if over not in classes or data not in classes:
+        return []
+    try:
+        check_same_classes(classes[data], classes[over], f"`{kind.name}`", data, over)
+    except StudyError as error:
+        images = ((("data", data), "measured on these"), (("data", over), "learns from these"))
+        return [loaded.source.joined(one, ("metrics", metric), images) for one in error.diagnostics]
+    return []
 
 
 def several_streams(loaded: Loaded, where: tuple[str | int, ...], over: str) -> Diagnostic:
@@ -131,9 +154,9 @@ def _classes(
     groups: Sequence[Group],
     problems: list[Diagnostic],
 ) -> None:
-    """The labels of a stream are those that the models predict."""
+    """The labels of a stream are those that the models predict, where their output is measured."""
     for group in groups:
-        if group.data != variant.name or not group.kind.labels:
+        if group.data != variant.name or not group.kind.labels or not group.of_output:
             continue
         for name in group.models:
             model = models[name]
@@ -208,15 +231,35 @@ def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Da
     return list(dict.fromkeys(problems))
 
 
+def _large_sums(loaded: Loaded, group: Group) -> list[Diagnostic]:
+    """A metric whose fit, or the fit of it, sums more numbers than memory should hold."""
+    problems = []
+    fit = fit_of(group)
+    while fit is not None:
+        size = EXACT * fit.kind.sum_size(fit.x.sites) * len(fit.views)
+        if size > MOST_ROWS:
+            problems.append(
+                loaded.problem(
+                    "VD303",
+                    ("metrics", group.metric),
+                    f"`{group.kind.name}` would sum {size / GIB:.3g} GiB of numbers to learn from",
+                    label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
+                    help=("name fewer sites, fewer tokens, or fewer conditions with `under`",),
+                )
+            )
+        fit = fit_of(fit)
+    return problems
+
+
 def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int]) -> list[Diagnostic]:
-    """Metrics that keep more numbers of each image than memory should hold.
+    """Metrics that keep more numbers of each image, or whose fits sum more, than memory should hold.
 
     Args:
         loaded: The study.
         groups: What will be measured.
         images: The number of images by stream, where it is known.
     """
-    problems = []
+    problems = [problem for group in groups for problem in _large_sums(loaded, group)]
     for group in groups:
         size = EXACT * group.kind.row_size(group.x.sites) * len(group.views) * images.get(group.data, 0)
         if size > MOST_ROWS:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Fit, Metric, Observer
+from vitdsl.runtime.metrics._base import Fit, Observer
 from vitdsl.runtime.plan.plan import Edit, Group, Pass, Plan, PlannedModel, Reading, View, lanes_of
 
 
@@ -20,27 +20,35 @@ def passes_of(plan: Plan) -> tuple[Pass, ...]:
         results.setdefault((group.data, group.kind.gradients), []).append(group)
     order = list(plan.data)
     keys = sorted(results, key=lambda key: (order.index(key[0]), key[1]))
-    of_metrics = [fit for key in keys for group in results[key] if (fit := metric_fit(group)) is not None]
-    measured: list[Group[Observer]] = [*of_metrics, *plan.groups]
+    levels = _levels([group for key in keys for group in results[key]])
+    measured: list[Group[Observer]] = [*(fit for level in levels for fit in level), *plan.groups]
     of_ablations = [
         fit for data in order for fit in fits_for(plan, data, [g for g in measured if g.data == data])
     ]
-    first = _by_stream(of_ablations, order)
-    second = _by_stream(of_metrics, order)
-    return (
-        *(Pass(data, groups) for data, groups in first),
-        *(
-            Pass(data, groups, step=2 if any(data == one for one, _ in first) else 1)
-            for data, groups in second
-        ),
-        *(Pass(data, tuple(results[data, g]), g) for data, g in keys),
-    )
+    fits: list[Pass] = []
+    for level in (of_ablations, *reversed(levels)):
+        for data, groups in _by_stream(level, order):
+            fits.append(Pass(data, groups, step=1 + sum(one.data == data for one in fits)))
+    return (*fits, *(Pass(data, tuple(results[data, g]), g) for data, g in keys))
 
 
-def metric_fit(group: Group[Observer]) -> Group[Fit] | None:
-    """The fit that a metric needs before it can measure, or None: of the sites of x, under each of its conditions."""
-    fit = group.kind.fit() if isinstance(group.kind, Metric) else None
-    if fit is None or not isinstance(group.kind, Metric):
+def _levels(groups: Sequence[Group[Observer]]) -> list[list[Group[Fit]]]:
+    """The fits that some metrics need, the fits that these need, and so on."""
+    found: list[list[Group[Fit]]] = []
+    needing = groups
+    while level := [fit for group in needing if (fit := fit_of(group)) is not None]:
+        found.append(level)
+        needing = level
+    return found
+
+
+def fit_of(group: Group[Observer]) -> Group[Fit] | None:
+    """The fit that a metric, or a fit of it, needs before it can observe, or None.
+
+    Of the sites of x, under each of its conditions.
+    """
+    fit = group.kind.fit()
+    if fit is None:
         return None
     views = tuple(View(view.id, view.x, view.x, group.x.model) for view in group.views)
     data = group.kind.over() or group.data

@@ -143,6 +143,11 @@ class Group(Generic[Kind]):
         """The models it looks at, x first, each once."""
         return tuple(dict.fromkeys((self.x.model, self.y.model)))
 
+    @property
+    def of_output(self) -> bool:
+        """Whether it looks at the models' own output, so that labels have to be the classes that they predict."""
+        return any(not site.name for site in self.x.sites)
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -152,7 +157,7 @@ class Pass:
         data: Name of the stream.
         groups: What it feeds: results, or fits.
         gradients: Whether reductions differentiate.
-        step: For fits: 1 where they need no other fits, 2 where their conditions do.
+        step: For fits: 1 on the first pass over their stream, 2 on the next, which needs what that gave, and so on.
     """
 
     data: str

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.opening import open_source
-from vitdsl.runtime.metrics._base import Metric, Observer
+from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
 from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
 from vitdsl.runtime.run.compile import compile_model
@@ -30,7 +30,8 @@ class ModelCost:
         separate: The same, each condition run alone.
         saved: Share that merging saves.
         memory: Bytes of weights, of activations alive at a time, of Gram matrices, and of a batch that is decoded
-            meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows.
+            meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows and of large
+            sums.
     """
 
     name: str
@@ -104,7 +105,9 @@ def cost(plan: Plan) -> Cost:
             decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
             numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams
             graph = NODE * len(compiled.merged.module.graph.nodes)
-            memory = FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0)
+            memory = (
+                FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0) + _sums(groups, name)
+            )
             priced[alike] = ModelCost(
                 name,
                 planned.entry.arch,
@@ -145,6 +148,16 @@ def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
         if isinstance(group.kind, Metric) and group.x.model == model
     )
     return 2.0 * FLOAT * images * sum(kept)
+
+
+def _sums(groups: Sequence[Group[Observer]], model: str) -> float:
+    """Bytes of the sums of a model's fits, float64."""
+    kept = (
+        group.kind.sum_size(group.x.sites) * len(group.views)
+        for group in groups
+        if isinstance(group.kind, Fit) and group.x.model == model
+    )
+    return 2.0 * FLOAT * sum(kept)
 
 
 def _taps(slots: Any) -> list[Any]:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
-import numpy as np
 import torch
 
 from vitdsl.dsl.study import BASELINE
@@ -19,7 +19,7 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Fit, Observer
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.lanes import Fitted
-from vitdsl.runtime.plan.passes import fit_path, metric_fit
+from vitdsl.runtime.plan.passes import fit_of, fit_path
 from vitdsl.runtime.plan.plan import Group, Pass, Plan
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import Ranks
@@ -27,7 +27,8 @@ from vitdsl.runtime.results.manifest import Check, Reused, Work
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.compile import Compiled, compile_model
-from vitdsl.runtime.run.execute import Runner, memory_errors, walk
+from vitdsl.runtime.run.execute import Runner, at_home, memory_errors, walk
+from vitdsl.runtime.run.fits import constants_of
 from vitdsl.runtime.run.keys import Keys
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
@@ -173,26 +174,24 @@ class Engine:
     def _finish_fits(self, one: Pass, statistics: Mapping[str, Statistics[Observer]]) -> None:
         """Fold the statistics of fits into constants of the passes that come."""
         for group in one.groups:
-            assert isinstance(group.kind, Fit)
-            sums = statistics[group.path].arrays()
-            for position, view in enumerate(group.views):
-                totals = {name: array[position].sum(0) for name, array in sums.items()}
-                for site, arrays in zip(group.x.sites, group.kind.finish(totals, group.x.sites), strict=True):
-                    self.constants[group.path, view.id, site.name] = tuple(
-                        torch.from_numpy(np.asarray(array, np.float32)).to(self.device) for array in arrays
-                    )
+            found = constants_of(cast("Statistics[Fit]", statistics[group.path]), at_home(self.device))
+            for view, constants in found.items():
+                known = self._known(group, view) or [()] * len(constants)
+                for site, before, own in zip(group.x.sites, known, constants, strict=True):
+                    self.constants[group.path, view, site.name] = (*before, *own)
 
     def _known(self, group: Group[Observer], view: str) -> list[tuple[torch.Tensor, ...]]:
-        """The constants that a metric's fit gave for each site, under one of its views; none without a fit."""
-        fit = metric_fit(group)
+        """The constants that a group's own fit gave for each site, under one of its views; none without a fit."""
+        fit = fit_of(group)
         return [self.constants[fit.path, view, site.name] for site in group.x.sites] if fit else []
 
     def _fitted(self, data: str, model: str) -> Fitted:
-        """The constants of a model's ablations, for conditions that are measured on a stream."""
+        """The constants of a model's ablations in float32, for conditions that are measured on a stream."""
 
         def fitted(kind: Ablation, site: Site) -> tuple[torch.Tensor, ...]:
             if kind.fit() is None:
                 return ()
-            return self.constants[fit_path(model, kind, site.role, data), BASELINE, site.name]
+            found = self.constants[fit_path(model, kind, site.role, data), BASELINE, site.name]
+            return tuple(tensor.float().to(self.device) for tensor in found)
 
         return fitted

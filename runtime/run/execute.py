@@ -8,7 +8,7 @@ or labels (`plan`).
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -52,11 +52,11 @@ class Walked:
 
 
 Known = Callable[[Group[Observer], str], Reads]
-"""The constants of a metric's fit for each of its sites, under one of its views."""
+"""The constants of a group's own fit for each of its sites, under one of its views."""
 
 
 def no_fits(group: Group[Observer], view: str) -> Reads:
-    """Of metrics that are not fitted: nothing is known."""
+    """Of groups that are not fitted: nothing is known."""
     return ()
 
 
@@ -121,14 +121,13 @@ class Runner:
         block: int,
     ) -> None:
         """Add one batch to the sums of every group, in one of their image blocks."""
-        labels = None if batch.labels is None else batch.labels.to(self.device)
-        if labels is not None and self.device.type == "mps":
-            labels = batch.labels
+        where = at_home(self.device)
+        labels, nth = (None if one is None else one.to(where) for one in (batch.labels, batch.nth))
         for group in self.groups:
             statistics = into[group.path]
             statistics.saw(block, batch.rows)
             for view in group.views:
-                observed = group.kind.observe(self._seen(group, view, batch, labels, found))
+                observed = group.kind.observe(self._seen(group, view, batch, labels, nth, found))
                 statistics.add(view.id, block, observed)
 
     def _seen(
@@ -137,18 +136,18 @@ class Runner:
         view: View,
         batch: Batch,
         labels: Tensor | None,
+        nth: Tensor | None,
         found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
     ) -> Seen:
         """What a group sees of a batch under one view."""
         x = self.reads(group, "x", view.x, found)
-        labels = labels if group.kind.labels else None
-        fitted = self.known(group, view.id)
+        seen = Seen(x, rows=batch.rows, paired=group.paired, fitted=self.known(group, view.id))
+        if group.kind.labels:
+            seen = replace(seen, labels=labels, nth=nth, classes=batch.classes)
         if group.kind.inputs.of == "models":
-            intact = self.reads(group, "y", view.y, found)
-            return Seen(x, intact=intact, labels=labels, rows=batch.rows, fitted=fitted)
+            return replace(seen, intact=self.reads(group, "y", view.y, found))
         same = group.y is group.x and view.y == view.x and not group.paired
-        y = x if same else self.reads(group, "y", view.y, found)
-        return Seen(x, y, labels=labels, rows=batch.rows, paired=group.paired, fitted=fitted)
+        return replace(seen, y=x if same else self.reads(group, "y", view.y, found))
 
 
 First = Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None]
@@ -227,6 +226,11 @@ def _computed(block: int, fresh: Mapping[str, Statistics[Any]]) -> Computed:
         for view in statistics.group.views
     }
     return Computed(block, rows, sums)
+
+
+def at_home(device: torch.device) -> torch.device:
+    """Where what a graph gave is observed: on the device, but on the host for mps, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 A unit is one group under one view. Its key holds the kind with its version and parameters, the sites that it reads,
 the models by their weights and what images go through before them, the conditions by what they change, the constants
-of fits, and the machine's arithmetic. A block's key holds its images by content, their labels, and how they are cut
-into batches. Names, titles, paths and times are in neither: a study that is renamed or moved finds its numbers.
+of fits, and the machine's arithmetic. A block's key holds its images by content, their labels, where they stand in the
+stream, and how they are cut into batches. Names, titles, paths and times are in neither: a study that is renamed or
+moved finds its numbers.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,7 +60,7 @@ class Keys:
             view: The view's id.
             stream: Its images.
             fitted: Gives, for a model, its ablations' constants.
-            known: The constants of the metric's own fit, for each site.
+            known: The constants of the group's own fit, for each site.
         """
         (seen,) = (one for one in group.views if one.id == view)
         return hashed(
@@ -78,7 +79,9 @@ class Keys:
     def block(self, stream: Stream, block: int) -> str:
         """The key of an image block."""
         sizes = [len(stream.rows_of(batch)) for batch in stream.batches_of(block)]
-        return hashed({"images": stream.contents(block), "batches": sizes})
+        rows = stream.rows_of_block(block)
+        where = {"from": rows[0], "nth": stream.nth(rows)}
+        return hashed({"images": stream.contents(block), "batches": sizes, "where": where})
 
     def _side(
         self, reading: Reading, condition: str, stream: Stream, fitted: Callable[[str], Fitted]

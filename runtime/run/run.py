@@ -21,11 +21,12 @@ from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
 from vitdsl.dsl.text import counted
-from vitdsl.runtime.data.labels import check_labels
+from vitdsl.runtime.data.labels import check_labelled, check_labels, check_same_classes
 from vitdsl.runtime.data.stream import Stream, open_stream
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
+from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.ranks import ALONE, Ranks
@@ -266,10 +267,17 @@ class _Run:
 
     def _check_labels(self, streams: dict[str, Stream]) -> None:
         for group in (group for one in self.plan.passes for group in one.groups):
-            if group.kind.labels:
-                for model in group.models:
-                    classes = self.plan.models[model].sites.site("", "output").shape[-1]
-                    check_labels(streams[group.data], classes, model)
+            if not group.kind.labels:
+                continue
+            who, stream = f"`{group.kind.name}`", streams[group.data]
+            check_labelled(stream.labelled, who, f"`{group.data}`")
+            for model in group.models if group.of_output else ():
+                classes = self.plan.models[model].sites.site("", "output").shape[-1]
+                check_labels(stream, classes, model)
+            fit = fit_of(group)
+            if fit is not None and fit.kind.labels:
+                learned = streams[fit.data].classes or ()
+                check_same_classes(stream.classes or (), learned, who, group.data, fit.data)
 
 
 def _removed(folder: Path | None) -> Diagnostic:

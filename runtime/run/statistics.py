@@ -15,7 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.metrics._base import Array, Fit
 from vitdsl.runtime.metrics._groups import GROUPS
 from vitdsl.runtime.plan.plan import Group, Kind
 from vitdsl.runtime.results.intervals import interval, scale_of
@@ -26,13 +26,14 @@ class Statistics(Generic[Kind]):
 
     Attributes:
         sums: For each view and name, `[part, ...]`: a part is an image group, or an image block for kinds without
-            `degrees`.
+            `degrees`; of a fit, which has no interval, all images.
         rows: For each view, name and image block, `[image, ...]`.
         positions: For each image block, the positions of its images in the stream, in the order they came.
     """
 
     def __init__(self, group: Group[Kind], blocks: int) -> None:
         self.group, self.blocks = group, blocks
+        self._one_sum = isinstance(group.kind, Fit)
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.rows: dict[str, dict[str, list[list[Array]]]] = {}
         self.positions: list[list[int]] = [[] for _ in range(blocks)]
@@ -81,9 +82,10 @@ class Statistics(Generic[Kind]):
                 f"`{self.group.kind.name}` gave {name} of shape {list(value.shape)}, not by image group"
             )
         if name not in sums:
-            shape = value.shape if degrees else (self.blocks, *value.shape)
+            parts = 1 if self._one_sum else self.blocks
+            shape = value.shape if degrees else (parts, *value.shape)
             sums[name] = torch.zeros(shape, dtype=torch.float64, device=value.device)
-        part = sums[name] if degrees else sums[name][block]
+        part = sums[name] if degrees else sums[name][0 if self._one_sum else block]
         part += value
 
     def of_first_block(self, view: str) -> dict[str, Array]:
@@ -175,7 +177,9 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         scale = scale_of(variable.attrs)
         low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}
-        result[name] = variable.copy(data=found)
+        line = kind.line_seen(name, totals)
+        seen = {"baseline_line": line[0], "baseline_label": line[1]} if line else {}
+        result[name] = variable.copy(data=found).assign_attrs(seen)
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
         result[f"{name}_high"] = xr.Variable(variable.dims, high, units)
         result[f"{name}_replicates"] = xr.Variable(("replicate", *variable.dims), each, units)

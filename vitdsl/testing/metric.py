@@ -11,12 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitdsl.runtime.metrics._base import Array
+from vitdsl.runtime.metrics._base import Array, Observer
+from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.testing.law import hold, law
 from vitdsl.testing.page import check_page
-from vitdsl.testing.streams import Stream, cuts_of, empty_frame, observed, reduced, run, values_of, walk
+from vitdsl.testing.streams import (
+    Stream,
+    cuts_of,
+    empty_frame,
+    learned,
+    observed,
+    reduced,
+    run,
+    training,
+    values_of,
+    walk,
+)
 
 
 def check_metric(
@@ -31,8 +43,10 @@ def check_metric(
 ) -> float:
     """Hold a metric to its reference and to the laws.
 
-    The laws: `page` (its page is whole), `pure taps` (reading changes nothing), `no graph kept` (what reduce gives
-    has no gradients, so that activations are freed), `bounded statistics` (their shapes do not depend on the images),
+    Where the metric needs a fit, it is made on the stream's `train`. The laws: `page` (its page is whole), `sums of
+    fits` (those of each fit are the same in any order and any batches, and merge), `pure taps` (reading changes
+    nothing), `no graph kept` (what reduce gives has no gradients, so that activations are freed), `bounded
+    statistics` (their shapes do not depend on the images),
     `float64 sums`, `reference`, `any order` (of batches, in any image blocks), `merging` (of two runs' sums), `any
     batches` (of one image, of all, of uneven sizes), `no memory` (the kind itself does not grow), `vectorised
     estimate`, `declared range` (of values and replicates), `nothing from nothing` (sums of no image are no number).
@@ -56,7 +70,8 @@ def check_metric(
     """
     check_page(type(group.kind))
     rng = np.random.default_rng(seed)
-    cuts = cuts_of(stream.images, batch)
+    _fits_add_up(group, stream, batch, rng)
+    stream, cuts = learned(group, stream, batch), cuts_of(stream.images, batch)
     _taps_are_pure(group, stream, cuts[0])
     _statistics_are_bounded(group, stream, cuts, any_batches)
     with law("reference"):
@@ -96,6 +111,28 @@ def check_metric(
     return worst
 
 
+def _fits_add_up(group: Group[Observer], stream: Stream, batch: int, rng: np.random.Generator) -> None:
+    """The sums of the metric's fit, and of its fit's fit, hang neither on order, batches and blocks nor on merging."""
+    fit = fit_of(group)
+    if fit is None:
+        return
+    _fits_add_up(fit, stream.train or stream, batch, rng)
+    with law("sums of fits"):
+        train = training(fit, stream, batch)
+        cuts = cuts_of(train.images, batch)
+        _statistics_are_bounded(fit, train, cuts, True)
+        wanted = walk(fit, train, cuts, [0] * len(cuts), 1).arrays()
+        shuffled = [cuts[i] for i in rng.permutation(len(cuts))]
+        halves = [walk(fit, train, part, [0] * len(part), 1) for part in (cuts[1::2], cuts[::2])]
+        halves[0].merge(halves[1])
+        others = [walk(fit, train, other, [0] * len(other), 1) for other in _other_cuts(train.images)]
+        others += [walk(fit, train, shuffled, rng.integers(0, 3, len(cuts)).tolist(), 3), halves[0]]
+        for other in others:
+            for name, found in other.arrays().items():
+                scale = 1e-12 * np.abs(wanted[name]).max(initial=1e-300)
+                np.testing.assert_allclose(found, wanted[name], rtol=1e-10, atol=scale, err_msg=name)
+
+
 def _error(values: Mapping[str, Array], reference: Mapping[str, Any], tolerance: float) -> float:
     hold(set(values) == set(reference), f"values {sorted(values)}, reference {sorted(reference)}")
     worst = 0.0
@@ -132,7 +169,9 @@ def _taps_are_pure(group: Group, stream: Stream, cut: slice) -> None:
                             )
 
 
-def _statistics_are_bounded(group: Group, stream: Stream, cuts: Sequence[slice], any_batches: bool) -> None:
+def _statistics_are_bounded(
+    group: Group[Observer], stream: Stream, cuts: Sequence[slice], any_batches: bool
+) -> None:
     with law("bounded statistics"):
         for view in stream.views:
             shapes: dict[str, tuple[int, ...]] = {}

@@ -1,12 +1,12 @@
 """Streams of made-up tensors: a metric fed as a run feeds it, without a model.
 
 A `Stream` holds whole tensors, all images at once; for a metric that differentiates, the images and functions of them
-instead. `walk` cuts them into batches and image blocks, reduces and
-observes each, and adds the sums. Does not own what must hold then (`metric`).
+instead. `walk` cuts them into batches and image blocks, reduces and observes each, and adds the sums; what a metric
+must know first is `learned` from the images that it names, or from these. Does not own what must hold then (`metric`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ import xarray as xr
 from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Array, Metric, Reads, Seen
-from vitdsl.runtime.plan.plan import Group, Reading, View
+from vitdsl.runtime.metrics._base import Array, Fit, Metric, Observer, Reads, Seen
+from vitdsl.runtime.plan.passes import fit_of
+from vitdsl.runtime.plan.plan import Group, Kind, Reading, View
+from vitdsl.runtime.run.fits import constants_of
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.testing.law import hold, law
 
@@ -35,11 +37,17 @@ class Stream:
         labels: `[image]`, for a metric that needs them.
         pixels: The images `[image, 3, row, col]`, for a metric that reads them; where it differentiates
             (`gradients`), all tensors must be functions of them.
+        classes: How many classes the labels are of; None: as many as they show.
+        train: The images that the metric's fit is made on, with the same views; None: these.
+        fitted: The constants of the metric's fit under each view, which `learned` adds.
     """
 
     views: Mapping[str, tuple[Tensors, Tensors | None]]
     labels: Tensor | None = None
     pixels: Tensor | None = None
+    classes: int | None = None
+    train: "Stream | None" = None
+    fitted: Mapping[str, Reads] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -50,7 +58,7 @@ class Stream:
         assert isinstance(first, Tensor), "a function of pixels that are not there"
         return len(first)
 
-    def cut(self, kind: Metric, tensors: Tensors, part: slice) -> list[tuple[Tensor, ...]]:
+    def cut(self, kind: Observer, tensors: Tensors, part: slice) -> list[tuple[Tensor, ...]]:
         """Some images of some tensors as a metric's reducer gets them, with the images behind them where it asks.
 
         Call it where gradients are on, if the metric differentiates.
@@ -134,7 +142,7 @@ def empty_frame(group: Group) -> xr.Dataset:
     )
 
 
-def reduced(kind: Metric, given: Sequence[tuple[Tensor, ...]], sites: Sequence[Site]) -> Reads:
+def reduced(kind: Observer, given: Sequence[tuple[Tensor, ...]], sites: Sequence[Site]) -> Reads:
     """What a metric's reducer makes of some tensors; as in a graph, it does not see the names of sites."""
     reducer = kind.reducer()
     found = [
@@ -153,7 +161,40 @@ def cuts_of(images: int, batch: int) -> list[slice]:
     return [slice(start, min(start + batch, images)) for start in range(0, images, batch)]
 
 
-def observed(group: Group, stream: Stream, view: str, cut: slice) -> dict[str, Tensor]:
+def learned(group: Group[Observer], stream: Stream, batch: int) -> Stream:
+    """A stream with the constants of the metric's fit, and of its fit's fit, made on `train` in batches of one size."""
+    fit = fit_of(group)
+    if fit is None or stream.fitted:
+        return stream
+    train = training(fit, stream, batch)
+    cuts = cuts_of(train.images, batch)
+    own = constants_of(walk(fit, train, cuts, [0] * len(cuts), 1))
+    nothing: Reads = [()] * len(fit.x.sites)
+    return replace(
+        stream,
+        fitted={
+            view: [
+                (*before, *after)
+                for before, after in zip(train.fitted.get(view, nothing), constants, strict=True)
+            ]
+            for view, constants in own.items()
+        },
+    )
+
+
+def training(fit: Group[Fit], stream: Stream, batch: int) -> Stream:
+    """The stream that a fit is made on, with the constants of the fit's own fit."""
+    train = stream.train or stream
+    views = {view: (left, None) for view, (left, _) in train.views.items()}
+    return learned(fit, replace(train, views=views, fitted={}), batch)
+
+
+def _nth(labels: Tensor) -> Tensor:
+    """For each label, how often it came before, `[image]`."""
+    return (labels[:, None] == labels).tril(-1).sum(1)
+
+
+def observed(group: Group[Observer], stream: Stream, view: str, cut: slice) -> dict[str, Tensor]:
     """The statistics of one batch under one condition."""
     kind = group.kind
     left, right = stream.views[view]
@@ -161,9 +202,18 @@ def observed(group: Group, stream: Stream, view: str, cut: slice) -> dict[str, T
         x = reduced(kind, stream.cut(kind, left, cut), group.x.sites)
         y = x if right is None else reduced(kind, stream.cut(kind, right, cut), group.y.sites)
     of_models = kind.inputs.of == "models"
-    labels = None if stream.labels is None or not kind.labels else stream.labels[cut]
     rows = range(cut.start, cut.stop)
-    seen = Seen(x, None if of_models else y, y if of_models else None, labels, rows, group.paired)
+    seen = Seen(
+        x,
+        None if of_models else y,
+        y if of_models else None,
+        rows=rows,
+        paired=group.paired,
+        fitted=stream.fitted.get(view, ()),
+    )
+    if kind.labels and stream.labels is not None:
+        classes = int(stream.labels.max()) + 1 if stream.classes is None else stream.classes
+        seen = replace(seen, labels=stream.labels[cut], nth=_nth(stream.labels)[cut], classes=classes)
     found = kind.observe(seen)
     with law("float64 sums"):
         for name, value in found.items():
@@ -171,8 +221,10 @@ def observed(group: Group, stream: Stream, view: str, cut: slice) -> dict[str, T
     return found
 
 
-def walk(group: Group, stream: Stream, cuts: Sequence[slice], of: Sequence[int], blocks: int) -> Statistics:
-    """The sums of some batches, the i-th in image block `of[i]`."""
+def walk(
+    group: Group[Kind], stream: Stream, cuts: Sequence[slice], of: Sequence[int], blocks: int
+) -> Statistics[Kind]:
+    """The sums of some batches, the i-th in image block `of[i]`; the stream has `learned` what they need."""
     statistics = Statistics(group, blocks)
     for cut, block in zip(cuts, of, strict=True):
         statistics.saw(block, range(cut.start, cut.stop))
@@ -197,6 +249,6 @@ def run(group: Group, stream: Stream, batch: int, blocks: int = 1) -> xr.Dataset
         batch: Images in a batch.
         blocks: Image blocks; there are intervals from two on.
     """
-    cuts = cuts_of(stream.images, batch)
+    stream, cuts = learned(group, stream, batch), cuts_of(stream.images, batch)
     of = [index * blocks // len(cuts) for index in range(len(cuts))]
     return estimate(walk(group, stream, cuts, of, blocks), empty_frame(group))

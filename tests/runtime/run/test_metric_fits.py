@@ -10,13 +10,14 @@ import torch
 from ridge_probe import RidgeProbe
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.load import load_text
-from vitdsl.runtime.data.stream import open_stream
+from vitdsl.runtime.data.stream import Stream, open_stream
 from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.models import loading
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results.folder import open_run
 from vitdsl.runtime.run.engine import Engine
+from vitdsl.runtime.run.keys import Keys
 from vitdsl.runtime.run.run import run
 
 STUDY = """
@@ -127,3 +128,67 @@ def test_a_wrong_stream_to_learn_from_is_told(text: str, code: str, words: str) 
         bind(load_text(text))
     assert [one.code for one in raised.value.diagnostics] == [code]
     assert words in raised.value.diagnostics[0].message
+
+
+CHAIN = STUDY.replace("kind: ridge_probe", "kind: linear_probe").replace(
+    "ridge: 0.1", "shots: 8, ridge: [1, 32]"
+)
+
+
+def test_a_fit_of_a_fit_comes_first_and_both_merge_from_shards_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = bind(load_text(CHAIN))
+    assert [(one.title, [group.path for group in one.groups]) for one in plan.passes] == [
+        ("probe, fits", ["mean_of_images/vit/branch@probe"]),
+        ("train, fits", ["mean_of_images/vit/branch@train"]),
+        ("train, fits 2", ["probe_moments/probe_choice/probes/vit@train@train"]),
+        ("train, fits 3", ["probe_choice/probes/vit@train"]),
+        ("probe", ["probes/vit"]),
+    ]
+
+    def bits(out: Path) -> bytes:
+        outcome = run(bind(load_text(CHAIN)), out=out)
+        assert outcome.folder is not None
+        return (outcome.folder / "results.nc").read_bytes()
+
+    alone = bits(tmp_path / "alone")
+    for shard in (1, 0):
+        run(bind(load_text(CHAIN)), out=tmp_path / "shards", ranks=Ranks(shard, 2, shard=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_walk", lambda *_: pytest.fail("computed again"))
+        assert bits(tmp_path / "shards") == alone
+
+
+def test_what_is_known_stays_float64_where_it_is_observed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = set()
+    observe = RidgeProbe.observe
+
+    def noting(self: RidgeProbe, seen: Any) -> dict[str, torch.Tensor]:
+        kinds.update(tensor.dtype for known in seen.fitted for tensor in known)
+        return observe(self, seen)
+
+    monkeypatch.setattr(RidgeProbe, "observe", noting)
+    run(bind(load_text(STUDY)), out=tmp_path)
+    assert kinds == {torch.float64}
+
+
+def test_the_same_images_at_another_place_of_a_stream_are_another_block() -> None:
+    plan = bind(load_text(STUDY))
+    keys = Keys(plan, {}, torch.device("cpu"), "float32")
+    entry = plan.data["probe"].model_copy(update={"batch": 4, "image_blocks": 4})
+    source = open_stream(entry, seed=0, folder=Path(), transforms={}).source
+
+    def blocks(*order: int) -> list[str]:
+        stream = Stream(entry, source, list(order), 0, {}, 0)
+        return [keys.block(stream, block) for block in range(stream.image_blocks)]
+
+    label = [source.label(index) for index in range(len(source))]
+    first, *others = range(8)
+    other = next(index for index in range(8, len(label)) if label[index] not in label[:8])
+    alike = next(index for index in range(8, len(label)) if label[index] == label[7])
+    assert blocks(first, *others)[1] == blocks(first, *others, *range(20, 24))[1]
+    assert blocks(*others[3:], first, *others[:3])[0] != blocks(first, *others)[1]
+    assert blocks(other, *others)[1] != blocks(alike, *others)[1]
