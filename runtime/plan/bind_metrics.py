@@ -117,7 +117,7 @@ class _Binder:
         if lacks and not wrong:
             label = f"`{needed}` is required here"
             self._problem((), f"`{self.kind.name}` needs `{needed}`", label=label, help=(add,), key=True)
-        if self.entry.y is not None and self.entry.against is not None:
+        if "against" in taken and self.entry.y is not None and self.entry.against is not None:
             self._problem(
                 ("against",),
                 "`against` compares `x` with itself in the intact model, so there can be no `y`",
