@@ -122,9 +122,9 @@ def test_laws(kind: HeadSubsets, heads: list[int], prefix: int) -> None:
     stream = testing.Stream({"baseline": (x, [(one,) for one in y])})
     group = testing.group_of(kind, sites, y_sites)
     values = {name: value[None] for name, value in wanted.items()}
-    worst = testing.check_metric(group, stream, values, batch=8, any_batches=False, tolerance=2e-5)
-    assert worst < 2e-5
-    assert np.nanmax(wanted["cka"]) > 0.1 and np.ptp(wanted["distance"][0]) > 1, "else this says nothing"
+    worst = testing.check_metric(group, stream, values, batch=8, any_batches=False, tolerance=1e-6)
+    assert worst < 1e-6
+    assert np.nanmax(wanted["cka"]) > 0.1 and np.nanmax(wanted["distance"]) > 5, "else this says nothing"
 
 
 def test_page() -> None:
