@@ -24,8 +24,9 @@ Reference:
 Limits:
     The paper says neither how many heads a subset has nor whether subsets overlap, nor whether heads are taken before
     or after the projection; here they are taken before it. Neighbouring subsets share heads, so that their values are
-    not independent, and the trend of few heads is coarse. A set of heads that is like a layer need not be what makes
-    the model work: nothing is changed here.
+    not independent, and the trend of few heads is coarse. Where heads look equally far, their order hangs on the
+    images: the intervals of their subsets, which are sorted anew without each group of images, are then wide. A set of
+    heads that is like a layer need not be what makes the model work: nothing is changed here.
 
 Example:
     metrics:

@@ -21,6 +21,7 @@ from vitdsl.runtime.metrics.localisation import Localisation, Params
 from vitdsl.runtime.models import loading
 from vitdsl.runtime.plan.bind import bind, bind_diagnostics
 from vitdsl.runtime.results.folder import open_run
+from vitdsl.runtime.run.cost import cost
 from vitdsl.runtime.run.run import run
 
 KIND = Localisation(Params())
@@ -137,10 +138,6 @@ def test_laws(kind: Localisation, layout: str, grid: tuple[int, int], prefix: in
     worst = testing.check_metric(group, stream, values, batch=8, any_batches=False, tolerance=1e-6)
     assert worst < 1e-6
     assert wanted["own"][0, 1] > wanted["own"][1, 1] + 0.1, "the layers must differ for this to say anything"
-
-
-def test_page() -> None:
-    testing.check_page(Localisation)
 
 
 def found_in(tensor: Tensor, pixels: Tensor, site: Site, kind: Localisation = KIND) -> Any:
@@ -268,6 +265,15 @@ def test_end_to_end_against_hooks(tmp_path: Path) -> None:
             found = results[f"{metric}/{model}"][name].values[0]
             np.testing.assert_allclose(found, value, atol=1e-4, err_msg=f"{model} {name}")
         assert np.isfinite(results[f"{metric}/{model}"]["own_low"].values[0, 0, 1])
+
+
+def test_what_is_held_of_a_batch_is_priced() -> None:
+    def memory(text: str) -> float:
+        return next(one.memory for one in cost(bind(load_text(text))).models if one.name == "vit")
+
+    few = memory(STUDY.replace("x: blocks, ", "x: blocks, per_side: 1, "))
+    fewer = 20**2 * 15 + 2 * (20 + 32) * 2 * 15 * 16
+    assert memory(STUDY) - few == 4 * 2 * fewer, "15 tokens fewer at each of 2 sites, in float32"
 
 
 @pytest.mark.parametrize(
