@@ -93,12 +93,18 @@ class HeadSubsets(Metric):
             "1",
             "higher",
             (None, 1.0),
+            correlation=True,
         ),
         "distance": Value(
             ("site", "subset"), "mean attention distance of a subset", "px", "none", (0.0, None)
         ),
         "trend": Value(
-            ("site", "site_y"), "rank correlation of CKA and attention distance", "1", "none", (-1.0, 1.0)
+            ("site", "site_y"),
+            "rank correlation of CKA and attention distance",
+            "1",
+            "none",
+            (-1.0, 1.0),
+            correlation=True,
         ),
     }
     reference = "Raghu et al. 2021, Figure 5"

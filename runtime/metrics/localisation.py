@@ -79,6 +79,11 @@ class Params(Entry):
     )
 
 
+def _cka(dims: tuple[str, ...], long_name: str) -> Value:
+    """What is a CKA."""
+    return Value(dims, long_name, "1", "higher", (None, 1.0), correlation=True)
+
+
 class Localisation(Metric):
     """Single tokens against every patch of the input."""
 
@@ -87,35 +92,18 @@ class Localisation(Metric):
     inputs = Inputs("layers", alone=True, image=True)
     smallest_batch = SMALLEST_BATCH
     degrees: ClassVar[Mapping[str, int]] = {
-        "map": 2,
-        "tokens": 2,
-        "control": 2,
-        "patches": 2,
+        **dict.fromkeys(("map", "tokens", "control", "patches"), 2),
         "images": 1,
     }
     VALUES: ClassVar[Mapping[str, Value]] = {
-        "map": Value(
-            ("site", "token", "row", "col"), "CKA of a token with an input patch", "1", "higher", (None, 1.0)
-        ),
+        "map": _cka(("site", "token", "row", "col"), "CKA of a token with an input patch"),
         "rate": Value(("site", "region"), "tokens most like their own patch", "1", "higher", (0.0, 1.0)),
-        "own": Value(("site", "region"), "CKA of a token with its own patch", "1", "higher", (None, 1.0)),
-        "excess": Value(
-            ("site", "region"), "own-patch CKA above that of neighbouring patches", "1", "higher"
-        ),
+        "own": _cka(("site", "region"), "CKA of a token with its own patch"),
+        "excess": Value(("site", "region"), "own-patch CKA above that of next patches", "1", "higher"),
         "error": Value(
-            ("site", "region"),
-            "distance from the own to the most similar patch",
-            "patches",
-            "lower",
-            (0.0, None),
+            ("site", "region"), "distance to the most similar patch", "patches", "lower", (0.0, None)
         ),
-        "control": Value(
-            ("token", "row", "col"),
-            "CKA of the own input patch with an input patch",
-            "1",
-            "none",
-            (None, 1.0),
-        ),
+        "control": _cka(("token", "row", "col"), "CKA of the own input patch with an input patch"),
     }
     reference = "Raghu et al. 2021, Figures 9 and 10"
 
