@@ -68,22 +68,32 @@ class Inputs:
     Attributes:
         of: `models` (fields `of`, and `at` where there is a choice) or `layers` (fields `x`, `y`, `against`).
         roles: For a metric of models: the tensors that reduce gets of each site, in order. `output` alone is the
-            model's own output; any other role is read at every place that has it, or at those that `at` names.
+            model's own output; any other role is read at every place that has it, or at those that `at` names. For a
+            metric of layers, where it is not `output` alone: the role that the layers `x` must have, and what reduce
+            gets of their sites after it.
         alone: For a metric of layers: it looks at each site by itself, and takes no `y` and no `against`.
+        unlike: For a metric of layers: `x` and `y` are two things, each with a reducer of its own. It needs `y`, and
+            takes no `against`.
         image: Whether reduce gets the images themselves behind a site's tensors.
     """
 
     of: Literal["models", "layers"] = "models"
     roles: tuple[str, ...] = ("output",)
     alone: bool = False
+    unlike: bool = False
     image: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a study that name the inputs, the needed one first."""
+        """The fields of a study that name the inputs, those that are needed first."""
         if self.of == "layers":
-            return ("x",) if self.alone else ("x", "y", "against")
+            return ("x",) if self.alone else ("x", "y") if self.unlike else ("x", "y", "against")
         return ("of",) if self.roles == ("output",) else ("of", "at")
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Those of the fields that a study must have."""
+        return self.fields if self.unlike else self.fields[:1]
 
 
 @dataclass(frozen=True)
@@ -161,6 +171,14 @@ class Observer(ABC):
     def reducer(self) -> Reducer:
         """What runs inside the graph, at each site."""
 
+    def reducer_y(self) -> Reducer:
+        """What runs at the sites of `y`, where they are unlike those of `x`."""
+        return self.reducer()
+
+    def held(self, site: Site, batch: int) -> int:
+        """How many numbers it holds of a batch at a site of `x` until the batch is summed; a kind says if many."""
+        return 0
+
     @abstractmethod
     def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Additive statistics of one batch, float64: sums over its images, by image group where the kind has `degrees`.
@@ -209,7 +227,15 @@ class Metric(Observer):
         return self.VALUES
 
     def refuse(self, site: Site) -> str | None:
-        """Why this metric is not defined at a site, or None."""
+        """Why this metric is not defined at a site, or None; asked for every role that it reads of it."""
+        return None
+
+    def refuse_y(self, site: Site) -> str | None:
+        """Why this metric is not defined at a site of `y`, or None."""
+        return self.refuse(site)
+
+    def refuse_together(self, sites: Sequence[Site]) -> str | None:
+        """Why it is not defined for the sites of `x` as a set, each of which it could read alone, or None."""
         return None
 
     def row_size(self, sites: Sequence[Site]) -> int:

@@ -1,7 +1,7 @@
 """Metrics meet their models, layers and conditions: the groups of the results.
 
-Owns which inputs a metric takes, which sites it reads, and under which conditions. Does not own kinds and their
-parameters (`bind`).
+Owns which inputs a metric takes, which sites of models it reads, and under which conditions. Does not own kinds and
+their parameters (`bind`), or the sites of layers (`bind_layers`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
-from vitdsl.dsl.study import BASELINE, Layer
+from vitdsl.dsl.study import BASELINE
 from vitdsl.dsl.study import Metric as MetricEntry
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.graph.tokens import refuse_tokens
 from vitdsl.runtime.metrics._base import Inputs, Metric
+from vitdsl.runtime.plan.bind_layers import layer_reading
 from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
 
@@ -94,8 +94,8 @@ class _Binder:
     def _inputs_fit(self) -> bool:
         before = len(self.problems)
         taken = self.kind.inputs.fields
-        needed = taken[0]
-        lacks = getattr(self.entry, needed) is None
+        missing = [field for field in self.kind.inputs.needed if getattr(self.entry, field) is None]
+        needed, lacks = (missing or taken)[0], bool(missing)
         names = list(self.loaded.study.models if needed == "of" else self.loaded.study.layers)
         section = "models" if needed == "of" else "layers"
         add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
@@ -117,7 +117,7 @@ class _Binder:
         if lacks and not wrong:
             label = f"`{needed}` is required here"
             self._problem((), f"`{self.kind.name}` needs `{needed}`", label=label, help=(add,), key=True)
-        if self.entry.y is not None and self.entry.against is not None:
+        if "against" in taken and self.entry.y is not None and self.entry.against is not None:
             self._problem(
                 ("against",),
                 "`against` compares `x` with itself in the intact model, so there can be no `y`",
@@ -187,43 +187,18 @@ class _Binder:
         x_entry, y_entry = self.loaded.study.layers[x_name], self.loaded.study.layers[y_name]
         groups = []
         for x_model in self._variants(x_entry.of):
-            x = self._layer(x_model, x_name, x_entry)
+            x = self._layer(x_model, x_name, of_x=True)
             for y_model in [x_model] if x_entry.of == y_entry.of else self._variants(y_entry.of):
-                y = x if y_name == x_name else self._layer(y_model, y_name, y_entry)
+                same = y_name == x_name and not self.kind.inputs.unlike
+                y = x if same else self._layer(y_model, y_name, of_x=not self.kind.inputs.unlike)
                 if x is None or y is None:
                     continue
                 label = x_model.name if x_model is y_model else f"{x_model.name}~{y_model.name}"
                 groups.append(self._group(label, x, y, self._views(x_model, y_model)))
         return groups
 
-    def _layer(self, model: PlannedModel, name: str, entry: Layer) -> Reading | None:
-        before = len(self.problems)
-        role = entry.role
-        where = ("layers", name)
-        what = f"site of `{model.name}` with the role `{role}`"
-        names = matched(self.loaded, (*where, "at"), entry.at, model.sites, role, what, self.problems)
-        tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
-        sites = []
-        for site_name in names:
-            site = model.sites.site(site_name, role, tokens=tokens)
-            unread = refuse_tokens(site)
-            why = unread or self.kind.refuse(site)
-            if why is not None:
-                why, _, instead = why.partition("; ")
-                problem = self.loaded.problem(
-                    "VD242",
-                    (*where, "tokens" if entry.tokens != "all" else "at"),
-                    f"layers `{name}` cannot read `{site_name}` of `{model.name}`: {why}",
-                    label="not there",
-                    help=(instead or "choose other `tokens:`, or other sites with `at:`",),
-                    notes=(f"one image's tensor there has shape {list(site.shape)}",),
-                    about=() if unread else (("kind", self.kind.name),),
-                )
-                if problem not in self.problems:
-                    self.problems.append(problem)
-                return None
-            sites.append(site)
-        return Reading(model.name, tuple(sites), (role,)) if len(self.problems) == before else None
+    def _layer(self, model: PlannedModel, name: str, *, of_x: bool) -> Reading | None:
+        return layer_reading(self.loaded, self.kind, model, name, self.problems, of_x=of_x)
 
     def _views(self, x: PlannedModel, y: PlannedModel) -> list[View]:
         against = self.entry.against is not None

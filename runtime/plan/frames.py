@@ -103,7 +103,7 @@ def _site_coords(plan: Plan, dim: str, reading: Reading) -> dict[str, Any]:
         f"depth{suffix}": (dim, [site.depth for site in reading.sites]),
         f"role{suffix}": (dim, _text([site.role for site in reading.sites])),
     }
-    if len(reading.roles) > 1:
+    if len(reading.roles) > 1 and all(site.name in units for site in reading.sites):
         coords[f"branch_kind{suffix}"] = (
             dim,
             _text([units[site.name].branch_kind for site in reading.sites]),

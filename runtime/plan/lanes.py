@@ -69,7 +69,8 @@ def rewriting(kind: Ablation, place: Place, constants: Sequence[Tensor] = ()) ->
 
 def taps_of(sites: Sites, reading: Reading, group: Group[Observer]) -> list[Tap]:
     """The taps of a reading, one for each site; with the images behind them where the kind asks for them."""
-    reducer = group.kind.reducer()
+    is_y = reading is group.y and group.y is not group.x
+    reducer = group.kind.reducer_y() if is_y else group.kind.reducer()
     images = (sites.traced.images,) if group.kind.inputs.image else ()
     return [
         Tap((*(_node(sites, site.name, role) for role in reading.roles), *images), reducer, site)

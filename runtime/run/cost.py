@@ -8,8 +8,9 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
+from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
-from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.compile import Compiled, compile_model
 
 FLOAT = 4
 NODE = 8_000
@@ -103,7 +104,8 @@ def cost(plan: Plan) -> Cost:
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             alive = compiled.merged.kept if one.gradients else compiled.merged.live
             decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
-            numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams
+            held = _held(groups, compiled, entry.batch)
+            numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
             graph = NODE * len(compiled.merged.module.graph.nodes)
             memory = (
                 FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0) + _sums(groups, name)
@@ -158,6 +160,19 @@ def _sums(groups: Sequence[Group[Observer]], model: str) -> float:
         if isinstance(group.kind, Fit) and group.x.model == model
     )
     return 2.0 * FLOAT * sum(kept)
+
+
+def _held(groups: Sequence[Group[Observer]], compiled: Compiled, batch: int) -> int:
+    """What kinds hold of a batch of one model, beside Gram matrices of layers; equal taps hold it once."""
+    name, slots = compiled.planned.name, compiled.merged.slots
+    found = {
+        slots[lane, tap]: group.kind.held(tap.site, batch)
+        for group in groups
+        if group.x.model == name
+        for tap in taps_of(compiled.sites, group.x, group)
+        for lane in dict.fromkeys(view.x for view in group.views)
+    }
+    return sum(found.values())
 
 
 def _taps(slots: Any) -> list[Any]:

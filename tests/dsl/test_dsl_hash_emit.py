@@ -89,7 +89,7 @@ def test_the_hash_changes_with_every_scientific_field(path):
     replacement = changed(value)
     if path == ("claims", "same", "is") or value == "close":
         replacement = "less"
-    if path[-1] in ("against",):
+    if path[-1] in ("against", "over"):
         replacement = None
     study = (
         Study.model_validate(with_value(path, replacement)) if path[0] != "x-note" else load_text(FULL).study

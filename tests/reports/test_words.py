@@ -61,7 +61,9 @@ def test_both_themes_have_the_same_tokens() -> None:
 def verdict(relation: str, by: float, left: Any, right: Any, difference: Any) -> Verdict:
     sides = [side and {"text": "", "units": "1"} | side for side in (left, right)]
     fields = {"is": relation, "by": by, "left": sides[0], "right": sides[1], "difference": difference}
-    return Verdict.model_validate({"say": "so", "verdict": "undecided", "raw": "undecided", "reason": ""} | fields)
+    return Verdict.model_validate(
+        {"say": "so", "verdict": "undecided", "raw": "undecided", "reason": ""} | fields
+    )
 
 
 def test_a_claim_in_words() -> None:

@@ -160,7 +160,7 @@ def _taps_are_pure(group: Group, stream: Stream, cut: slice) -> None:
                     with torch.set_grad_enabled(group.kind.gradients):
                         given = stream.cut(group.kind, tensors, cut)
                         kept = [tuple(one.detach().clone() for one in some) for some in given]
-                        reduced(group.kind, given, sites)
+                        reduced(group.kind, given, sites, of_y=tensors is right)
                     for some, before in zip(given, kept, strict=True):
                         for one, other in zip(some, before, strict=True):
                             torch.testing.assert_close(one.detach(), other, rtol=0, atol=0, equal_nan=True)

@@ -142,9 +142,11 @@ def empty_frame(group: Group) -> xr.Dataset:
     )
 
 
-def reduced(kind: Observer, given: Sequence[tuple[Tensor, ...]], sites: Sequence[Site]) -> Reads:
+def reduced(
+    kind: Observer, given: Sequence[tuple[Tensor, ...]], sites: Sequence[Site], *, of_y: bool = False
+) -> Reads:
     """What a metric's reducer makes of some tensors; as in a graph, it does not see the names of sites."""
-    reducer = kind.reducer()
+    reducer = kind.reducer_y() if of_y else kind.reducer()
     found = [
         reducer.function(*some, site=site.nameless(), **dict(reducer.constants))
         for some, site in zip(given, sites, strict=True)
@@ -200,7 +202,7 @@ def observed(group: Group[Observer], stream: Stream, view: str, cut: slice) -> d
     left, right = stream.views[view]
     with torch.set_grad_enabled(kind.gradients):
         x = reduced(kind, stream.cut(kind, left, cut), group.x.sites)
-        y = x if right is None else reduced(kind, stream.cut(kind, right, cut), group.y.sites)
+        y = x if right is None else reduced(kind, stream.cut(kind, right, cut), group.y.sites, of_y=True)
     of_models = kind.inputs.of == "models"
     rows = range(cut.start, cut.stop)
     seen = Seen(
