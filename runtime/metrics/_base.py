@@ -179,11 +179,14 @@ class Metric(Observer):
         name: The kind's name, equal to the file's.
         VALUES: Its values by name.
         reference: Citation of its source.
+        together: For a metric of models that joins their sites into one: where it refuses one site of a model and `at`
+            names none, it refuses the model, and does not go on without the site.
         identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
     """
 
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
+    together: ClassVar[bool] = False
     identity: ClassVar[float | None] = None
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
