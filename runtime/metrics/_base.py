@@ -211,6 +211,10 @@ class Metric(Observer):
             raise NotImplementedError(f"`{self.name}` keeps rows and does not say how many numbers they are")
         return 0
 
+    def reduced_size(self, site: Site) -> int:
+        """How many float32 numbers of each image its reducer gives at a site, where they weigh beside activations."""
+        return 0
+
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Labels of the dims of its own (those beside `condition` and the sites)."""
         return {}

@@ -29,8 +29,8 @@ class ModelCost:
         merged: Floating point operations for one image, all conditions together.
         separate: The same, each condition run alone.
         saved: Share that merging saves.
-        memory: Bytes of weights, of activations alive at a time, of Gram matrices, and of a batch that is decoded
-            meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows.
+        memory: Bytes of weights, of activations alive at a time, of what is reduced of them, and of a batch that is
+            decoded meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows.
     """
 
     name: str
@@ -102,7 +102,8 @@ def cost(plan: Plan) -> Cost:
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             alive = compiled.merged.kept if one.gradients else compiled.merged.live
             decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
-            numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams
+            each = alive + decoded + _reduced(groups, name)
+            numbers = weights + entry.batch * each + entry.batch**2 * grams
             graph = NODE * len(compiled.merged.module.graph.nodes)
             memory = FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0)
             priced[alike] = ModelCost(
@@ -145,6 +146,16 @@ def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
         if isinstance(group.kind, Metric) and group.x.model == model
     )
     return 2.0 * FLOAT * images * sum(kept)
+
+
+def _reduced(groups: Sequence[Group[Observer]], model: str) -> int:
+    """How many numbers of each image the reducers of groups of a model give, under all conditions."""
+    return sum(
+        group.kind.reduced_size(site) * len(group.views)
+        for group in groups
+        if isinstance(group.kind, Metric) and group.x.model == model
+        for site in group.x.sites
+    )
 
 
 def _taps(slots: Any) -> list[Any]:
