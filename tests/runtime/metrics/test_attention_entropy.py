@@ -130,5 +130,5 @@ def test_weights_that_are_not_finite_are_seen(bad: float) -> None:
 
 
 def test_windows_are_refused_with_the_reason() -> None:
-    assert "stays inside windows" in refusal_of_windows("attention_entropy", at='"layers.0.*"')
+    assert "stays inside windows" in refusal_of_windows("attention_entropy", at='"layers.0.blocks.*"')
     assert KIND.refuse(attention_site()) is None
