@@ -47,12 +47,15 @@ def images_of(count: int) -> Tensor:
 
 
 def module_of(name: str) -> torch.nn.Module:
-    """The model, its queries and keys large enough for attention not to be even."""
+    """The model, its queries, keys and prefix tokens large enough for attention not to be even."""
     module = load(MODELS[name], seed=0, folder=Path()).module.eval()
+    generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for path, parameter in module.named_parameters():
             if path.endswith("qkv.weight"):
                 parameter *= 12
+            elif path.endswith("token"):
+                parameter.normal_(generator=generator)
     return module
 
 
