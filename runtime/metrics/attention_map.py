@@ -68,6 +68,11 @@ class Params(Entry):
         4, ge=1, le=16, description="How many images are kept one by one, the first of the stream."
     )
 
+    @property
+    def token(self) -> str | tuple[int, int] | None:
+        """The query; a patch as a tuple, for it has to be hashable."""
+        return (self.query[0], self.query[1]) if isinstance(self.query, list) else self.query
+
 
 class AttentionMap(Metric):
     """One query's attention on the patches, head by head."""
@@ -109,7 +114,7 @@ class AttentionMap(Metric):
             return f"its queries and keys have different grids ({site.shape[-2]} and {site.shape[-1]} tokens)"
         if site.grid is None or site.prefix is None:
             return f"its {site.shape[-1]} tokens are not the model's patch grid"
-        query = self._query
+        query = _fields(self).token
         if query == "cls" and not site.class_token:
             return "it has no class token: write `query: centre`, or a patch's `[row, col]`"
         if isinstance(query, tuple) and (query[0] >= site.grid[0] or query[1] >= site.grid[1]):
@@ -125,12 +130,12 @@ class AttentionMap(Metric):
         """Heads and images by number, rows and columns by their first pixel, and the query in words."""
         site = sites[0]
         assert site.grid is not None and site.patch is not None
-        place, (rows, cols) = _query(site, self._query), _pixels(site)
+        place, (rows, cols) = _query(site, _fields(self).token), _pixels(site)
         return {
             "head": list(range(max(site.shape[0] for site in sites))),
             "row": [i * site.patch[0] for i in range(site.grid[0])],
             "col": [i * site.patch[1] for i in range(site.grid[1])],
-            "image": list(range(self._params.images)),
+            "image": list(range(_fields(self).images)),
             "pixel_row": list(range(0, rows, _cell(site))),
             "pixel_col": list(range(0, cols, _cell(site))),
             "rgb": COLOURS,
@@ -145,7 +150,7 @@ class AttentionMap(Metric):
 
     def reducer(self) -> Reducer:
         """Each image's and head's row of the query, and the batch's first images, small."""
-        constants = (("query", self._query), ("images_kept", self._params.images))
+        constants = (("query", _fields(self).token), ("images_kept", _fields(self).images))
         return Reducer(rows_and_images, constants)
 
     def observe(self, seen: Seen) -> dict[str, Tensor]:
@@ -157,7 +162,7 @@ class AttentionMap(Metric):
         total = rows.sum(-1)
         peak = torch.where(total == 0, 0.0, rows.amax(-1) / total)
         first, pixels = seen.rows.start, seen.x[0][1].to(exact)
-        few = range(first, min(seen.rows.stop, self._params.images))
+        few = range(first, min(seen.rows.stop, _fields(self).images))
         return {
             "maps": seen.by_group(rows),
             "peaks": seen.by_group(torch.stack([peak, (total != 0).to(exact)], -1)),
@@ -198,21 +203,16 @@ class AttentionMap(Metric):
             reasons.append(f"the stream has {len(statistics['kept']) - lacking} images: fewer than `images`")
         return reasons
 
-    @property
-    def _params(self) -> Params:
-        assert isinstance(self.params, Params)
-        return self.params
-
-    @property
-    def _query(self) -> str | tuple[int, int] | None:
-        query = self._params.query
-        return (query[0], query[1]) if isinstance(query, list) else query
-
     def _placed(self, each: Tensor, few: range) -> Tensor:
         """What belongs to a batch's images, `[batch, ...]`, at the places of those that are kept: `[image, ...]`."""
-        found = each.new_zeros(self._params.images, *each.shape[1:])
+        found = each.new_zeros(_fields(self).images, *each.shape[1:])
         found[few.start : few.stop] = each[: len(few)]
         return found
+
+
+def _fields(kind: AttentionMap) -> Params:
+    assert isinstance(kind.params, Params)
+    return kind.params
 
 
 def rows_and_images(
