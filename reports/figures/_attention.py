@@ -1,4 +1,4 @@
-"""Rows of small pictures with names above and beside them: what the figure of attention is laid out with.
+"""Rows of small pictures under one scale, with names above and beside them: how the figure of attention is laid out.
 
 Does not own which maps and images are drawn, or what is said of them (`attention`).
 """
@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from vitdsl.reports.canvas import Sheet
-from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar
-from vitdsl.reports.labels import elide, number
+from vitdsl.reports.figures._heatmap import Scale
+from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
+from vitdsl.reports.labels import elide, number, short
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT, NARROW, WIDE
 
@@ -23,6 +24,10 @@ FEWEST = 6
 """On a wide page there is room for so many at least, so that a few are not drawn huge."""
 BAR, STRIP, TITLE, LABEL = 58, 12, 22, 64
 """In CSS pixels: heights of the scale above and of its colours, of names; room for the names of rows."""
+DECADES = 2.5
+"""Powers of ten that a logarithmic scale covers at most, from the largest weight down."""
+STEPS = tuple(m * 10.0**e for e in range(-12, 1) for m in (1, 2, 5))
+"""Weights that may be named at the scale."""
 QUERY = re.compile(r"patch at row (\d+), column (\d+)")
 
 
@@ -43,6 +48,30 @@ def columns_of(wide: bool) -> int:
 def some(count: int, most: int) -> list[int]:
     """All of so many, or some evenly spaced, the first and the last among them."""
     return [round(float(i)) for i in np.linspace(0, count - 1, min(count, most))]
+
+
+def tight_scale(maps: Sequence[Array], parts: Sequence[Part]) -> MapScale:
+    """The scale of all maps; where it is logarithmic, from the smallest weight, or not far below, to the largest."""
+    scale = shared_scale(maps, parts)
+    if not scale.logarithmic:
+        return scale
+    positive = np.concatenate([one[one > 0] for one in maps])
+    high, lowest = float(np.log10(positive.max())), float(np.log10(positive.min()))
+    low = max(lowest, high - DECADES)
+    zero = any(bool((one == 0).any()) for one in maps)
+    return MapScale(Scale(low, high), True, zero or lowest < low)
+
+
+def _bar(axes: Axes, part: Part, scale: MapScale) -> None:
+    """The scale; its logarithmic form with weights named at ends that are no powers of ten."""
+    if not scale.logarithmic:
+        scale_bar(axes, part, scale)
+        return
+    scale_bar(axes, part, MapScale(scale.ends))
+    named = [step for step in STEPS if scale.ends.low <= np.log10(step) <= scale.ends.high]
+    few = named if len(named) <= 6 else [step for step in named if f"{step:e}"[0] == "1"]
+    axes.set_xticks([float(np.log10(step)) for step in few], [short(step) for step in few])
+    axes.set_xlim(scale.ends.low, scale.ends.high)
 
 
 def height_of(rows: int, columns: int, proportion: float, wide: bool, *, bar: bool = True) -> int:
@@ -79,7 +108,7 @@ def draw_pictures(
         heights = [share, *heights]
     grid = sheet.add_gridspec(len(heights), places, height_ratios=heights)
     if scale is not None:
-        scale_bar(sheet.add_subplot(grid[0, : min(places, 4)]), part, scale)
+        _bar(sheet.add_subplot(grid[0, : min(places, 4)]), part, scale)
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         for j, picture in enumerate(row):
             axes = sheet.add_subplot(grid[i + (scale is not None), j])

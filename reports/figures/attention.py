@@ -15,13 +15,15 @@ from vitdsl.reports.figures._attention import (
     height_of,
     query_of,
     some,
+    tight_scale,
 )
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._maps import MapScale, shared_scale
+from vitdsl.reports.figures._maps import MapScale
 from vitdsl.reports.figures.maps import half_of
 from vitdsl.reports.labels import listing, number, plural, sentence, shorten
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.runtime.results.csvs import values_of
 
 MAP = ("site", "head", "row", "col")
 EXAMPLE = ("image", *MAP)
@@ -48,7 +50,7 @@ class Attention(Figure):
 
 
 def _means(id: str, parts: Sequence[Part]) -> Plot:
-    scale = shared_scale([_values(part, MAP) for part in parts], parts)
+    scale = tight_scale([_values(part, MAP) for part in parts], parts)
     panels = []
     for part in parts:
         blocks, heads = (part.array.sizes[dim] for dim in ("site", "head"))
@@ -57,11 +59,13 @@ def _means(id: str, parts: Sequence[Part]) -> Plot:
             for wide in (True, False)
         ]
         draw = partial(_draw_means, part=part, scale=scale)
-        panels.append(Panel(_label(part, parts), draw, False, *heights))
+        panels += [Panel(_label(part, parts), draw, False, *heights), *_of_images(part, parts)]
     caption = (
-        "One map for each block and head, over the model's input, the first row of patches above: how much of"
+        "One map for each block and head, over the model's input, the first row of patches above: how much"
     )
-    caption += f" its attention the query gives to each patch, mean over images. {_scale_words(scale)}"
+    caption += f" of its attention the query gives to each patch, mean over images. {_scale_words(scale)}"
+    if any(_beside(part, EXAMPLE) for part in parts):
+        caption += " Below: single images, at the last block, on a scale of their own."
     caption += _query_words(parts) + _left_out(parts, MOST_BLOCKS) + only_the_first(parts)
     return assembled(id, parts, caption, _takeaway_of_means(parts), panels)
 
@@ -79,24 +83,36 @@ def _draw_means(sheet: Sheet, wide: bool, part: Part, scale: MapScale) -> None:
     draw_pictures(sheet, wide, rows, _short(part, blocks), _extent(part), part, scale)
 
 
+def _of_images(part: Part, parts: Sequence[Part]) -> list[Panel]:
+    """Under the mean maps: single images at the last block, where the group has some."""
+    single = _beside(part, EXAMPLE)
+    if single is None or not single.defined:
+        return []
+    scale = tight_scale([_values(single, EXAMPLE)], [single])
+    return [_panel(single, parts, scale, single.array.sizes["site"] - 1)]
+
+
 def _examples(id: str, parts: Sequence[Part]) -> Plot:
-    scale = shared_scale([_values(part, EXAMPLE) for part in parts], parts)
-    panels = []
-    for part in parts:
-        images = min(part.array.sizes["image"], MOST_IMAGES)
-        for block in some(part.array.sizes["site"], MOST_EXAMPLE_BLOCKS):
-            heights = [
-                height_of(
-                    images, min(part.array.sizes["head"] + 1, columns_of(wide)), _proportion(part), wide
-                )
-                for wide in (True, False)
-            ]
-            draw = partial(_draw_examples, part=part, scale=scale, block=block)
-            panels.append(Panel(f"{_label(part, parts)}, {part.names()[block]}", draw, False, *heights))
+    scale = tight_scale([_values(part, EXAMPLE) for part in parts], parts)
+    panels = [
+        _panel(part, parts, scale, block)
+        for part in parts
+        for block in some(part.array.sizes["site"], MOST_EXAMPLE_BLOCKS)
+    ]
     caption = "One row for each image: the image as the model gets it, scaled from its darkest to its lightest value,"
     caption += f" then one map for each head. {_scale_words(scale)}{_query_words(parts)}"
     caption += _left_out(parts, MOST_EXAMPLE_BLOCKS, images=True) + only_the_first(parts)
     return assembled(id, parts, caption, _takeaway_of_examples(parts), panels)
+
+
+def _panel(part: Part, parts: Sequence[Part], scale: MapScale, block: int) -> Panel:
+    """Single images at one block."""
+    images, heads = min(part.array.sizes["image"], MOST_IMAGES), part.array.sizes["head"]
+    heights = [
+        height_of(images, min(heads + 1, columns_of(wide)), _proportion(part), wide) for wide in (True, False)
+    ]
+    draw = partial(_draw_examples, part=part, scale=scale, block=block)
+    return Panel(f"{_label(part, parts)}, {part.names()[block]}", draw, False, *heights)
 
 
 def _draw_examples(sheet: Sheet, wide: bool, part: Part, scale: MapScale, block: int) -> None:
@@ -158,11 +174,18 @@ def _values(part: Part, dims: Sequence[str]) -> Array:
     return np.asarray(part.array.isel(condition=0).transpose(*dims).values, np.float64)
 
 
+def _beside(part: Part, dims: Sequence[str]) -> Part | None:
+    """The value of the same group that has these dimensions."""
+    found = (Part(part.path, part.dataset, name) for name in values_of(part.dataset))
+    return next((one for one in found if one.dims == {*dims}), None)
+
+
 def _pixels(part: Part) -> Array:
     """The images that stand beside the maps, `[image, row, col, rgb]`; NaN where the group has none."""
-    if "pixels" not in part.dataset:
-        return np.full((part.array.sizes["image"], 1, 1, 3), np.nan)
-    return _values(Part(part.path, part.dataset, "pixels"), PIXELS)
+    images = _beside(part, PIXELS)
+    return (
+        np.full((part.array.sizes["image"], 1, 1, 3), np.nan) if images is None else _values(images, PIXELS)
+    )
 
 
 def _extent(part: Part) -> tuple[float, float]:
@@ -213,7 +236,7 @@ def _left_out(parts: Sequence[Part], most: int, *, images: bool = False) -> str:
         said.append(f"{most} of {plural(blocks, 'block')}")
     wide, narrow = (columns - images for columns in (COLUMNS, NARROW_COLUMNS))
     if heads > narrow:
-        shown = f"{min(wide, heads)} of {plural(heads, 'head')}"
+        shown = f"{wide} of {plural(heads, 'head')}" if heads > wide else "all heads"
         said.append(f"{shown} ({narrow} on a narrow page)")
     count = max(part.array.sizes["image"] for part in parts) if images else 0
     if count > MOST_IMAGES:
