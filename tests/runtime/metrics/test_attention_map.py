@@ -191,6 +191,9 @@ def test_a_whole_run_and_its_page(tmp_path: Path) -> None:
                 "rollout": "{kind: attention_rollout, of: vit}",
                 "entropy": "{kind: attention_entropy, of: vit}",
             },
+            claims={
+                "sharp": "{say: One image., left: {metric: looks, value: example, take: max}, is: greater, right: 2}"
+            },
         )
     )
     assert command(["run", str(path), "--out", str(tmp_path / "runs"), "-q"]) == 0
@@ -202,6 +205,7 @@ def test_a_whole_run_and_its_page(tmp_path: Path) -> None:
     assert looks["row"].values.tolist() == [0, 8, 16, 24] and corner.sizes["site"] == 2
     assert looks["pixels"].shape == (1, 2, *SIZE, 3) and float(looks["pixels"].max()) == 1.0
     np.testing.assert_allclose(looks["map"].sum(("row", "col")), 12 / 13, rtol=0.2)
+    assert found.manifest.claims["sharp"].verdict == "undecided", "single images have no interval"
     page = (folder / "report.html").read_text()
-    for panel in ("looks-map-0", "looks-example-0", "rollout-map-0"):
+    for panel in ("looks-corner-map-", "looks-corner-example-", "looks-corner-pixels-", "rollout-map-"):
         assert f'data-marks="{panel}' in page, panel
