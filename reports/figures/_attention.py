@@ -108,7 +108,11 @@ def draw_pictures(
         heights = [share, *heights]
     grid = sheet.add_gridspec(len(heights), places, height_ratios=heights)
     if scale is not None:
-        _bar(sheet.add_subplot(grid[0, : min(places, 4)]), part, scale)
+        above = sheet.add_subplot(
+            grid[0, :]
+        )  # one of a few columns would be as wide as its numbers and part the maps
+        above.set_axis_off()
+        _bar(above.inset_axes((0, 0, min(1.0, 4 / places), 1)), part, scale)
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         for j, picture in enumerate(row):
             axes = sheet.add_subplot(grid[i + (scale is not None), j])

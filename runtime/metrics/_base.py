@@ -38,7 +38,7 @@ class Value:
         relative: It compares a condition with the intact model.
         share: It is a share of the images, or a difference of two such shares (its range tells): a count.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
-        example: It shows single images, and is made of `examples` alone: it has no interval.
+        example: It shows single images, and is made of `examples` alone: it has no interval, and stands in no table.
     """
 
     dims: tuple[str, ...]
@@ -60,7 +60,8 @@ class Value:
         }
         ends = zip(("valid_min", "valid_max"), self.range, strict=True)
         found |= {name: end for name, end in ends if end is not None}
-        return found | ({"share": 1} if self.share else {}) | ({"scale": "z"} if self.correlation else {})
+        found |= {"share": 1} if self.share else {}
+        return found | ({"scale": "z"} if self.correlation else {}) | ({"example": 1} if self.example else {})
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,13 @@ def test_a_whole_run_and_its_page(tmp_path: Path) -> None:
     assert looks["pixels"].shape == (1, 2, *SIZE, 3) and float(looks["pixels"].max()) == 1.0
     np.testing.assert_allclose(looks["map"].sum(("row", "col")), 12 / 13, rtol=0.2)
     assert found.manifest.claims["sharp"].verdict == "undecided", "single images have no interval"
+    summary = (folder / "summary.csv").read_text()
+    assert ",map," in summary and ",example," not in summary and ",pixels," not in summary
+    assert {one.name for one in (folder / "figures").glob("looks*.csv")} == {
+        "looks-corner-map.csv",
+        "looks-corner-peak.csv",
+    }
     page = (folder / "report.html").read_text()
     for panel in ("looks-corner-map-", "looks-corner-example-", "looks-corner-pixels-", "rollout-map-"):
         assert f'data-marks="{panel}' in page, panel
+    assert page.count("Numbers of single images are in <code>results.nc</code>.") == 2
