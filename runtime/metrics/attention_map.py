@@ -35,7 +35,7 @@ Example:
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,13 +53,12 @@ from vitdsl.runtime.metrics._gram import accumulator
 PIXELS = 64
 """At most so many rows and columns of an image are kept."""
 COLOURS = ("red", "green", "blue")
-Patch = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
 
 
 class Params(Entry):
     """Fields of its own."""
 
-    query: Literal["cls", "centre"] | Patch | None = Field(
+    query: Literal["cls", "centre"] | list[int] | None = Field(
         None,
         description="Whose attention is shown: `cls`, `centre` (the patch at row H // 2, column W // 2), or a patch's "
         "`[row, col]`; null: the class token where there is one, else the centre.",
@@ -69,9 +68,9 @@ class Params(Entry):
     )
 
     @property
-    def token(self) -> str | tuple[int, int] | None:
+    def token(self) -> str | tuple[int, ...] | None:
         """The query; a patch as a tuple, for it has to be hashable."""
-        return (self.query[0], self.query[1]) if isinstance(self.query, list) else self.query
+        return tuple(self.query) if isinstance(self.query, list) else self.query
 
 
 class AttentionMap(Metric):
@@ -117,8 +116,11 @@ class AttentionMap(Metric):
         query = _fields(self).token
         if query == "cls" and not site.class_token:
             return "it has no class token: write `query: centre`, or a patch's `[row, col]`"
-        if isinstance(query, tuple) and (query[0] >= site.grid[0] or query[1] >= site.grid[1]):
-            return f"its grid has {site.grid[0]} rows and {site.grid[1]} columns of patches, and no {list(query)}"
+        if isinstance(query, tuple) and not _is_in(query, site.grid):
+            rows, cols = site.grid
+            return (
+                f"its grid has {rows} rows and {cols} columns of patches, and no `[row, col]` {list(query)}"
+            )
         return None
 
     def reduced_size(self, site: Site) -> int:
@@ -216,7 +218,7 @@ def _fields(kind: AttentionMap) -> Params:
 
 
 def rows_and_images(
-    attention: Tensor, images: Tensor, *, site: Site, query: str | tuple[int, int] | None, images_kept: int
+    attention: Tensor, images: Tensor, *, site: Site, query: str | tuple[int, ...] | None, images_kept: int
 ) -> tuple[Tensor, Tensor]:
     """The query's weights on the patches, `[batch, head, patch]`; the first images `[image, rgb, row, col]`, in 0..1.
 
@@ -235,14 +237,19 @@ def rows_and_images(
     return attention[:, :, row, prefix:].float(), _small(images[:images_kept].float(), _cell(site))
 
 
-def _query(site: Site, query: str | tuple[int, int] | None) -> tuple[int, int] | None:
+def _query(site: Site, query: str | tuple[int, ...] | None) -> tuple[int, int] | None:
     """Row and column of the query's patch; None for the class token."""
     assert site.grid is not None
     if isinstance(query, tuple):
-        return query
+        return query[0], query[1]
     if query == "cls" or (query is None and site.class_token):
         return None
     return site.grid[0] // 2, site.grid[1] // 2
+
+
+def _is_in(query: tuple[int, ...], grid: tuple[int, int]) -> bool:
+    """Whether a query is a row and a column of a grid."""
+    return len(query) == 2 and all(0 <= place < count for place, count in zip(query, grid, strict=True))
 
 
 def _small(images: Tensor, cell: int) -> Tensor:

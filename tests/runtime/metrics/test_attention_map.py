@@ -166,9 +166,10 @@ def test_refusals() -> None:
     free = attention_site((4, 3), 0)
     assert KIND.refuse(free) is None and KIND.refuse(attention_site()) is None
     assert "no class token: write" in (AttentionMap(Params(query="cls")).refuse(free) or "")
-    assert "4 rows and 3 columns of patches, and no [1, 3]" in (
-        AttentionMap(Params(query=[1, 3])).refuse(free) or ""
-    )
+    for place in ([1, 3], [4, 0], [-1, 0], [1], [0, 0, 0]):
+        said = AttentionMap(Params(query=place)).refuse(free) or ""
+        assert f"4 rows and 3 columns of patches, and no `[row, col]` {place}" in said
+    assert AttentionMap(Params(query=[3, 2])).refuse(free) is None
     wanted = {
         "different grids (49 and 10": Site("a", "attention", (3, 49, 10), "attention", 0.0),
         "not the model's patch grid": Site("a", "attention", (3, 49, 49), "attention", 0.0),
