@@ -24,6 +24,7 @@ from vitdsl.reports.labels import number, plural, slug
 from vitdsl.reports.sections import Section, plots, sections
 from vitdsl.reports.tables import EMBEDDED, Table, longest, records, to_csv, to_table
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
+from vitdsl.runtime.results.csvs import is_table
 from vitdsl.runtime.results.folder import REPORT, Run
 from vitdsl.runtime.results.qualifications import about_all
 from vitdsl.runtime.results.record import as_json
@@ -187,9 +188,10 @@ def _plot(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) 
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
                 beside[f"{plot.id}{suffix}.svg"] = drawing.svg
         (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
-    rows = list(records(plot.parts))
+    rows = list(records([part for part in plot.parts if is_table(part.dataset, part.value)]))
     text = to_csv(rows)
-    beside[f"{plot.id}.csv"] = text
+    if rows:
+        beside[f"{plot.id}.csv"] = text
     caption = plot.caption
     if len(rows) > EMBEDDED:
         text = to_csv(rows[:EMBEDDED])

@@ -23,6 +23,7 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.labels import sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.theme import CELL, NARROW, WIDE
+from vitdsl.runtime.results.csvs import is_table
 
 FIGURES = "vitdsl.reports.figures"
 INTERVALS = "Bars and bands are 95 % intervals over image blocks."
@@ -60,8 +61,8 @@ class Plot:
 
     @property
     def size(self) -> int:
-        """How many numbers it shows."""
-        return sum(part.array.size for part in self.parts)
+        """How many numbers its table has."""
+        return sum(part.array.size for part in self.parts if is_table(part.dataset, part.value))
 
 
 class Figure(ABC):

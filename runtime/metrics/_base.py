@@ -38,6 +38,7 @@ class Value:
         relative: It compares a condition with the intact model.
         share: It is a share of the images, or a difference of two such shares (its range tells): a count.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
+        example: It shows single images, and is made of `examples` alone: it has no interval, and stands in no table.
     """
 
     dims: tuple[str, ...]
@@ -48,6 +49,7 @@ class Value:
     relative: bool = False
     share: bool = False
     correlation: bool = False
+    example: bool = False
 
     def attributes(self) -> dict[str, Any]:
         """What results say of it, as attributes of its array."""
@@ -58,7 +60,8 @@ class Value:
         }
         ends = zip(("valid_min", "valid_max"), self.range, strict=True)
         found |= {name: end for name, end in ends if end is not None}
-        return found | ({"share": 1} if self.share else {}) | ({"scale": "z"} if self.correlation else {})
+        found |= {"share": 1} if self.share else {}
+        return found | ({"scale": "z"} if self.correlation else {}) | ({"example": 1} if self.example else {})
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class Observer(ABC):
         degrees: Names of the sums that it observes for each image group (`[GROUPS, ...]`, see `_groups`), all of them
             or none, with how many images a term joins: 1 for sums over images, 2 for sums over pairs of images. Without
             them, image blocks are what intervals leave out.
+        examples: Names of what it observes of a few images, each at a place of its own in the sum: they have no image
+            groups, and are never left out.
         rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed.
         smallest_batch: Fewer images in a batch carry nothing.
     """
@@ -153,6 +158,7 @@ class Observer(ABC):
     labels: ClassVar[bool] = False
     gradients: ClassVar[bool] = False
     degrees: ClassVar[Mapping[str, int]] = {}
+    examples: ClassVar[tuple[str, ...]] = ()
     rows: ClassVar[tuple[str, ...]] = ()
     smallest_batch: ClassVar[int] = 1
 
@@ -215,11 +221,14 @@ class Metric(Observer):
         name: The kind's name, equal to the file's.
         VALUES: Its values by name.
         reference: Citation of its source.
+        together: For a metric of models that joins their sites into one: where it refuses one site of a model and `at`
+            names none, it refuses the model, and does not go on without the site.
         identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
     """
 
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
+    together: ClassVar[bool] = False
     identity: ClassVar[float | None] = None
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:

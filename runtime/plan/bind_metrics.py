@@ -161,7 +161,7 @@ class _Binder:
                 kept.append(site)
             else:
                 refused[name] = why
-        if refused and (self.entry.at is not None or not kept):
+        if refused and (self.entry.at is not None or self.kind.together or not kept):
             name, why = next(iter(refused.items()))
             self._refused(model, f"at `{name}`, {why}" if name else why)
             return []

@@ -6,6 +6,7 @@ Does not own the numbers (`groups`), or which tables the report draws.
 import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,16 @@ def values_of(dataset: xr.Dataset) -> list[str]:
     return [str(name) for name in dataset.data_vars if not str(name).endswith(COMPANIONS)]
 
 
+def is_table(dataset: xr.Dataset, value: str) -> bool:
+    """Whether the numbers of a value stand in tables: all but those of single images, which are pictures."""
+    return not dataset[value].attrs.get("example")
+
+
 def summary_rows(groups: Mapping[str, xr.Dataset]) -> Iterator[dict[str, Any]]:
     """One row for each number of each group: the columns of `summary.csv`, and one for each further dimension."""
     for path, dataset in groups.items():
         metric, _, group = path.partition("/")
-        for name in values_of(dataset):
+        for name in filter(partial(is_table, dataset), values_of(dataset)):
             array = dataset[name]
             low, high = dataset.get(f"{name}_low"), dataset.get(f"{name}_high")
             for index in np.ndindex(array.shape):
@@ -59,7 +65,11 @@ def summary_rows(groups: Mapping[str, xr.Dataset]) -> Iterator[dict[str, Any]]:
 def write_summary(path: Path, groups: Mapping[str, xr.Dataset]) -> None:
     """Write `summary.csv`."""
     dims = dict.fromkeys(
-        str(dim) for data in groups.values() for name in values_of(data) for dim in data[name].dims
+        str(dim)
+        for data in groups.values()
+        for name in values_of(data)
+        if is_table(data, name)
+        for dim in data[name].dims
     )
     more = [dim for dim in dims if dim not in SUMMARY_COLUMNS]
     place = SUMMARY_COLUMNS.index("estimate")

@@ -144,7 +144,10 @@ def seeds_of(data: xr.Dataset) -> tuple[Any, ...]:
 
 def _training(quantity: Quantity, left: list[xr.Dataset]) -> Training:
     x, numbers = cells(quantity, left, [data[quantity.value] for data in left])
-    streams = {stream: _left_out(quantity, left, stream) for stream in dict.fromkeys(map(_stream, left))}
+    streams = {
+        stream: _left_out(quantity, left, stream)
+        for stream in dict.fromkeys(_stream(quantity, data) for data in left)
+    }
     return Training(float(taken(quantity, x, numbers)), x, numbers, streams)
 
 
@@ -170,17 +173,21 @@ def _mean_without(quantity: Quantity, trainings: Sequence[Training]) -> dict[Str
 def _left_out(quantity: Quantity, left: list[xr.Dataset], stream: Stream) -> LeftOut:
     """The numbers without each part of a stream's images; what comes from other streams stays as it is."""
     name = f"{quantity.value}_replicates"
-    first = next(data for data in left if _stream(data) == stream)
+    first = next(data for data in left if _stream(quantity, data) == stream)
     sizes = np.atleast_1d(np.asarray(first.attrs.get("left_out", []), float))
     if not stream[1]:
         return LeftOut(np.empty(0), sizes)
     arrays = [
-        data[name] if _stream(data) == stream else data[quantity.value].expand_dims(replicate=stream[1])
+        data[name]
+        if _stream(quantity, data) == stream
+        else data[quantity.value].expand_dims(replicate=stream[1])
         for data in left
     ]
     return LeftOut(cells(quantity, left, arrays)[1], sizes)
 
 
-def _stream(data: xr.Dataset) -> Stream:
+def _stream(quantity: Quantity, data: xr.Dataset) -> Stream:
+    """The stream of a group, and how many parts of it are left out; of values of single images, none."""
     name = str(data.coords["data"].item() if "data" in data.coords else "")
-    return name, int(data.sizes.get("replicate", 0))
+    replicates = data.get(f"{quantity.value}_replicates")
+    return name, 0 if replicates is None else int(replicates.sizes["replicate"])

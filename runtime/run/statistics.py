@@ -26,7 +26,7 @@ class Statistics(Generic[Kind]):
 
     Attributes:
         sums: For each view and name, `[part, ...]`: a part is an image group, or an image block for kinds without
-            `degrees`; of a fit, which has no interval, all images.
+            `degrees`; of a fit, which has no interval, all images. Examples have no parts.
         rows: For each view, name and image block, `[image, ...]`.
         positions: For each image block, the positions of its images in the stream, in the order they came.
     """
@@ -76,17 +76,21 @@ class Statistics(Generic[Kind]):
             self._add_sum(sums, name, block, value)
 
     def _add_sum(self, sums: dict[str, Tensor], name: str, block: int, value: Tensor) -> None:
-        degrees = self.group.kind.degrees
+        degrees = {} if name in self.group.kind.examples else self.group.kind.degrees
         if degrees and (name not in degrees or value.shape[:1] != (GROUPS,)):
             raise ValueError(
                 f"`{self.group.kind.name}` gave {name} of shape {list(value.shape)}, not by image group"
             )
         if name not in sums:
             parts = 1 if self._one_sum else self.blocks
-            shape = value.shape if degrees else (parts, *value.shape)
+            shape = (parts, *value.shape) if self._by_block(name) else value.shape
             sums[name] = torch.zeros(shape, dtype=torch.float64, device=value.device)
-        part = sums[name] if degrees else sums[name][0 if self._one_sum else block]
+        part = sums[name][0 if self._one_sum else block] if self._by_block(name) else sums[name]
         part += value
+
+    def _by_block(self, name: str) -> bool:
+        """Whether sums of a name are kept apart for each image block."""
+        return not self.group.kind.degrees and name not in self.group.kind.examples
 
     def of_first_block(self, view: str) -> dict[str, Array]:
         """What one image block gave under one condition: sums, and its images' rows one behind the other.
@@ -94,7 +98,7 @@ class Statistics(Generic[Kind]):
         Of sums that hold one image block alone.
         """
         sums = self.sums.get(view, {}).items()
-        found = {name: (value if self.group.kind.degrees else value[0]).cpu().numpy() for name, value in sums}
+        found = {name: (value[0] if self._by_block(name) else value).cpu().numpy() for name, value in sums}
         rows = {name: np.concatenate(kept[0]) for name, kept in self.rows.get(view, {}).items()}
         return found | rows
 
@@ -133,6 +137,13 @@ class Statistics(Generic[Kind]):
         if not (self.sums or self.rows) or not self.images.sum() > 0:
             raise ValueError(f"`{self.group.path}` has seen no images")
         names = next(iter(self.sums.values()), {})
+        return self._stacked(name for name in names if name not in self.group.kind.examples)
+
+    def examples(self) -> dict[str, Array]:
+        """What is kept of a few images, by name, `[condition, ...]`."""
+        return self._stacked(self.group.kind.examples)
+
+    def _stacked(self, names: Iterable[str]) -> dict[str, Array]:
         return {
             name: np.stack([self.sums[view.id][name].cpu().numpy() for view in self.group.views])
             for name in names
@@ -162,15 +173,19 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     """Fill a group's frame: values, intervals, replicates, and the reasons for what is undefined."""
     group, kind = statistics.group, statistics.group.kind
     arrays = statistics.arrays()
-    totals = {name: array.sum(1) for name, array in arrays.items()} | statistics.all_rows()
+    totals = {name: array.sum(1) for name, array in arrays.items()}
+    totals |= statistics.all_rows() | statistics.examples()
     images = statistics.parts()
     several = int((images > 0).sum()) > 1
     values = kind.estimate(totals, group.x.sites)
     replicates = _replicates(statistics, arrays) if several else {}
     result = frame.copy()
-    for name in kind.values(paired=group.paired):
+    for name, value in kind.values(paired=group.paired).items():
         variable = frame[name]
         found = np.asarray(values[name], np.float64)
+        if value.example:
+            result[name] = variable.copy(data=found)
+            continue
         each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
         if found.shape != variable.shape or each.shape[1:] != variable.shape:
             raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
@@ -193,13 +208,16 @@ def _replicates(statistics: Statistics, arrays: Mapping[str, Array]) -> dict[str
     group = statistics.group
     degrees = group.kind.degrees
     left_out = {name: _without_each(array, degrees.get(name, 1)) for name, array in arrays.items()}
+    examples = statistics.examples()
     if not group.kind.rows:
-        return group.kind.estimate(left_out, group.x.sites)
+        whole = {name: array[:, None] for name, array in examples.items()}
+        return group.kind.estimate(left_out | whole, group.x.sites)
     rows, part = statistics.all_rows(), statistics.part_of_images()
     each = [
         group.kind.estimate(
             {name: array[:, one] for name, array in left_out.items()}
-            | {name: array[:, part != one] for name, array in rows.items()},
+            | {name: array[:, part != one] for name, array in rows.items()}
+            | examples,
             group.x.sites,
         )
         for one in range(len(statistics.parts()))

@@ -202,10 +202,14 @@ def _held(values: Iterable[Any]) -> int:
 def _estimate_is_vectorised(group: Group, stream: Stream, cuts: Sequence[slice], seed: int) -> None:
     """Several sums at once give what each gives alone; each sum weighs the batches in its own way."""
     kind, sites = group.kind, group.x.sites
-    of_parts = walk(group, stream, cuts, range(len(cuts)), len(cuts)).arrays()
+    statistics = walk(group, stream, cuts, range(len(cuts)), len(cuts))
+    of_parts = statistics.arrays()
     parts = len(next(iter(of_parts.values()))[0])
     weights = np.random.default_rng(seed).uniform(0.5, 5.0, (2, 3, parts))
     many = {name: np.tensordot(weights, array[0], 1) for name, array in of_parts.items()}
+    many |= {
+        name: np.multiply.outer(weights[..., 0], array[0]) for name, array in statistics.examples().items()
+    }
     with law("vectorised estimate"):
         found = kind.estimate(many, sites)
         for i, j in np.ndindex(2, 3):
@@ -221,7 +225,7 @@ def _ranges_hold(group: Group, stream: Stream, batch: int) -> None:
             low, high = (
                 np.inf * sign if end is None else end for sign, end in zip((-1, 1), value.range, strict=True)
             )
-            for companion in (name, f"{name}_replicates"):
+            for companion in (name,) if value.example else (name, f"{name}_replicates"):
                 found = result[companion].values
                 found = found[np.isfinite(found)]
                 inside = (found >= low - 1e-12).all() and (found <= high + 1e-12).all()
@@ -238,6 +242,7 @@ def _nothing_comes_from_nothing(group: Group, statistics: Statistics) -> None:
         else:
             hold(False, "an estimate without images")
         empty = {name: np.zeros_like(array.sum(1)) for name, array in statistics.arrays().items()}
+        empty |= {name: np.zeros_like(array) for name, array in statistics.examples().items()}
         with np.errstate(all="ignore"):
             found = group.kind.estimate(empty, group.x.sites)
         for name, value in found.items():
