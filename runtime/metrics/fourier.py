@@ -60,8 +60,8 @@ class Params(Entry):
 
     profile: Profile = Field(
         "diagonal",
-        description="Which coefficients a frequency stands for: `diagonal` as in the paper, for square grids; `radial`: "
-        "all at the same distance from zero, for any grid.",
+        description="Which coefficients a frequency stands for: `diagonal` as in the paper, for square grids; "
+        "`radial`: all at the same distance from zero, for any grid.",
     )
     epsilon: float = Field(1e-6, gt=0, description="Added to each amplitude before the log.")
 
