@@ -208,6 +208,10 @@ class Metric(Observer):
             raise NotImplementedError(f"`{self.name}` keeps rows and does not say how many numbers they are")
         return 0
 
+    def sum_size(self, sites: Sequence[Site]) -> int:
+        """How many numbers its sums are under one condition and image block, where memory has to know; otherwise 0."""
+        return 0
+
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Labels of the dims of its own (those beside `condition` and the sites)."""
         return {}

@@ -30,7 +30,8 @@ class ModelCost:
         separate: The same, each condition run alone.
         saved: Share that merging saves.
         memory: Bytes of weights, of activations alive at a time, of Gram matrices, and of a batch that is decoded
-            meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows.
+            meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows and
+            of large sums.
     """
 
     name: str
@@ -104,7 +105,9 @@ def cost(plan: Plan) -> Cost:
             decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
             numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams
             graph = NODE * len(compiled.merged.module.graph.nodes)
-            memory = FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0)
+            memory = (
+                FLOAT * numbers + graph + _kept(groups, name, _images(plan, data) or 0, entry.image_blocks)
+            )
             priced[alike] = ModelCost(
                 name,
                 planned.entry.arch,
@@ -137,14 +140,15 @@ def _alike(planned: PlannedModel, one: Pass) -> Hashable:
     return one.title, planned.base, id(planned.sites), planned.unfuse, always, conditions, read
 
 
-def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
-    """Bytes of the rows that groups of a model keep of all images, float64."""
+def _kept(groups: Sequence[Group[Observer]], model: str, images: int, blocks: int) -> float:
+    """Bytes of the rows that groups of a model keep of all images, and of large sums of all blocks, float64."""
     kept = (
-        group.kind.row_size(group.x.sites) * len(group.views)
+        (group.kind.row_size(group.x.sites) * images + group.kind.sum_size(group.x.sites) * blocks)
+        * len(group.views)
         for group in groups
         if isinstance(group.kind, Metric) and group.x.model == model
     )
-    return 2.0 * FLOAT * images * sum(kept)
+    return 2.0 * FLOAT * sum(kept)
 
 
 def _taps(slots: Any) -> list[Any]:
