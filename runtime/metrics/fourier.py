@@ -173,7 +173,7 @@ def _of_part(tensor: Tensor, site: Site, weights: Tensor, epsilon: float) -> tup
     exact = accumulator(tensor.device)
     tokens = as_tokens(tensor, site)
     spatial = (tokens[:, prefix_of(site) :] if site.layout == "tokens" else tokens).to(exact)
-    grid = spatial.unflatten(1, site.grid)
+    grid = spatial.reshape(len(spatial), *site.grid, -1)
     logs = (torch.fft.rfft2(grid, dim=(1, 2)).abs() + epsilon).log().mean(-1)
     variance = spatial.var(1, correction=1).mean(-1)
     square = spatial.square().mean((1, 2))

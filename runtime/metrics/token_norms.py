@@ -234,7 +234,7 @@ def _of_part(tensor: Tensor, site: Site, bins: Bins, cutoff: float | None) -> tu
     )
     counts = torch.stack([bins.summed(one, group) for one, group in zip(ones, groups, strict=True)], 1)
     spatial = norms[:, prefix:]
-    defined, cosine = neighbour_cosines(tokens[:, prefix:].unflatten(1, site.grid))
+    defined, cosine = neighbour_cosines(tokens[:, prefix:].reshape(len(tokens), *site.grid, -1))
     cosines = torch.stack([bins.summed(one, spatial) for one in (defined, cosine)], 1)
     outlying = (spatial > (torch.inf if cutoff is None else cutoff)).to(exact)
     sides = [((1 - outlying) * one).sum(1) for one in (defined, cosine)]
@@ -246,7 +246,7 @@ def _of_part(tensor: Tensor, site: Site, bins: Bins, cutoff: float | None) -> tu
         counts * fine[..., None],
         cosines * fine[..., None],
         above * fine,
-        spatial.unflatten(1, site.grid),
+        spatial.reshape(len(spatial), *site.grid),
     )
 
 
