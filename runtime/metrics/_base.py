@@ -38,6 +38,7 @@ class Value:
         relative: It compares a condition with the intact model.
         share: It is a share of the images, or a difference of two such shares (its range tells): a count.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
+        interval: Whether leaving images out tells how sure it is. Not of what is read off single images.
     """
 
     dims: tuple[str, ...]
@@ -48,6 +49,7 @@ class Value:
     relative: bool = False
     share: bool = False
     correlation: bool = False
+    interval: bool = True
 
     def attributes(self) -> dict[str, Any]:
         """What results say of it, as attributes of its array."""

@@ -45,7 +45,7 @@ class Statistics(Generic[Kind]):
     @property
     def by_group(self) -> bool:
         """Whether image groups are left out at a time, and not image blocks."""
-        return bool(self.group.kind.degrees) or not self.sums
+        return bool(self.group.kind.degrees) or not any(self.sums.values())
 
     def parts(self) -> npt.NDArray[np.float64]:
         """How many images are in each of what is left out at a time, `[part]`."""
@@ -166,12 +166,14 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     values = kind.estimate(totals, group.x.sites)
     replicates = _replicates(statistics, arrays) if several else {}
     result = frame.copy()
-    for name in kind.values(paired=group.paired):
+    for name, value in kind.values(paired=group.paired).items():
         variable = frame[name]
         found = np.asarray(values[name], np.float64)
         each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
         if found.shape != variable.shape or each.shape[1:] != variable.shape:
             raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
+        if not value.interval:
+            each = np.full_like(each, np.nan)
         scale = scale_of(variable.attrs)
         low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}
