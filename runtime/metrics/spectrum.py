@@ -123,7 +123,7 @@ class Spectrum(Metric):
 
     def observe(self, seen: Seen) -> dict[str, Tensor]:
         """Sums over images; layers differ in width, so each has names of its own."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for i, (products, sums, rows) in enumerate(seen.x):
             found |= {f"products_{i}": products, f"sums_{i}": sums, f"rows_{i}": rows}
         return found
@@ -234,7 +234,7 @@ def _eigenvalues(matrices: Array, most: Array, size: Array | float) -> Array:
         most: The largest rank, `[...]`.
         size: The trace of what a matrix was computed from, whose rounding it has; `[..., 1]`.
     """
-    fine = np.isfinite(matrices).all((-2, -1))
+    fine = np.asarray(np.isfinite(matrices).all((-2, -1)))
     found = np.linalg.eigvalsh(np.where(fine[..., None, None], matrices, 0.0))[..., ::-1]
     trace = np.maximum(found.sum(-1, keepdims=True), size)
     count = matrices.shape[-1]
