@@ -35,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -194,7 +195,7 @@ class PredictionFlips(Metric):
         return []
 
 
-def strongest(strength: Array, image: Array, count: int) -> Array:
+def strongest(strength: Array, image: Array, count: int) -> npt.NDArray[np.intp]:
     """Indices of the strongest flips along the last axis, at most `count`; of equal ones the earlier image.
 
     Args:
