@@ -147,8 +147,11 @@ def _draw_flips(sheet: Sheet, wide: bool, part: Part, conditions: Sequence[int])
             colour, marker = LOOKS[flip.direction]
             hue = LIGHT[colour]
             right.plot([flip.sure_before, flip.sure_after], [at, at], color=hue, linewidth=1.4, zorder=2)
-            for x, fill in ((flip.sure_before, LIGHT["paper"]), (flip.sure_after, hue)):
-                right.plot(x, at, marker, color=hue, markerfacecolor=fill, markersize=7, zorder=3)
+            # The hollow mark is larger, so that both are seen where they meet.
+            right.plot(flip.sure_after, at, marker, color=hue, markersize=5, zorder=3)
+            right.plot(
+                flip.sure_before, at, marker, color=hue, markerfacecolor="none", markersize=9, zorder=4
+            )
             note_points(
                 right,
                 (flip.sure_before, flip.sure_after),
