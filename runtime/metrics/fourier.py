@@ -161,7 +161,8 @@ def amplitudes_and_moments(
         epsilon: Added to each amplitude.
     """
     assert site.grid is not None
-    weights = torch.as_tensor(_weights(site.grid, profile), device=tensor.device)
+    exact = accumulator(tensor.device)
+    weights = torch.as_tensor(_weights(site.grid, profile), dtype=exact, device=tensor.device)
     step = max(1, (CHUNK << 6 if tensor.is_cuda else CHUNK >> 1) // max(1, tensor[0].numel()))
     parts = [_of_part(part, site, weights, epsilon) for part in torch.split(tensor, step)]
     profiles, moments = zip(*parts, strict=True)
@@ -177,7 +178,7 @@ def _of_part(tensor: Tensor, site: Site, weights: Tensor, epsilon: float) -> tup
     logs = (torch.fft.rfft2(grid, dim=(1, 2)).abs() + epsilon).log().mean(-1)
     variance = spatial.var(1, correction=1).mean(-1)
     square = spatial.square().mean((1, 2))
-    profile = logs.flatten(1) @ weights.to(exact).mT
+    profile = logs.flatten(1) @ weights.mT
     return profile, torch.stack([variance, square, torch.ones_like(square)], 1)
 
 
