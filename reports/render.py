@@ -53,16 +53,18 @@ class PlotView:
     panels: tuple[PanelView, ...]
     table: Table
     csv: str
+    open: bool
 
 
 @dataclass(frozen=True)
 class SectionView:
-    """A section: its main figure, and those of its other values."""
+    """A section: its main figure, those that stand beside it, and the folded ones of its other values."""
 
     id: str
     title: str
     what: str
     main: PlotView
+    beside: tuple[PlotView, ...]
     more: tuple[PlotView, ...]
     undefined: tuple[str, ...]
 
@@ -167,7 +169,8 @@ def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
         section.title,
         " ".join(filter(None, what)),
         drawn[0],
-        tuple(drawn[1:]),
+        tuple(plot for plot in drawn[1:] if plot.open),
+        tuple(plot for plot in drawn[1:] if not plot.open),
         tuple(undefined),
     )
 
@@ -208,6 +211,7 @@ def _plot(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) 
         tuple(panels),
         to_table(rows, most),
         text,
+        plot.open,
     )
 
 
@@ -219,7 +223,7 @@ def _unique(views: list[SectionView]) -> list[SectionView]:
 
 
 def _all(views: list[SectionView]) -> list[PlotView]:
-    return [plot for view in views for plot in (view.main, *view.more)]
+    return [plot for view in views for plot in (view.main, *view.beside, *view.more)]
 
 
 def _environment() -> Environment:

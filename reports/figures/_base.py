@@ -50,7 +50,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure: panels with one caption, one takeaway and one table; without panels, the table alone."""
+    """A figure: panels with one caption, one takeaway and one table; without panels, the table alone.
+
+    An `open` one stands below the main figure of its section, and not among the folded values.
+    """
 
     id: str
     title: str
@@ -58,6 +61,7 @@ class Plot:
     takeaway: str
     panels: tuple[Panel, ...]
     parts: tuple[Part, ...]
+    open: bool = False
 
     @property
     def size(self) -> int:

@@ -39,6 +39,7 @@ class Value:
         share: It is a share of the images, or a difference of two such shares (its range tells): a count.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
         example: It shows single images, and is made of `examples` alone: it has no interval, and stands in no table.
+        interval: Whether leaving images out tells how sure it is. Not of what is read off single images.
     """
 
     dims: tuple[str, ...]
@@ -50,6 +51,7 @@ class Value:
     share: bool = False
     correlation: bool = False
     example: bool = False
+    interval: bool = True
 
     def attributes(self) -> dict[str, Any]:
         """What results say of it, as attributes of its array."""
@@ -181,6 +183,13 @@ class Observer(ABC):
         """What runs at the sites of `y`, where they are unlike those of `x`."""
         return self.reducer()
 
+    def sum_size(self, sites: Sequence[Site]) -> int:
+        """How many numbers its sums are under one condition and image block, where memory has to know; otherwise 0.
+
+        Of a fit, whose image blocks are summed at once, under one condition.
+        """
+        return 0
+
     def held(self, site: Site, batch: int) -> int:
         """How many numbers it holds of a batch at a site of `x` until the batch is summed; a kind says if many."""
         return 0
@@ -208,10 +217,6 @@ class Fit(Observer):
     def shapes(self, site: Site) -> tuple[tuple[int, ...], ...]:
         """Shapes of a site's constants, known before anything is computed; an ablation's fit has to say."""
         raise NotImplementedError(f"`{self.name}` does not say the shapes of its constants")
-
-    def sum_size(self, sites: Sequence[Site]) -> int:
-        """How many numbers its sums are under one condition, where they may be more than memory holds."""
-        return 0
 
 
 class Metric(Observer):

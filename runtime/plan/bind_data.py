@@ -21,7 +21,7 @@ from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 GIB = 2**30
 MOST_ROWS = 4 * GIB
-"""Bytes that a metric may keep of all images of a stream; they are in memory at once when it estimates."""
+"""Bytes that a metric may keep of a stream, rows and large sums; they are in memory at once when it estimates."""
 EXACT = 8
 """Bytes of a kept number, float64."""
 
@@ -252,7 +252,7 @@ def _large_sums(loaded: Loaded, group: Group) -> list[Diagnostic]:
 
 
 def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int]) -> list[Diagnostic]:
-    """Metrics that keep more numbers of each image, or whose fits sum more, than memory should hold.
+    """Metrics that keep more numbers than memory should hold: of each image, in large sums, or in what they learn from.
 
     Args:
         loaded: The study.
@@ -261,16 +261,23 @@ def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int
     """
     problems = [problem for group in groups for problem in _large_sums(loaded, group)]
     for group in groups:
-        size = EXACT * group.kind.row_size(group.x.sites) * len(group.views) * images.get(group.data, 0)
+        data, sums = group.data.partition("[")[0], group.kind.sum_size(group.x.sites)
+        numbers = group.kind.row_size(group.x.sites) * images.get(group.data, 0)
+        numbers += sums * loaded.study.data[data].image_blocks
+        size = EXACT * numbers * len(group.views)
         if size > MOST_ROWS:
             problems.append(
                 loaded.problem(
                     "VD303",
                     ("metrics", group.metric),
-                    f"`{group.kind.name}` would keep {size / GIB:.3g} GiB of numbers of {images[group.data]} images",
+                    f"`{group.kind.name}` would keep {size / GIB:.3g} GiB of numbers"
+                    + (f" of {images[group.data]} images" if group.data in images else ""),
                     label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
-                    help=("take fewer `images`, name fewer sites, or fewer conditions with `under`",),
-                    secondary_paths=((("data", group.data.partition("[")[0]), "these images"),),
+                    help=(
+                        f"take fewer {'`image_blocks`' if sums else '`images`'}, name fewer sites, or fewer conditions "
+                        "with `under`",
+                    ),
+                    secondary_paths=((("data", data), "these images"),),
                 )
             )
     return problems

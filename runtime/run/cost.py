@@ -108,7 +108,7 @@ def cost(plan: Plan) -> Cost:
             numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
             graph = NODE * len(compiled.merged.module.graph.nodes)
             memory = (
-                FLOAT * numbers + graph + _rows(groups, name, _images(plan, data) or 0) + _sums(groups, name)
+                FLOAT * numbers + graph + _kept(groups, name, _images(plan, data) or 0, entry.image_blocks)
             )
             priced[alike] = ModelCost(
                 name,
@@ -142,24 +142,16 @@ def _alike(planned: PlannedModel, one: Pass) -> Hashable:
     return one.title, planned.base, id(planned.sites), planned.unfuse, always, conditions, read
 
 
-def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
-    """Bytes of the rows that groups of a model keep of all images, float64."""
-    kept = (
-        group.kind.row_size(group.x.sites) * len(group.views)
-        for group in groups
-        if isinstance(group.kind, Metric) and group.x.model == model
-    )
-    return 2.0 * FLOAT * images * sum(kept)
-
-
-def _sums(groups: Sequence[Group[Observer]], model: str) -> float:
-    """Bytes of the sums of a model's fits, float64."""
-    kept = (
-        group.kind.sum_size(group.x.sites) * len(group.views)
-        for group in groups
-        if isinstance(group.kind, Fit) and group.x.model == model
-    )
-    return 2.0 * FLOAT * sum(kept)
+def _kept(groups: Sequence[Group[Observer]], model: str, images: int, blocks: int) -> float:
+    """Bytes of the rows that groups of a model keep of all images, and of large sums of all blocks, float64."""
+    kept = 0
+    for group in (group for group in groups if group.x.model == model):
+        one_sum = isinstance(group.kind, Fit)
+        each = group.kind.sum_size(group.x.sites) * (1 if one_sum else blocks)
+        if isinstance(group.kind, Metric):
+            each += group.kind.row_size(group.x.sites) * images
+        kept += each * len(group.views)
+    return 2.0 * FLOAT * kept
 
 
 def _held(groups: Sequence[Group[Observer]], compiled: Compiled, batch: int) -> int:

@@ -46,7 +46,7 @@ class Statistics(Generic[Kind]):
     @property
     def by_group(self) -> bool:
         """Whether image groups are left out at a time, and not image blocks."""
-        return bool(self.group.kind.degrees) or not self.sums
+        return bool(self.group.kind.degrees) or not any(self.sums.values())
 
     def parts(self) -> npt.NDArray[np.float64]:
         """How many images are in each of what is left out at a time, `[part]`."""
@@ -189,6 +189,8 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         each = np.moveaxis(replicates[name], 1, 0) if several else np.empty((0, *variable.shape))
         if found.shape != variable.shape or each.shape[1:] != variable.shape:
             raise ValueError(f"`{group.path}` gave {name} of shape {found.shape}, not {variable.shape}")
+        if not value.interval:
+            each = np.full_like(each, np.nan)
         scale = scale_of(variable.attrs)
         low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}

@@ -177,7 +177,8 @@ def _statistics_are_bounded(
             shapes: dict[str, tuple[int, ...]] = {}
             for cut in (*cuts, slice(0, stream.images)) if any_batches else cuts:
                 found = observed(group, stream, view, cut)
-                here = {name: tuple(value.shape) for name, value in found.items()}
+                kept = group.kind.rows
+                here = {name: tuple(value.shape[name in kept :]) for name, value in found.items()}
                 shapes = shapes or here
                 hold(here == shapes, f"{shapes} of one batch, {here} of {cut.stop - cut.start} images")
 
@@ -202,14 +203,13 @@ def _held(values: Iterable[Any]) -> int:
 def _estimate_is_vectorised(group: Group, stream: Stream, cuts: Sequence[slice], seed: int) -> None:
     """Several sums at once give what each gives alone; each sum weighs the batches in its own way."""
     kind, sites = group.kind, group.x.sites
-    statistics = walk(group, stream, cuts, range(len(cuts)), len(cuts))
-    of_parts = statistics.arrays()
-    parts = len(next(iter(of_parts.values()))[0])
-    weights = np.random.default_rng(seed).uniform(0.5, 5.0, (2, 3, parts))
-    many = {name: np.tensordot(weights, array[0], 1) for name, array in of_parts.items()}
-    many |= {
-        name: np.multiply.outer(weights[..., 0], array[0]) for name, array in statistics.examples().items()
-    }
+    walked = walk(group, stream, cuts, range(len(cuts)), len(cuts))
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.5, 5.0, (2, 3, len(walked.parts())))
+    many = {name: np.tensordot(weights, array[0], 1) for name, array in walked.arrays().items()}
+    some = rng.integers(0, stream.images, (2, 3, stream.images))
+    many |= {name: array[0][some] for name, array in walked.all_rows().items()}
+    many |= {name: np.multiply.outer(weights[..., 0], array[0]) for name, array in walked.examples().items()}
     with law("vectorised estimate"):
         found = kind.estimate(many, sites)
         for i, j in np.ndindex(2, 3):
@@ -243,6 +243,7 @@ def _nothing_comes_from_nothing(group: Group, statistics: Statistics) -> None:
             hold(False, "an estimate without images")
         empty = {name: np.zeros_like(array.sum(1)) for name, array in statistics.arrays().items()}
         empty |= {name: np.zeros_like(array) for name, array in statistics.examples().items()}
+        empty |= {name: array[:, :0] for name, array in statistics.all_rows().items()}
         with np.errstate(all="ignore"):
             found = group.kind.estimate(empty, group.x.sites)
         for name, value in found.items():
