@@ -36,7 +36,8 @@ class Value:
 
     Attributes:
         relative: It compares a condition with the intact model.
-        share: It is a share of the images, or a difference of two such shares (its range tells): a count.
+        share: It is a mean over images of what lies between the ends of its range for each: `images`, where each counts
+            or does not (or a difference of two such shares); `parts`, where it is a share of each image's tokens.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
         example: It shows single images, and is made of `examples` alone: it has no interval, and stands in no table.
         interval: Whether leaving images out tells how sure it is. Not of what is read off single images.
@@ -48,7 +49,7 @@ class Value:
     direction: Direction = "none"
     range: tuple[float | None, float | None] = (None, None)
     relative: bool = False
-    share: bool = False
+    share: Literal["", "images", "parts"] = ""
     correlation: bool = False
     example: bool = False
     interval: bool = True
@@ -62,7 +63,7 @@ class Value:
         }
         ends = zip(("valid_min", "valid_max"), self.range, strict=True)
         found |= {name: end for name, end in ends if end is not None}
-        found |= {"share": 1} if self.share else {}
+        found |= {"share": self.share} if self.share else {}
         return found | ({"scale": "z"} if self.correlation else {}) | ({"example": 1} if self.example else {})
 
 

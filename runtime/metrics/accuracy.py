@@ -50,13 +50,15 @@ class Accuracy(Metric):
         ("images", "broken", "broken_intact", "top1", "top5", "intact", "loss", "agreement", "kl"), 1
     )
     VALUES: ClassVar[Mapping[str, Value]] = {
-        "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0), share=True),
+        "top1": Value((), "top-1 accuracy", "1", "higher", (0.0, 1.0), share="images"),
         "drop": Value(
-            (), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True, True
+            (), "top-1 accuracy lost against the intact model", "1", "lower", (-1.0, 1.0), True, "images"
         ),
-        "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0), share=True),
+        "top5": Value((), "top-5 accuracy", "1", "higher", (0.0, 1.0), share="images"),
         "loss": Value((), "cross entropy", "nat", "lower", (0.0, None)),
-        "agreement": Value((), "same prediction as the intact model", "1", "higher", (0.0, 1.0), True, True),
+        "agreement": Value(
+            (), "same prediction as the intact model", "1", "higher", (0.0, 1.0), True, "images"
+        ),
         "kl": Value((), "KL divergence from the intact model", "nat", "lower", (0.0, None), True),
     }
     reference = "Raghu et al. 2021, Section 5"

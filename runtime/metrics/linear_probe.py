@@ -85,7 +85,7 @@ class LinearProbe(Metric):
         ("images", "labels", "learned", "held", "right", "margin", "train", "choice"), 1
     )
     VALUES: ClassVar[Mapping[str, Value]] = {
-        "accuracy": Value(("site",), "accuracy of a linear probe", "1", "higher", (0.0, 1.0), share=True),
+        "accuracy": Value(("site",), "accuracy of a linear probe", "1", "higher", (0.0, 1.0), share="images"),
         "margin": Value(("site",), "margin of the own class", "1", "higher"),
         "train_accuracy": Value(("site",), "training accuracy", "1", "none", (0.0, 1.0)),
         "ridge": Value(("site",), "chosen ridge", "1", "none", (0.0, None)),
@@ -95,7 +95,7 @@ class LinearProbe(Metric):
             "1",
             "higher",
             (0.0, 1.0),
-            share=True,
+            share="parts",
         ),
     }
     reference = "Raghu et al. 2021, Figures 11 and 13"

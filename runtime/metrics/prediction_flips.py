@@ -67,13 +67,19 @@ class PredictionFlips(Metric):
     rows = ("answers",)
     VALUES: ClassVar[Mapping[str, Value]] = {
         "flips": Value(
-            (), "images whose answer changes against the intact model", "1", "lower", (0.0, 1.0), True, True
+            (),
+            "images whose answer changes against the intact model",
+            "1",
+            "lower",
+            (0.0, 1.0),
+            True,
+            "images",
         ),
         "to_wrong": Value(
-            (), "right answers that the condition makes wrong", "1", "lower", (0.0, 1.0), True, True
+            (), "right answers that the condition makes wrong", "1", "lower", (0.0, 1.0), True, "images"
         ),
         "to_right": Value(
-            (), "wrong answers that the condition makes right", "1", "higher", (0.0, 1.0), True, True
+            (), "wrong answers that the condition makes right", "1", "higher", (0.0, 1.0), True, "images"
         ),
         "confidence_drop": Value(
             (), "probability lost by the intact model's answer", "1", "lower", (-1.0, 1.0), True

@@ -92,7 +92,7 @@ class TokenNorms(Metric):
         "std": Value(("site", "token"), "standard deviation of token norms", range=(0.0, None)),
         "quantile": Value(("site", "token"), "high quantile of token norms", range=(0.0, None)),
         "outlier_share": Value(
-            ("site",), "share of spatial tokens with outlying norms", range=(0.0, 1.0), share=True
+            ("site",), "share of spatial tokens with outlying norms", range=(0.0, 1.0), share="parts"
         ),
         "threshold": Value(("site",), "norm from which a spatial token is an outlier", range=(0.0, None)),
         "outlier_cosine": Value(("site",), "cosine of outliers with their neighbours", range=(-1.0, 1.0)),

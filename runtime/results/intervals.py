@@ -45,8 +45,8 @@ PLAIN = Scale()
 def scale_of(attrs: Mapping[str, Any]) -> Scale:
     """The scale of a value, from its attributes in the results."""
     low, high = attrs.get("valid_min"), attrs.get("valid_max")
-    share = bool(attrs.get("share"))
-    return Scale(low, high, share, share and low == 0, attrs.get("scale") == "z")
+    share = str(attrs.get("share", ""))
+    return Scale(low, high, bool(share), share == "images" and low == 0, attrs.get("scale") == "z")
 
 
 def jackknife(estimate: Array, replicates: Array, sizes: Array, level: float = LEVEL) -> tuple[Array, Array]:

@@ -49,7 +49,7 @@ def group(name: str, images: np.ndarray, share: tuple[float, float] | None = Non
     without = (images.sum(0) - sums) / (len(images) - sizes)[:, None]
     attrs = {"units": "1", "relative": 0}
     if share:
-        attrs |= {"share": 1, "valid_min": share[0], "valid_max": share[1]}
+        attrs |= {"share": "images", "valid_min": share[0], "valid_max": share[1]}
     return xr.Dataset(
         {"v": ("site", images.mean(0), attrs), "v_replicates": (("replicate", "site"), without)},
         {

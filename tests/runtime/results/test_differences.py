@@ -169,7 +169,7 @@ def test_pairs_of_shares_are_bonett_and_prices() -> None:
     right = np.random.default_rng(0).permutation(right)
     parts = np.stack([right[i::128].mean(0) for i in range(128)])
     without = (parts.sum(0) - parts) / 127
-    attrs = {"units": "1", "relative": 0, "share": 1, "valid_min": 0.0, "valid_max": 1.0}
+    attrs = {"units": "1", "relative": 0, "share": "images", "valid_min": 0.0, "valid_max": 1.0}
     groups = {
         f"m/{model}": xr.Dataset(
             {"v": ((), right[:, i].mean(), attrs), "v_replicates": ("replicate", without[:, i])},
