@@ -16,6 +16,7 @@ from vitdsl.reports.labels import sentence, slug
 from vitdsl.reports.parts import BASELINE, Part
 from vitdsl.runtime.results.csvs import values_of
 from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.trainings import joined
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Section:
 def sections(run: Run) -> list[Section]:
     """The run's groups, gathered; in the order of the study, the value to look at first in front."""
     order = {name: i for i, name in enumerate(run.manifest.metrics)}
-    paths = sorted(run.groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
+    groups = joined(run.groups)
+    paths = sorted(groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
     gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
     for path in paths:
-        dataset = run.groups[path]
+        dataset = groups[path]
         values = values_of(dataset)
         if values:
             first = Part(path, dataset, values[0])

@@ -20,13 +20,14 @@ from typing import ClassVar
 import numpy as np
 
 from vitdsl.reports.canvas import Draw
-from vitdsl.reports.labels import sentence
+from vitdsl.reports.labels import number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.theme import CELL, NARROW, WIDE
 from vitdsl.runtime.results.csvs import is_table
+from vitdsl.runtime.results.trainings import width_over_images
 
 FIGURES = "vitdsl.reports.figures"
-INTERVALS = "Bars and bands are 95 % intervals over image blocks."
+INTERVALS = "Bars and bands are 95 % intervals over images."
 MOST_PANELS = 8
 
 
@@ -129,8 +130,26 @@ def assembled(
     if len(panels) > MOST_PANELS:
         caption += f" {MOST_PANELS} of {len(panels)} panels are drawn; the data has all."
     if intervals and panels and any(np.isfinite(part.bounds[0].values).any() for part in parts):
-        caption += f" {INTERVALS}"
+        caption += f" {_intervals(parts)}"
     return Plot(id, sentence(parts[0].name), caption, takeaway, tuple(panels[:MOST_PANELS]), tuple(parts))
+
+
+def _intervals(parts: Sequence[Part]) -> str:
+    """What the intervals of a figure are over."""
+    counts = {int(part.dataset.attrs.get("trainings", 1)) for part in parts}
+    if counts == {1}:
+        return INTERVALS
+    widths = [
+        width_over_images(part.dataset, part.value) for part in parts if "trainings" in part.dataset.attrs
+    ]
+    known = [width for width in widths if np.isfinite(width)]
+    said = f"Means over {' or '.join(map(str, sorted(counts)))} trainings; bars and bands are 95 % intervals over "
+    said += "trainings and images" + (
+        f", of which images alone would make {number(float(np.median(known)))} of the width."
+        if known
+        else "."
+    )
+    return said
 
 
 @cache

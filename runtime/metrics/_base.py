@@ -267,7 +267,9 @@ class Metric(Observer):
         """A reference line for plots of a value, with its name, or None."""
         return None
 
-    def line_seen(self, value: str, statistics: Mapping[str, Array]) -> tuple[float, str] | None:
+    def line_seen(
+        self, value: str, statistics: Mapping[str, Array], sites: Sequence[Site]
+    ) -> tuple[float, str] | None:
         """A reference line that only images tell, such as chance; statistics as in `estimate`, of all conditions."""
         return None
 

@@ -69,6 +69,21 @@ class Accuracy(Metric):
             return None
         return f"the model's output for one image has shape {list(site.shape)}, not one logit for each class"
 
+    def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
+        """Chance, where classes are balanced."""
+        hits = {"top1": 1, "top5": 5}.get(value, 0)
+        classes = sites[0].shape[-1]
+        return (hits / classes, "chance") if 0 < hits < classes else None
+
+    def line_seen(
+        self, value: str, statistics: Mapping[str, Array], sites: Sequence[Site]
+    ) -> tuple[float, str] | None:
+        """The largest drop that still leaves chance."""
+        if value != "drop":
+            return None
+        intact = float((statistics["intact"] / statistics["images"]).ravel()[0])
+        return (intact - 1 / sites[0].shape[-1], "down to chance") if np.isfinite(intact) else None
+
     def reducer(self) -> Reducer:
         """The logits."""
         return OUTPUT

@@ -137,7 +137,9 @@ class LinearProbe(Metric):
     def _tokens(self, sites: Sequence[Site]) -> list[int]:
         return sorted({token for site in sites for token in self.readout.tokens(site)})
 
-    def line_seen(self, value: str, statistics: Mapping[str, Array]) -> tuple[float, str] | None:
+    def line_seen(
+        self, value: str, statistics: Mapping[str, Array], sites: Sequence[Site]
+    ) -> tuple[float, str] | None:
         """Chance, for accuracies."""
         return (1 / statistics["labels"].shape[-1], "chance") if "accuracy" in value else None
 

@@ -10,14 +10,20 @@ def qualifications(found: Verdict) -> list[str]:
     """What qualifies a verdict, each as a short sentence without its full stop."""
     said = [f"the interval is over {' and '.join(found.over)}"]
     if found.trainings < 2 and "units" not in found.over:
-        sides = "one training each" if found.right is not None and found.right.units else "one training"
-        said[0] += f" alone: {sides}"
+        said[0] += (
+            f" alone: {_one_training(found)}" if "seeds" not in found.over else "; one side has one training"
+        )
     if found.p < 1:
         among = f", {_p(found.p_adjusted)} among {found.claims} claims (Holm)" if found.claims > 1 else ""
         said.append(f"p {_p(found.p)}{among}")
     if found.images is not None:
         said.append(f"about {found.images:,} images would decide it, if the numbers stay")
     return said
+
+
+def _one_training(found: Verdict) -> str:
+    both = found.right is not None and isfinite(found.right.low)
+    return "one training each" if both else "one training"
 
 
 def background(found: Verdict) -> list[str]:

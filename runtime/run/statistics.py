@@ -194,7 +194,7 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         scale = scale_of(variable.attrs)
         low, high = interval(found, each, images if several else np.empty(0), scale)
         units = {"units": variable.attrs["units"]}
-        line = kind.line_seen(name, totals)
+        line = kind.line_seen(name, totals, group.x.sites)
         seen = {"baseline_line": line[0], "baseline_label": line[1]} if line else {}
         result[name] = variable.copy(data=found).assign_attrs(seen)
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
