@@ -136,7 +136,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             claims=verdicts,
             many_claims=about_all(len(verdicts)),
             strip_width=int(claims.WIDTH),
-            models=overview.models(run, gathered),
+            models=overview.models(run, sections(run, each_training=True)),
             sections=views,
             trust=overview.trust(run),
             methods=pages.methods(run, (part for section in gathered for part in section.parts)),

@@ -33,10 +33,15 @@ class Section:
         return (part for parts in self.values.values() for part in parts)
 
 
-def sections(run: Run) -> list[Section]:
-    """The run's groups, gathered; in the order of the study, the value to look at first in front."""
+def sections(run: Run, *, each_training: bool = False) -> list[Section]:
+    """The run's groups, gathered; in the order of the study, the value to look at first in front.
+
+    Args:
+        run: The run.
+        each_training: Keep trainings of one model apart that differ in their seeds.
+    """
     order = {name: i for i, name in enumerate(run.manifest.metrics)}
-    groups = joined(run.groups)
+    groups = run.groups if each_training else joined(run.groups)
     paths = sorted(groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
     gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
     for path in paths:

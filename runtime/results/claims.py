@@ -156,7 +156,7 @@ def _over(claim: Claim, difference: Difference) -> tuple[Over, ...]:
 def _known(difference: Difference) -> list[Over]:
     """The sources of variance that can be told of a difference."""
     seeds = any(len(side.trainings) > 1 for side in difference.sides)
-    units = all(side.take == "mean" and side.cells > len(side.trainings) for side in difference.sides)
+    units = all(side.take == "mean" and side.units_alone.size > 1 for side in difference.sides)
     return ["images", *(["seeds"] if seeds else []), *(["units"] if units else [])]  # type: ignore[list-item]
 
 
@@ -165,7 +165,7 @@ def _source(difference: Difference, over: Over) -> Source:
     counts = {
         "images": max(side.images for side in difference.sides),
         "seeds": max(len(side.trainings) for side in difference.sides),
-        "units": min(side.cells for side in difference.sides),
+        "units": min(side.units_alone.size for side in difference.sides),
     }
     return Source(over=over, count=int(counts[over]), low=low, high=high)
 

@@ -60,10 +60,7 @@ class Difference:
         if over == "seeds":
             return self._over_seeds(level)
         if over == "units":
-            samples = [
-                np.concatenate([one.numbers for one in side.trainings.values()]) for side in self.sides
-            ]
-            return _about(self.value, *_welch(samples), level)
+            return _about(self.value, *_welch([side.units_alone for side in self.sides]), level)
         return self._over_images(level)
 
     def _over_seeds(self, level: float) -> Ends:

@@ -79,6 +79,12 @@ class Evaluated:
     undefined: int
 
     @property
+    def units_alone(self) -> np.ndarray:
+        """The numbers that it is taken of, `[n]`: of several trainings, the mean of theirs."""
+        each = [one.numbers for one in self.trainings.values()]
+        return np.mean(each, 0) if len({one.size for one in each}) == 1 else np.concatenate(each)
+
+    @property
     def images(self) -> float:
         """How many images its largest stream has."""
         return max((float(part.sizes.sum()) for part in self.streams.values()), default=0.0)
