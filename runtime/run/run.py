@@ -41,6 +41,7 @@ from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.statistics import Statistics, estimate
+from vitdsl.runtime.run.warnings import image_warnings
 from vitdsl.runtime.train.store import obtain
 from vitdsl.runtime.train.without import training_form
 
@@ -208,6 +209,7 @@ class _Run:
         if self.folder is not None:
             keys = dict.fromkeys(key for blocks in engine.blocks.values() for key in blocks)
             write_text(self.folder / results.BLOCKS, "\n".join(keys) + "\n")
+            self._warn(image_warnings(self.plan, streams))
         groups: dict[str, xr.Dataset] = {}
         try:
             for one, statistics in engine.passes():
