@@ -11,6 +11,7 @@ from itertools import groupby
 
 from vitdsl.dsl.text import counted, shown, ticked
 from vitdsl.runtime.data.stream import Stream
+from vitdsl.runtime.metrics._groups import GROUPS
 from vitdsl.runtime.plan.plan import Group, Plan
 
 FEWEST = 8
@@ -96,7 +97,7 @@ def _in_order_of_class(name: str, stream: Stream, groups: list[Group]) -> Found 
         f"`{name}` is read in the order of its source (`shuffle: false`), which is sorted by class: its "
         f"{counted(n, 'image')} are {counted(len(runs), 'run')} of one label, the longest of {max(runs):,}; shuffled, "
         f"there would be about {shuffled:,.0f}. A batch of {size} holds {seen:.1f} classes on average, and what is "
-        f"compared within batches sees no more; the stream has {len(counts):,} of {classes:,}. Leave "
+        f"compared within batches sees no more; the stream has {len(counts):,} of all {classes:,}. Leave "
         "`shuffle: false` out."
     )
 
@@ -109,7 +110,8 @@ def _few(name: str, stream: Stream, groups: list[Group]) -> Found | None:
     instead = f"Write `images: {FEWEST}` or more" if there >= FEWEST else "Take a source with more"
     return -stream.n, (
         f"`{name}` has {counted(stream.n, 'image')}, so that intervals come from {counted(stream.n, 'group')} of "
-        f"images at most; from fewer than {FEWEST} they are rough. {instead}: {4 * FEWEST} are plenty."
+        f"images at most; from fewer than {FEWEST} they are rough. {instead}: {GROUPS} make as many groups as there "
+        "can be."
     )
 
 

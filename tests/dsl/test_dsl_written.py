@@ -3,14 +3,17 @@
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.dsl.load import load_text
+from vitdsl.dsl.emit import resolved_yaml
+from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.sealing import find_seal, seal, seal_path
 from vitdsl.dsl.written import changes, written
 
+SPECS = Path(__file__).parents[2] / "specs"
 STUDY = """\
 vitdsl: 1
 study: s
@@ -117,6 +120,12 @@ def test_any_other_change_of_a_number_changes_the_hash_of_the_rest_alone(pair, r
 def test_a_recipe_counts_by_what_it_says():
     named = replaced(("weights: random", "train: {recipe: digits_vit}"))
     assert of(named).rest == written(load_text(load_text(named).study.to_yaml()).study).rest
+
+
+def test_a_resolved_study_has_the_same_hashes(tmp_path):
+    loaded = load_source(SPECS / "skip_ablation.yaml")
+    (tmp_path / "resolved.yaml").write_text(resolved_yaml(loaded, into=tmp_path))
+    assert written(load_source(tmp_path / "resolved.yaml").study) == written(loaded.study)
 
 
 @pytest.fixture

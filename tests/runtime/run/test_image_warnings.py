@@ -98,7 +98,7 @@ def test_an_order_that_is_sorted_by_class(tmp_path: Path) -> None:
         "its 200 images are 10 runs of one label, the longest of 20; shuffled, there would be about 181."
         in text
     )
-    assert "A batch of 32 holds 2.1 classes on average" in text and "the stream has 10 of 10." in text
+    assert "A batch of 32 holds 2.1 classes on average" in text and "the stream has 10 of all 10." in text
     assert text.endswith("Leave `shuffle: false` out.")
 
 
@@ -106,13 +106,13 @@ def test_the_first_images_of_a_sorted_source_may_be_of_one_class(tmp_path: Path)
     folder = colours(tmp_path, list(range(400)))
     (text,) = found(plan(f"{folder}, shuffle: false, images: 40"))
     assert "its 40 images are 1 run of one label, the longest of 40" in text
-    assert "holds 1.0 classes on average" in text and "the stream has 1 of 10." in text
+    assert "holds 1.0 classes on average" in text and "the stream has 1 of all 10." in text
 
 
 def test_few_images() -> None:
     (text,) = found(plan(digits(images=7)))
     assert "`probe` has 7 images, so that intervals come from 7 groups of images at most" in text
-    assert text.endswith("Write `images: 8` or more: 32 are plenty.")
+    assert text.endswith("Write `images: 8` or more: 32 make as many groups as there can be.")
     assert found(plan(digits(images=8))) == ()
     (text,) = found(plan("source: noise, total: 1, size: 8, classes: 10"))
     assert "has 1 image, so that intervals come from 1 group" in text and "Take a source with more" in text
