@@ -105,6 +105,16 @@ MACHINE_CODES = (
         saved by a training that had diverged, or is damaged. The message names the weight.""",
     ),
     Code(
+        "VD417",
+        "seal is not what was sealed",
+        """`vitdsl seal STUDY` writes a seal beside a study (`study.yaml` has `study.seal.json`), and a run quotes
+        it. The file that is there is not JSON, or is not a seal, or was changed after it was made. A run that
+        cannot say what was sealed is not started: bring back the file, or remove it and run without a seal.""",
+        "sed -i s/2026-11-09/2026-11-02/ study.seal.json && vitdsl run study.yaml",
+        "git checkout study.seal.json && vitdsl run study.yaml",
+        language="shell",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

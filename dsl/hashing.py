@@ -23,14 +23,21 @@ def study_hash(study: "Study") -> str:
     return sha256(canonical(scientific(study)).encode(errors="backslashreplace")).hexdigest()
 
 
-def scientific(study: "Study") -> dict[str, Any]:
-    """The fields of a study that change what it computes or claims, with every default in place."""
+def scientific(study: "Study", *, defaults: bool = True) -> dict[str, Any]:
+    """The fields of a study that change what it computes or claims.
+
+    Args:
+        study: The study; its recipes are written out.
+        defaults: Whether a field that has its default is there.
+    """
     if any(model.train and model.train.recipe for model in study.models.values()):
         study = loaded_of(study).study
-    found: dict[str, Any] = study.model_dump(by_alias=True, exclude=_WORDS_OF_A_STUDY)
+    found: dict[str, Any] = study.model_dump(
+        by_alias=True, exclude=_WORDS_OF_A_STUDY, exclude_defaults=not defaults
+    )
     found["folder"] = normpath(study.folder_was or study.folder or ".")
     for metric in found["metrics"].values():
-        metric.pop("title")
-    for claim in found["claims"].values():
+        metric.pop("title", None)
+    for claim in found.get("claims", {}).values():
         claim.pop("say")
     return found

@@ -132,11 +132,21 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         "git commit": f"{m.git.commit}{dirty}" if m.git else "not in a git checkout",
         "spec (resolved), hash": m.spec.hash,
         "spec (source), SHA-256": m.spec.source_sha256,
+        "claims, SHA-256": m.written and m.written.claims_sha256,
+        "rest of the study, SHA-256": m.written and m.written.rest_sha256,
         "seed": m.seed,
         "device": m.device,
         "dtype": m.dtype,
     }
-    groups = [("Run", the_run), ("Environment", as_json(m.environment))]
+    seal = m.seal and {
+        "file": m.seal.file,
+        "sealed": m.seal.sealed_at,
+        "vitdsl": m.seal.vitdsl,
+        "SHA-256": m.seal.sha256,
+        "claims, SHA-256": m.seal.claims_sha256,
+        "rest of the study, SHA-256": m.seal.rest_sha256,
+    }
+    groups = [("Run", the_run), ("Seal", seal or {}), ("Environment", as_json(m.environment))]
     for name, model in m.models.items():
         known = {
             "architecture": model.arch,

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vitdsl.reports import claims, overview, pages
+from vitdsl.reports import claims, overview, pages, written
 from vitdsl.reports.canvas import draw_svg, inline, style
 from vitdsl.reports.figures._base import Plot
 from vitdsl.reports.labels import number, plural, slug
@@ -136,6 +136,8 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             claims=verdicts,
             many_claims=about_all(len(verdicts)),
             strip_width=int(claims.WIDTH),
+            beside=written.beside(manifest),
+            since=written.since(manifest),
             models=overview.models(run, sections(run, each_training=True)),
             sections=views,
             trust=overview.trust(run),

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from vitdsl.dsl.codes import CATALOGUE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.load import load_source
 from vitdsl.dsl.render import render
+from vitdsl.dsl.sealing import seal, seal_path
 from vitdsl.dsl.study import Model
 from vitdsl.runtime import kinds
 from vitdsl.runtime.metrics._base import METRICS
@@ -278,6 +280,15 @@ def test_runs(here: Path, fails: Callable[..., None], capsys: pytest.CaptureFixt
     fails("VD601_interrupted", 3, "report", "done")
     (folder / "manifest.json").write_text("{")
     fails("VD601_cut_short", 3, "report", "done")
+
+
+def test_seals(here: Path, fails: Callable[..., None]) -> None:
+    path = study(here)
+    made = seal(load_source(path).study, vitdsl="0.1.0", now=datetime(2026, 11, 9, 9, 30, tzinfo=UTC)).text
+    seal_path(path).write_text(made[:99])
+    fails("VD417_cut_short", 3, "run", "study.yaml", "-q")
+    seal_path(path).write_text(made.replace("2026-11-09", "2026-11-02"))
+    fails("VD417_dated_back", 3, "run", "study.yaml", "-q")
 
 
 def test_plugins(fails: Callable[..., None], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

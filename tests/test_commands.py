@@ -69,7 +69,7 @@ def test_a_file_that_is_no_command_is_named(folder: Path, text: str, says: str) 
 
 def test_the_order_of_the_help() -> None:
     known = [
-        "run", "check", "plan", "sites", "report", "runs", "clean", "init", "train", "list", "show", "explain",
+        "run", "check", "seal", "plan", "sites", "report", "runs", "clean", "init", "train", "list", "show", "explain",
         "schema",
     ]  # fmt: skip
     assert [name for name in summaries() if name in known] == known

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from vitdsl.runtime.results.provenance import Earlier, Sealed, Written
 from vitdsl.runtime.results.record import Number, Record
 from vitdsl.runtime.results.verdicts import Verdict
 
@@ -175,6 +176,9 @@ class Manifest(Record):
     Attributes:
         spec: Hashes of the study.
         git: None where the study is in no repository.
+        written: Hashes of the claims and of the rest, and of each part.
+        earlier: The earlier run of this study that had other claims; None where none had.
+        seal: The seal beside the study; None without one.
         warnings: What the user should know.
         results_sha256: Hash of `results.nc`; None before it is written.
         timings: Seconds of each stage, by name.
@@ -202,6 +206,9 @@ class Manifest(Record):
     dtype: str
     seed: int
     warnings: tuple[str, ...]
+    written: Written | None = None
+    earlier: Earlier | None = None
+    seal: Sealed | None = None
     results_sha256: str | None = None
     timings: dict[str, float] = Field(default_factory=dict)
     trust: tuple[Check, ...] = ()

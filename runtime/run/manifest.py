@@ -26,17 +26,27 @@ from vitdsl.runtime.results.manifest import (
     ModelRecord,
     Work,
 )
+from vitdsl.runtime.run.before import Before
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.environment import environment_facts
 
 
 def opening(
-    plan: Plan, *, source: str, argv: Sequence[str], run_id: str, started_at: str, device: str, dtype: str
+    plan: Plan,
+    came: Before,
+    *,
+    source: str,
+    argv: Sequence[str],
+    run_id: str,
+    started_at: str,
+    device: str,
+    dtype: str,
 ) -> Manifest:
     """What is known before anything is computed.
 
     Args:
         plan: The bound study.
+        came: What came before the run.
         source: The study as written.
         argv: The command line.
         run_id: The run's name: its study, and its folder in that of the study.
@@ -62,7 +72,10 @@ def opening(
         device=device,
         dtype=dtype,
         seed=study.seed,
-        warnings=tuple(plan.notes),
+        warnings=(*plan.notes, *came.warnings),
+        written=came.written,
+        earlier=came.earlier,
+        seal=came.seal,
     )
 
 

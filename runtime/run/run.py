@@ -37,9 +37,11 @@ from vitdsl.runtime.results.manifest import Manifest, Status
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
+from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.statistics import Statistics, estimate
+from vitdsl.runtime.run.warnings import image_warnings
 from vitdsl.runtime.train.store import obtain
 from vitdsl.runtime.train.without import training_form
 
@@ -80,7 +82,8 @@ def run(
 
     Raises:
         StudyError: Labels that do not fit the models.
-        EnvironmentProblem: Something that this machine cannot do; the manifest then says `failed`.
+        EnvironmentProblem: Something that this machine cannot do; the manifest then says `failed`. What lies beside
+            the study as its seal is none (VD417); then there is no manifest.
     """
     work = _Run(
         plan,
@@ -125,11 +128,13 @@ class _Run:
         study = plan.loaded.study
         self.started = time.perf_counter()
         now = datetime.now(UTC)
+        came = before(plan.loaded, out, now)
         name = f"{now:%Y%m%dT%H%M%SZ}-{study_hash(study)[:8]}"
         self.folder = new_folder(out / study.study / name, results.MANIFEST) if ranks.leads else None
         self.source, *self.bases = plan.loaded.source.texts.values() or [to_yaml(study)]
         self.manifest = manifest.opening(
             plan,
+            came,
             source=self.source,
             argv=argv,
             run_id=f"{study.study}/{self.folder.name if self.folder else name}",
@@ -177,6 +182,11 @@ class _Run:
     def _note(self, **parts: object) -> None:
         self.manifest = self.manifest.updated(**parts)
 
+    def _warn(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.progress.note(f"warning: {text}")
+        self._note(warnings=(*self.manifest.warnings, *texts))
+
     def _took(self, what: str, seconds: float) -> None:
         self._note(timings=self.manifest.timings | {what: round(seconds, 3)})
 
@@ -199,6 +209,7 @@ class _Run:
         if self.folder is not None:
             keys = dict.fromkeys(key for blocks in engine.blocks.values() for key in blocks)
             write_text(self.folder / results.BLOCKS, "\n".join(keys) + "\n")
+            self._warn(image_warnings(self.plan, streams))
         groups: dict[str, xr.Dataset] = {}
         try:
             for one, statistics in engine.passes():
@@ -219,7 +230,7 @@ class _Run:
         self._note(timings=self.manifest.timings | facts.timings)
         if engine.store.damaged:
             text = f"{counted(len(engine.store.damaged), 'damaged file')} in the block store, computed again"
-            self._note(warnings=(*self.manifest.warnings, f"{text}: {engine.store.damaged[0]}"))
+            self._warn((f"{text}: {engine.store.damaged[0]}",))
 
     def _write(
         self,

@@ -15,6 +15,7 @@ from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read
 from vitdsl.dsl.shape import entries, entry_at, fields_of, words_of
 from vitdsl.dsl.study import Data, Metric, Model, Study, Train
+from vitdsl.dsl.written import written
 
 HERE = Path(__file__)
 FULL = HERE.with_name("full.yaml").read_text()
@@ -95,6 +96,9 @@ def test_the_hash_changes_with_every_scientific_field(path):
         Study.model_validate(with_value(path, replacement)) if path[0] != "x-note" else load_text(FULL).study
     )
     assert (study.hash == base) is exempt
+    before, after = written(load_text(FULL).study), written(study)
+    assert (before.rest_sha256 == after.rest_sha256) is (exempt or path[0] == "claims")
+    assert (before.claims_sha256 == after.claims_sha256) is (path[0] != "claims")
 
 
 def test_the_full_study_uses_every_field():

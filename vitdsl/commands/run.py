@@ -131,14 +131,17 @@ def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
     from vitdsl.runtime.results.record import as_json
 
     manifest = outcome.manifest
+    written = as_json(manifest)
     return {
         "schema": "vitdsl.run/1",
         "vitdsl": manifest.vitdsl,
         "run": str(outcome.folder),
         "report": str(report_path) if report_path else None,
         "seconds": manifest.seconds,
-        "claims": as_json(manifest.claims),
-        "trust": as_json(manifest.trust),
+        "claims": written["claims"],
+        "earlier": written["earlier"],
+        "seal": written["seal"],
+        "trust": written["trust"],
         "warnings": list(manifest.warnings),
     }
 
@@ -155,6 +158,11 @@ def _print(outcome: "Outcome", report_path: Path | None) -> None:
         click.echo(f"  {'':<{width}}  {safe('; '.join(qualifications(claim)))}")
     if about := about_all(len(manifest.claims)):
         click.echo(about)
+    if manifest.earlier or manifest.seal:
+        from vitdsl.runtime.results.provenance import said_of
+
+        for text in said_of(manifest.earlier, manifest.seal, study=manifest.study, vitdsl=manifest.vitdsl):
+            click.echo(safe(text))
     held = sum(check.ok for check in manifest.trust)
     click.echo(f"trust checks: {held} of {len(manifest.trust)} hold")
     for check in manifest.trust:
