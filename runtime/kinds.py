@@ -18,8 +18,8 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
-from typing import Any, ClassVar, Generic, TypeVar
+from types import ModuleType, NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -163,24 +163,43 @@ def explain(name: str) -> str | None:
 
 
 def _default(info: FieldInfo) -> str:
-    return "" if info.is_required() else f" = {info.get_default(call_default_factory=True)!r}"
+    if info.is_required():
+        return ""
+    value = info.get_default(call_default_factory=True)
+    return f" = {'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _fields(kind: type[Any]) -> str:
     found = parameters(kind).items()
     rows = [
-        f"  {name}: {_type(info)}{_default(info)}\n      {info.description or ''}" for name, info in found
+        f"  {name}: {_type(info.annotation)}{_default(info)}\n      {info.description or ''}"
+        for name, info in found
     ]
     return "Parameters:\n" + "\n".join(rows) if rows else ""
 
 
-def _type(info: FieldInfo) -> str:
-    annotation = info.annotation
+def _type(annotation: Any) -> str:
+    """A field's type as a reader of YAML has it, without what only checks it."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inside[0])
+    if origin is Literal:
+        return " | ".join(map(str, inside))
+    if origin in (Union, UnionType):
+        return " | ".join(dict.fromkeys(map(_type, inside)))
+    if origin in (list, tuple):
+        return f"[{', '.join(['...' if one is Ellipsis else _type(one) for one in inside])}]"
+    if annotation is NoneType:
+        return "null"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def _values(kind: type[Any]) -> str:
     """What a kind gives, of those that say so in `VALUES`."""
     found = getattr(kind, "VALUES", {})
-    rows = [f"  {name} [{', '.join(v.dims)}]: {v.long_name} ({v.units})" for name, v in found.items()]
+    rows = []
+    for name, value in found.items():
+        dims = f" [{', '.join(value.dims)}]" if value.dims else ""
+        units = f" ({value.units})" if value.units != "1" else ""
+        rows.append(f"  {name}{dims}: {value.long_name}{units}")
     return "Values:\n" + "\n".join(rows) if rows else ""

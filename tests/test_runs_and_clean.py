@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vitdsl.cli import run as command
+from vitdsl.runtime.results.folder import BLOCKS
 from vitdsl.runtime.run.blocks import BlockStore
 
 STUDY = """
@@ -103,7 +104,8 @@ def test_failed_runs_and_what_was_left_half_written_go_when_asked_for(
     (run,) = (folder / "runs" / "two").iterdir()
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
-    block = next(BlockStore(folder / "runs").root.glob("*/*"))
+    (kept,) = (folder / "runs" / "one").iterdir()
+    block = BlockStore(folder / "runs").folder((kept / BLOCKS).read_text().split()[0])
     (block / ".half.block.abc").write_bytes(b"half")
     age(folder / "runs", 48)
     whys = [one["why"] for one in answer(capsys, "clean")["needless"]]
