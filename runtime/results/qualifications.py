@@ -8,22 +8,23 @@ from vitdsl.runtime.results.verdicts import Source, Verdict
 
 def qualifications(found: Verdict) -> list[str]:
     """What qualifies a verdict, each as a short sentence without its full stop."""
-    said = [f"the interval is over {' and '.join(found.over)}"]
-    if found.trainings < 2 and "units" not in found.over:
-        said[0] += (
-            f" alone: {_one_training(found)}" if "seeds" not in found.over else "; one side has one training"
-        )
+    alone = " alone" if found.over == ("images",) and found.trainings < 2 else ""
+    said = [f"the interval is over {' and '.join(found.over)}{alone}", *_one_training(found)]
     if found.p < 1:
-        among = f", {_p(found.p_adjusted)} among {found.claims} claims (Holm)" if found.claims > 1 else ""
-        said.append(f"p {_p(found.p)}{among}")
+        among = f" ({_p(found.p_adjusted)} among {found.claims} claims, Holm)" if found.claims > 1 else ""
+        said.append(f"p-value {_p(found.p)}{among}")
     if found.images is not None:
         said.append(f"about {found.images:,} images would decide it, if the numbers stay")
     return said
 
 
-def _one_training(found: Verdict) -> str:
+def _one_training(found: Verdict) -> list[str]:
+    if found.trainings > 1:
+        return []
+    if "seeds" in found.over:
+        return ["one side has one training"]
     both = found.right is not None and isfinite(found.right.low)
-    return "one training each" if both else "one training"
+    return ["one training each" if both else "one training"]
 
 
 def background(found: Verdict) -> list[str]:
@@ -53,4 +54,4 @@ def about_all(claims: int) -> str:
 
 
 def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+    return "below 0.001" if p < 0.001 else f"{p:.2g}"
