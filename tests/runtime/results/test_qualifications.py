@@ -11,8 +11,8 @@ SIDE = Side(value=1.0, low=0.9, high=1.1, text="mean of m.v", units="1")
 def verdict(**fields: Any) -> Verdict:
     given = {
         "say": "so", "verdict": "supported", "raw": "supported", "reason": "", "is_": "greater", "by": 0.0,
-        "left": SIDE, "right": SIDE, "difference": Estimate(value=0.5, low=0.1, high=0.9), "p": 0.004, "p_adjusted": 0.02,
-        "claims": 5,
+        "left": SIDE, "right": SIDE, "difference": Estimate(value=0.5, low=0.1, high=0.9), "p": 0.004,
+        "p_adjusted": 0.02, "claims": 5,
     }  # fmt: skip
     return Verdict(**{**given, **fields})
 
