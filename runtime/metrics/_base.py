@@ -9,7 +9,7 @@ every metric an interval. Does not own: where tensors come from (`graph`), who s
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -114,7 +114,8 @@ class Observer(ABC):
         degrees: Names of the sums that it observes for each image group (`[GROUPS, ...]`, see `_groups`), all of them
             or none, with how many images a term joins: 1 for sums over images, 2 for sums over pairs of images. Without
             them, image blocks are what intervals leave out.
-        rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed.
+        rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed. Sites differ in
+            shape: `x` also stands for `x_0`, `x_1` and so on.
         smallest_batch: Fewer images in a batch carry nothing.
     """
 
@@ -130,6 +131,11 @@ class Observer(ABC):
 
     def __init__(self, params: Entry) -> None:
         self.params = params
+
+    @classmethod
+    def keeps(cls, name: str) -> bool:
+        """Whether what it observes under a name is kept for each image."""
+        return name in cls.rows or name.rpartition("_")[0] in cls.rows
 
     @abstractmethod
     def reducer(self) -> Reducer:
@@ -166,12 +172,13 @@ class Metric(Observer):
         name: The kind's name, equal to the file's.
         VALUES: Its values by name.
         reference: Citation of its source.
-        identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
+        identity: For a metric of layers: what it gives for a layer and itself, checked in every run; by value where
+            values differ, those that are named.
     """
 
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
-    identity: ClassVar[float | None] = None
+    identity: ClassVar[float | Mapping[str, float] | None] = None
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
@@ -195,12 +202,20 @@ class Metric(Observer):
             raise NotImplementedError(f"`{self.name}` keeps rows and does not say how many numbers they are")
         return 0
 
+    def rows_of_both(self, x: Sequence[Site], y: Sequence[Site], *, paired: bool) -> int:
+        """The same for a metric of layers, of x and y, which are the same sites within one set of layers."""
+        return self.row_size(x)
+
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Labels of the dims of its own (those beside `condition` and the sites)."""
         return {}
 
     def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
         """A reference line for plots of a value, with its name, or None."""
+        return None
+
+    def line_of(self, value: str, images: int) -> tuple[float, str] | None:
+        """A reference line that depends on the number of images, or None."""
         return None
 
     @abstractmethod
@@ -215,6 +230,25 @@ class Metric(Observer):
         Returns:
             For each of `values`, an array with the leading axes, then its dims.
         """
+
+    def estimate_each(
+        self,
+        sums: Mapping[str, Array],
+        rows: Mapping[str, Array],
+        kept: Sequence[npt.NDArray[np.intp]],
+        sites: Sequence[Site],
+    ) -> Iterator[dict[str, Array]]:
+        """Values from some of the images at a time, for a kind that keeps rows; it may share what they have in common.
+
+        Args:
+            sums: `[condition, selection, ...]`.
+            rows: Of all images, `[condition, image, ...]`.
+            kept: For each selection, the images that it keeps, in order.
+            sites: The sites of x.
+        """
+        for one, images in enumerate(kept):
+            some = {name: array[:, one] for name, array in sums.items()}
+            yield self.estimate(some | {name: array[:, images] for name, array in rows.items()}, sites)
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
         """Why parts of the estimate are NaN, with the site's name (statistics without leading axes)."""

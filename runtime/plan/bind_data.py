@@ -218,7 +218,8 @@ def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int
     """
     problems = []
     for group in groups:
-        size = EXACT * group.kind.row_size(group.x.sites) * len(group.views) * images.get(group.data, 0)
+        of_image = group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired)
+        size = EXACT * of_image * len(group.views) * images.get(group.data, 0)
         if size > MOST_ROWS:
             problems.append(
                 loaded.problem(

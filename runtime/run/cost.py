@@ -140,7 +140,7 @@ def _alike(planned: PlannedModel, one: Pass) -> Hashable:
 def _rows(groups: Sequence[Group[Observer]], model: str, images: int) -> float:
     """Bytes of the rows that groups of a model keep of all images, float64."""
     kept = (
-        group.kind.row_size(group.x.sites) * len(group.views)
+        group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired) * len(group.views)
         for group in groups
         if isinstance(group.kind, Metric) and group.x.model == model
     )

@@ -45,7 +45,7 @@ class Statistics(Generic[Kind]):
     @property
     def by_group(self) -> bool:
         """Whether image groups are left out at a time, and not image blocks."""
-        return bool(self.group.kind.degrees) or not self.sums
+        return bool(self.group.kind.degrees) or not any(self.sums.values())
 
     def parts(self) -> npt.NDArray[np.float64]:
         """How many images are in each of what is left out at a time, `[part]`."""
@@ -68,7 +68,7 @@ class Statistics(Generic[Kind]):
             if value.device.type == "mps":
                 value = value.cpu()
             value = value.double()
-            if name in self.group.kind.rows:
+            if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block].append(value.cpu().numpy())
                 continue
@@ -99,7 +99,7 @@ class Statistics(Generic[Kind]):
     def put(self, view: str, block: int, arrays: Mapping[str, Array]) -> None:
         """Take over what `of_first_block` gave of an image block; each once, and in their order."""
         for name, value in arrays.items():
-            if name in self.group.kind.rows:
+            if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block] = [value]
             else:
@@ -175,6 +175,9 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
         low, high = jackknife(found, each, images if several else np.empty(0))
         units = {"units": variable.attrs["units"]}
         result[name] = variable.copy(data=found)
+        line = kind.line_of(name, int(images.sum()))
+        if line is not None:
+            result[name].attrs |= {"baseline_line": line[0], "baseline_label": line[1]}
         result[f"{name}_low"] = xr.Variable(variable.dims, low, units)
         result[f"{name}_high"] = xr.Variable(variable.dims, high, units)
         result[f"{name}_replicates"] = xr.Variable(("replicate", *variable.dims), each, units)
@@ -188,17 +191,12 @@ def _replicates(statistics: Statistics, arrays: Mapping[str, Array]) -> dict[str
     group = statistics.group
     degrees = group.kind.degrees
     left_out = {name: _without_each(array, degrees.get(name, 1)) for name, array in arrays.items()}
-    if not group.kind.rows:
+    rows = statistics.all_rows()
+    if not rows:
         return group.kind.estimate(left_out, group.x.sites)
-    rows, part = statistics.all_rows(), statistics.part_of_images()
-    each = [
-        group.kind.estimate(
-            {name: array[:, one] for name, array in left_out.items()}
-            | {name: array[:, part != one] for name, array in rows.items()},
-            group.x.sites,
-        )
-        for one in range(len(statistics.parts()))
-    ]
+    part = statistics.part_of_images()
+    kept = [np.flatnonzero(part != one) for one in range(len(statistics.parts()))]
+    each = list(group.kind.estimate_each(left_out, rows, kept, group.x.sites))
     return {name: np.stack([one[name] for one in each], 1) for name in each[0]}
 
 

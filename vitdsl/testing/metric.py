@@ -138,7 +138,10 @@ def _statistics_are_bounded(group: Group, stream: Stream, cuts: Sequence[slice],
             shapes: dict[str, tuple[int, ...]] = {}
             for cut in (*cuts, slice(0, stream.images)) if any_batches else cuts:
                 found = observed(group, stream, view, cut)
-                here = {name: tuple(value.shape) for name, value in found.items()}
+                here = {
+                    name: tuple(value.shape[1:] if group.kind.keeps(name) else value.shape)
+                    for name, value in found.items()
+                }
                 shapes = shapes or here
                 hold(here == shapes, f"{shapes} of one batch, {here} of {cut.stop - cut.start} images")
 
@@ -161,12 +164,15 @@ def _held(values: Iterable[Any]) -> int:
 
 
 def _estimate_is_vectorised(group: Group, stream: Stream, cuts: Sequence[slice], seed: int) -> None:
-    """Several sums at once give what each gives alone; each sum weighs the batches in its own way."""
+    """Several sums at once give what each gives alone; each weighs the parts, and takes the images, in its own way."""
     kind, sites = group.kind, group.x.sites
-    of_parts = walk(group, stream, cuts, range(len(cuts)), len(cuts)).arrays()
-    parts = len(next(iter(of_parts.values()))[0])
-    weights = np.random.default_rng(seed).uniform(0.5, 5.0, (2, 3, parts))
-    many = {name: np.tensordot(weights, array[0], 1) for name, array in of_parts.items()}
+    rng = np.random.default_rng(seed)
+    statistics = walk(group, stream, cuts, range(len(cuts)), len(cuts))
+    weights = rng.uniform(0.5, 5.0, (2, 3, len(statistics.parts())))
+    many = {name: np.tensordot(weights, array[0], 1) for name, array in statistics.arrays().items()}
+    few = max(1, stream.images * 3 // 4)
+    chosen = np.stack([rng.choice(stream.images, few, replace=False) for _ in range(6)]).reshape(2, 3, few)
+    many |= {name: array[0][chosen] for name, array in statistics.all_rows().items()}
     with law("vectorised estimate"):
         found = kind.estimate(many, sites)
         for i, j in np.ndindex(2, 3):
@@ -199,6 +205,7 @@ def _nothing_comes_from_nothing(group: Group, statistics: Statistics) -> None:
         else:
             hold(False, "an estimate without images")
         empty = {name: np.zeros_like(array.sum(1)) for name, array in statistics.arrays().items()}
+        empty |= {name: array[:, :0] for name, array in statistics.all_rows().items()}
         with np.errstate(all="ignore"):
             found = group.kind.estimate(empty, group.x.sites)
         for name, value in found.items():
