@@ -26,9 +26,14 @@ EVERY = slice(None)
 
 
 class Pairs(Metric):
-    """A metric of pairs of layers that keeps the selected tokens' features of every image."""
+    """A metric of pairs of layers that keeps the selected tokens' features of every image.
+
+    Attributes:
+        symmetric: Whether two layers compare the same in either order.
+    """
 
     inputs = Inputs("layers")
+    symmetric: ClassVar[bool] = True
     rows: ClassVar[tuple[str, ...]] = ("x", "y", "intact")
 
     @abstractmethod
@@ -137,7 +142,11 @@ class Pairs(Metric):
         return {name: np.array([found[name] for found in each]) for name in self.VALUES}
 
     def _crossed(self, x: Sequence[Any], y: Sequence[Any]) -> dict[str, Array]:
-        each = [[self._pair(one, other) for other in y] for one in x]
+        mirrored = self.symmetric and x is y
+        each: list[list[dict[str, float]]] = []
+        for i, one in enumerate(x):
+            known = [line[i] for line in each] if mirrored else []
+            each.append(known + [self._pair(one, other) for other in y[len(known) :]])
         return {name: np.array([[found[name] for found in line] for line in each]) for name in self.VALUES}
 
     def _pair(self, one: Any, other: Any) -> dict[str, float]:

@@ -18,7 +18,7 @@ Cost:
     The features of every image are kept: images x features numbers for each site and condition, twice with `against`.
     For each site one product of images x features x images and a partial sort, once for all 32 left-out groups of
     images, which then drop their images from k + images / 32 sorted neighbours: for 2,000 images of 768 features about
-    0.3 s on one core.
+    0.4 s on one core.
 Reference:
     Huh et al. 2024 (arXiv 2405.07987), k 10, without its clamping of large features; jaccard: Klabunde et al. 2023
     (arXiv 2305.06329).

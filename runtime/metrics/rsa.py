@@ -16,10 +16,10 @@ Range:
     image's features are all equal (no Pearson), all zero (no cosine), or all distances equal.
 Cost:
     The features of every image are kept: images x features numbers for each site and condition, twice with `against`;
-    and n (n - 1) / 2 distances and their order for each site while it estimates: 32 MB for 2,000 images. Distances are
-    computed and sorted once. Each of 32 left-out groups of images then costs a pass over a site's distances (60 ms for
-    2,000 images, on one core) and over those of each pair of sites (3 ms); `kendall` sorts for each pair of sites
-    (1 s): take few images.
+    and while it estimates three times n (n - 1) / 2 numbers for each site: 48 MB for 2,000 images. Distances are
+    computed and sorted once. Each of 32 left-out groups of images then costs a pass over a site's distances (0.2 s for
+    2,000 images, 3 ms for 500, on one core) and over those of each pair of sites (5 ms); `kendall` sorts for each pair
+    of sites (2 s, and 0.1 s for 500): take few images.
 Reference:
     Kriegeskorte, Mur and Bandettini 2008; defaults as in Klabunde et al. 2023 (arXiv 2305.06329).
 Limits:
