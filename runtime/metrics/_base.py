@@ -6,10 +6,12 @@
 
 Because statistics add, batches, shards and image blocks merge exactly, and leaving one group of images out gives
 every metric an interval. Does not own: where tensors come from (`graph`), who sums and labels (`run`).
+
+Longer than 300 lines: the contract of a metric is read as one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -150,7 +152,8 @@ class Observer(ABC):
             them, image blocks are what intervals leave out.
         examples: Names of what it observes of a few images, each at a place of its own in the sum: they have no image
             groups, and are never left out.
-        rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed.
+        rows: Names of what it observes that is kept for each image (`[batch, ...]`) and not summed. Sites differ in
+            shape: `x` also stands for `x_0`, `x_1` and so on.
         smallest_batch: Fewer images in a batch carry nothing.
     """
 
@@ -167,6 +170,11 @@ class Observer(ABC):
 
     def __init__(self, params: Entry) -> None:
         self.params = params
+
+    @classmethod
+    def keeps(cls, name: str) -> bool:
+        """Whether what it observes under a name is kept for each image."""
+        return name in cls.rows or name.rpartition("_")[0] in cls.rows
 
     def fit(self) -> "Fit | None":
         """What it must know before it can observe, of the sites of x under each condition; it is then in `Seen`."""
@@ -229,13 +237,14 @@ class Metric(Observer):
         reference: Citation of its source.
         together: For a metric of models that joins their sites into one: where it refuses one site of a model and `at`
             names none, it refuses the model, and does not go on without the site.
-        identity: For a metric of layers: what it gives for a layer and itself, checked in every run.
+        identity: For a metric of layers: what it gives for a layer and itself, checked in every run; by value where
+            values differ, those that are named.
     """
 
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
     together: ClassVar[bool] = False
-    identity: ClassVar[float | None] = None
+    identity: ClassVar[float | Mapping[str, float] | None] = None
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """Its values by name; `paired` where conditions are compared with the intact model site by site."""
@@ -258,6 +267,10 @@ class Metric(Observer):
         if self.rows:
             raise NotImplementedError(f"`{self.name}` keeps rows and does not say how many numbers they are")
         return 0
+
+    def rows_of_both(self, x: Sequence[Site], y: Sequence[Site], *, paired: bool) -> int:
+        """The same for a metric of layers, of x and y, which are the same sites within one set of layers."""
+        return self.row_size(x)
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Labels of the dims of its own (those beside `condition` and the sites)."""
@@ -285,6 +298,25 @@ class Metric(Observer):
         Returns:
             For each of `values`, an array with the leading axes, then its dims.
         """
+
+    def estimate_each(
+        self,
+        sums: Mapping[str, Array],
+        rows: Mapping[str, Array],
+        kept: Sequence[npt.NDArray[np.intp]],
+        sites: Sequence[Site],
+    ) -> Iterator[dict[str, Array]]:
+        """Values from some of the images at a time, for a kind that keeps rows; it may share what they have in common.
+
+        Args:
+            sums: `[condition, selection, ...]`.
+            rows: Of all images, `[condition, image, ...]`.
+            kept: For each selection, the images that it keeps, in order.
+            sites: The sites of x.
+        """
+        for one, images in enumerate(kept):
+            some = {name: array[:, one] for name, array in sums.items()}
+            yield self.estimate(some | {name: array[:, images] for name, array in rows.items()}, sites)
 
     def undefined(self, statistics: Mapping[str, Array], x: Sequence[Site], y: Sequence[Site]) -> list[str]:
         """Why parts of the estimate are NaN, with the site's name (statistics without leading axes)."""

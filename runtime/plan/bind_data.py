@@ -262,8 +262,8 @@ def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int
     problems = [problem for group in groups for problem in _large_sums(loaded, group)]
     for group in groups:
         data, sums = group.data.partition("[")[0], group.kind.sum_size(group.x.sites)
-        numbers = group.kind.row_size(group.x.sites) * images.get(group.data, 0)
-        numbers += sums * loaded.study.data[data].image_blocks
+        of_image = group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired)
+        numbers = of_image * images.get(group.data, 0) + sums * loaded.study.data[data].image_blocks
         size = EXACT * numbers * len(group.views)
         if size > MOST_ROWS:
             problems.append(

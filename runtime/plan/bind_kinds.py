@@ -70,7 +70,7 @@ class Kinds:
         return kind(params) if registry is not SOURCES else kind
 
     def params(self, kind: Any, where: Where, entry: Any, source: SourceMap | None = None) -> Any:
-        """The kind's parameters, or None where they are wrong (noted)."""
+        """The kind's parameters, or None where they are wrong (noted); a `seed` that is null is the study's."""
         beside = Beside(f"{_what(kind)} `{kind.name}`", _fields(kind))
         found = validated(kind.Params, entry.params, source or self.loaded.source, where, beside)
         if isinstance(found, list):
@@ -78,6 +78,8 @@ class Kinds:
             self.problems += [p for p in own if p not in self.problems]
             return None
         self._check_names(found, source or self.loaded.source, where)
+        if getattr(found, "seed", 0) is None:
+            found = found.model_copy(update={"seed": self.loaded.study.seed})
         return found
 
     def _check_names(self, params: BaseModel, source: SourceMap, where: Where) -> None:

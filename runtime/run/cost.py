@@ -149,7 +149,8 @@ def _kept(groups: Sequence[Group[Observer]], model: str, images: int, blocks: in
         one_sum = isinstance(group.kind, Fit)
         each = group.kind.sum_size(group.x.sites) * (1 if one_sum else blocks)
         if isinstance(group.kind, Metric):
-            each += group.kind.row_size(group.x.sites) * images
+            of_image = group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired)
+            each += of_image * images
         kept += each * len(group.views)
     return 2.0 * FLOAT * kept
 

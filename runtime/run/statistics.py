@@ -69,7 +69,7 @@ class Statistics(Generic[Kind]):
             if value.device.type == "mps":
                 value = value.cpu()
             value = value.double()
-            if name in self.group.kind.rows:
+            if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block].append(value.cpu().numpy())
                 continue
@@ -105,7 +105,7 @@ class Statistics(Generic[Kind]):
     def put(self, view: str, block: int, arrays: Mapping[str, Array]) -> None:
         """Take over what `of_first_block` gave of an image block; each once, and in their order."""
         for name, value in arrays.items():
-            if name in self.group.kind.rows:
+            if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block] = [value]
             else:
@@ -210,20 +210,14 @@ def _replicates(statistics: Statistics, arrays: Mapping[str, Array]) -> dict[str
     group = statistics.group
     degrees = group.kind.degrees
     left_out = {name: _without_each(array, degrees.get(name, 1)) for name, array in arrays.items()}
-    examples = statistics.examples()
-    if not group.kind.rows:
-        whole = {name: array[:, None] for name, array in examples.items()}
-        return group.kind.estimate(left_out | whole, group.x.sites)
-    rows, part = statistics.all_rows(), statistics.part_of_images()
-    each = [
-        group.kind.estimate(
-            {name: array[:, one] for name, array in left_out.items()}
-            | {name: array[:, part != one] for name, array in rows.items()}
-            | examples,
-            group.x.sites,
-        )
-        for one in range(len(statistics.parts()))
-    ]
+    rows, parts = statistics.all_rows(), len(statistics.parts())
+    for name, array in statistics.examples().items():
+        left_out[name] = np.repeat(array[:, None], parts if rows else 1, 1)
+    if not rows:
+        return group.kind.estimate(left_out, group.x.sites)
+    part = statistics.part_of_images()
+    kept = [np.flatnonzero(part != one) for one in range(parts)]
+    each = list(group.kind.estimate_each(left_out, rows, kept, group.x.sites))
     return {name: np.stack([one[name] for one in each], 1) for name in each[0]}
 
 

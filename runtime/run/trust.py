@@ -156,12 +156,15 @@ def _identity(runner: Runner, rows: range, found: Found) -> list[Check]:
         observed = kind.observe(Seen(x, list(x), rows=rows, paired=True))
         sums = {k: (v.sum(0) if k in kind.degrees else v).cpu().numpy() for k, v in observed.items()}
         values = kind.estimate(sums, group.x.sites)
-        for name, array in values.items():
+        named = wanted if isinstance(wanted, Mapping) else dict.fromkeys(values, wanted)
+        for name, right in named.items():
+            array = values.get(name, np.empty(0))
             defined = array[~np.isnan(array)]
-            worst = float(np.abs(defined - wanted).max()) if defined.size else 0.0
-            text = (
-                f"{name} of each of the {array.size} layers of `{group.path}` with itself is {wanted:g}"
-                + (f" to {worst:.1g}" if worst else " exactly")
+            if not defined.size:
+                continue
+            worst = float(np.abs(defined - right).max())
+            text = f"{name} of each of the {array.size} layers of `{group.path}` with itself is {right:g}" + (
+                f" to {worst:.1g}" if worst else " exactly"
             )
             checks.append(
                 Check(

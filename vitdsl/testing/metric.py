@@ -177,8 +177,10 @@ def _statistics_are_bounded(
             shapes: dict[str, tuple[int, ...]] = {}
             for cut in (*cuts, slice(0, stream.images)) if any_batches else cuts:
                 found = observed(group, stream, view, cut)
-                kept = group.kind.rows
-                here = {name: tuple(value.shape[name in kept :]) for name, value in found.items()}
+                here = {
+                    name: tuple(value.shape[1:] if group.kind.keeps(name) else value.shape)
+                    for name, value in found.items()
+                }
                 shapes = shapes or here
                 hold(here == shapes, f"{shapes} of one batch, {here} of {cut.stop - cut.start} images")
 
@@ -201,15 +203,18 @@ def _held(values: Iterable[Any]) -> int:
 
 
 def _estimate_is_vectorised(group: Group, stream: Stream, cuts: Sequence[slice], seed: int) -> None:
-    """Several sums at once give what each gives alone; each sum weighs the batches in its own way."""
+    """Several sums at once give what each gives alone; each weighs the parts, and takes the images, in its own way."""
     kind, sites = group.kind, group.x.sites
-    walked = walk(group, stream, cuts, range(len(cuts)), len(cuts))
     rng = np.random.default_rng(seed)
-    weights = rng.uniform(0.5, 5.0, (2, 3, len(walked.parts())))
-    many = {name: np.tensordot(weights, array[0], 1) for name, array in walked.arrays().items()}
-    some = rng.integers(0, stream.images, (2, 3, stream.images))
-    many |= {name: array[0][some] for name, array in walked.all_rows().items()}
-    many |= {name: np.multiply.outer(weights[..., 0], array[0]) for name, array in walked.examples().items()}
+    statistics = walk(group, stream, cuts, range(len(cuts)), len(cuts))
+    weights = rng.uniform(0.5, 5.0, (2, 3, len(statistics.parts())))
+    many = {name: np.tensordot(weights, array[0], 1) for name, array in statistics.arrays().items()}
+    few = max(1, stream.images * 3 // 4)
+    chosen = np.stack([rng.choice(stream.images, few, replace=False) for _ in range(6)]).reshape(2, 3, few)
+    many |= {name: array[0][chosen] for name, array in statistics.all_rows().items()}
+    many |= {
+        name: np.multiply.outer(weights[..., 0], array[0]) for name, array in statistics.examples().items()
+    }
     with law("vectorised estimate"):
         found = kind.estimate(many, sites)
         for i, j in np.ndindex(2, 3):
