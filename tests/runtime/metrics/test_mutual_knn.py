@@ -79,7 +79,8 @@ def test_chance_is_the_line() -> None:
     line = KIND.line_seen("overlap", {"x_0": np.zeros((1, n, 8))}, [])
     assert line is not None and line[0] == pytest.approx(5 / 119)
     assert np.mean([one["overlap"] for one in overlaps]) == pytest.approx(line[0], abs=0.01)
-    assert KIND.line_of("jaccard", n) is None and KIND.line_of("overlap", 5) is None
+    assert KIND.line_seen("jaccard", {"x_0": np.zeros((1, n, 8))}, []) is None
+    assert KIND.line_seen("overlap", {"x_0": np.zeros((1, 5, 8))}, []) is None
     found = measured(KIND, related(40, [6]))
     assert found["overlap"].attrs["baseline_line"] == pytest.approx(5 / 39)
     assert "39 images" in found["overlap"].attrs["baseline_label"]
