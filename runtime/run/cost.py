@@ -8,6 +8,7 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
+from vitdsl.runtime.metrics._kernels import kernel_gram
 from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
 from vitdsl.runtime.run.compile import Compiled, compile_model
@@ -100,7 +101,7 @@ def cost(plan: Plan) -> Cost:
                 models.append(replace(priced[alike], name=name))
                 continue
             compiled = compile_model(planned, planned.sites.model, groups)
-            grams = sum(tap.reducer.function is u_gram for tap in _taps(compiled.merged.slots))
+            grams = sum(tap.reducer.function in (u_gram, kernel_gram) for tap in _taps(compiled.merged.slots))
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             alive = compiled.merged.kept if one.gradients else compiled.merged.live
             decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
