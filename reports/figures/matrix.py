@@ -8,7 +8,7 @@ import numpy as np
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
-from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
+from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits, reference_line
 from vitdsl.reports.labels import elide, listing, number, sentence, wrap
 from vitdsl.reports.parts import BASELINE, Array, Part
 from vitdsl.reports.sentences import NOTHING, mean
@@ -65,9 +65,10 @@ def _best_match(part: Part) -> tuple[Array, Array, Array]:
     """For each site of x: its depth, the depth of the most similar site of y, and how similar that is."""
     values = np.asarray(part.array.values[0], np.float64)
     known = np.isfinite(values).any(1)
-    filled = np.where(np.isfinite(values), values, -np.inf)
+    sign = -1.0 if part.attr("direction") == "lower" else 1.0
+    filled = np.where(np.isfinite(values), sign * values, -np.inf)
     depth = np.where(known, part.depths("site_y")[filled.argmax(1)], np.nan)
-    return part.depths("site_x"), depth, np.where(known, filled.max(1), np.nan)
+    return part.depths("site_x"), depth, np.where(known, sign * filled.max(1), np.nan)
 
 
 def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
@@ -94,7 +95,10 @@ def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
     above.set_ylabel(f"depth in {y}\nof the best match")
     line = Line("", depth, value, nothing, nothing, 2, 2)
     draw_lines(below, [line])
-    below.set_ylim(*limits([line], [0.0]))
+    level = part.attr("baseline_line", None)
+    below.set_ylim(*limits([line], [0.0] if level is None else [0.0, float(level)]))
+    if level is not None:
+        reference_line(below, float(level), str(part.attr("baseline_label")))
     below.set_ylabel(wrap(part.name, 22))
     depth_axis(below, f"Depth in {x}")
     sheet.align_ylabels([above, below])
