@@ -23,6 +23,9 @@ EVERY = tuple(field for inputs in (Inputs(roles=("skip",)), Inputs("layers")) fo
 """The fields of a metric that name an input."""
 
 
+SAME = "its tensor is the same for every image; read the tokens that it is added to"
+
+
 def bind_metrics(
     loaded: Loaded,
     models: Models,
@@ -206,7 +209,7 @@ class _Binder:
         sites = []
         for site_name in names:
             site = model.sites.site(site_name, role, tokens=tokens)
-            unread = refuse_tokens(site)
+            unread = SAME if site.fixed else refuse_tokens(site)
             why = unread or self.kind.refuse(site)
             if why is not None:
                 why, _, instead = why.partition("; ")
