@@ -24,7 +24,19 @@ OneOrMany = Annotated[
 ]
 """One name or selector, or a list of them."""
 
-Role = Literal["output", "stream", "branch", "skip", "attention", "heads", "input"]
+Role = Literal[
+    "output",
+    "stream",
+    "branch",
+    "skip",
+    "attention",
+    "heads",
+    "input",
+    "image",
+    "embedding",
+    "position",
+    "pool",
+]
 Axes = dict[str, Annotated[list[Any], Field(min_length=1)]]
 
 

@@ -5,6 +5,7 @@ A place is a site and a role of it, as metrics read them. Does not own: how cond
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vitdsl.dsl.study import Entry
@@ -22,19 +23,34 @@ class Ablation(ABC):
         version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
         roles: The roles that it can act on; the first where a study does not say which.
+        windows: Whether it can act where the first axis of a tensor is windows of images.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
     roles: ClassVar[tuple[str, ...]]
+    windows: ClassVar[bool] = False
 
     def __init__(self, params: Entry) -> None:
         self.params = params
 
+    @property
+    def role(self) -> str:
+        """The role that it acts on where a study does not say which."""
+        return self.roles[0]
+
     def refuse(self, site: Site) -> str | None:
         """Why this ablation cannot act at a site, or None."""
         return None
+
+    def refuse_place(self, place: Place) -> str | None:
+        """Why this ablation cannot act at a place, or None: for what is seen in the graph alone."""
+        return None if place.site is None else self.refuse(place.site)
+
+    def reads(self) -> Mapping[str, tuple[str, str]]:
+        """The other sites whose tensors it needs, name and role, by the parameter that names each."""
+        return {}
 
     def fit(self) -> Fit | None:
         """What it must know of its places before it can act: a statistic over images of the intact model."""

@@ -68,14 +68,21 @@ def anatomy_of(model: nn.Module, input_size: tuple[int, ...]) -> Anatomy:
 def _patch_grids(model: nn.Module, input_size: tuple[int, ...]) -> list[tuple[int, int]]:
     """The grid of patches of images of this size, and the one that the model was built for."""
     found: list[tuple[int, int]] = []
-    for module in model.modules():
-        grid, patch = getattr(module, "grid_size", None), getattr(module, "patch_size", None)
-        if not isinstance(grid, tuple) and module is not getattr(model, "patch_embed", None):
-            continue
-        size = (patch, patch) if isinstance(patch, int) else patch
-        if isinstance(size, tuple) and len(size) == 2:
-            found.append((math.ceil(input_size[1] / size[0]), math.ceil(input_size[2] / size[1])))
-        if isinstance(grid, tuple) and len(grid) == 2:
-            found.append((int(grid[0]), int(grid[1])))
-        break
+    _, module = patch_module(model)
+    grid, patch = getattr(module, "grid_size", None), getattr(module, "patch_size", None)
+    size = (patch, patch) if isinstance(patch, int) else patch
+    if isinstance(size, tuple) and len(size) == 2:
+        found.append((math.ceil(input_size[1] / size[0]), math.ceil(input_size[2] / size[1])))
+    if isinstance(grid, tuple) and len(grid) == 2:
+        found.append((int(grid[0]), int(grid[1])))
     return found
+
+
+def patch_module(model: nn.Module) -> tuple[str, nn.Module | None]:
+    """The module that cuts images into patches and its path, or `("", None)`."""
+    for path, module in model.named_modules():
+        if isinstance(getattr(module, "grid_size", None), tuple) or module is getattr(
+            model, "patch_embed", None
+        ):
+            return path, module
+    return "", None

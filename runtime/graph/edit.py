@@ -6,12 +6,22 @@ what they have in common (`merge`).
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, fx, nn
 
 from vitdsl.runtime.graph.site import Site
+
+
+class Others(Protocol):
+    """The sites of the model that a place is in."""
+
+    def names(self, role: str) -> list[str]:
+        """Names that have a role, in order of execution."""
+
+    def place(self, name: str, role: str) -> "Place":
+        """Another place of the model."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +32,13 @@ class Place:
         node: Whose value changes.
         readers: The nodes that see the change; empty for all.
         site: The facts about its tensor; None for a place without a name.
+        others: What else can be named in its model; None for a place without a name.
     """
 
     node: fx.Node
     readers: frozenset[fx.Node] = frozenset()
     site: Site | None = None
+    others: Others | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,9 @@ class Rewriter(Protocol):
 
     def value(self, node: fx.Node) -> Any:
         """The value, under this condition, of a node of the intact graph that comes before the place."""
+
+    def ahead(self, node: fx.Node) -> Any:
+        """The value of any node, also one behind the place, under the edits before this one alone."""
 
     def call(self, operation: Operation, *values: Any) -> Any:
         """The value of an operation on such values."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
-from vitdsl.runtime.graph.edit import Apply, Lane, Operation, Place, Rewrite
+from vitdsl.runtime.graph.edit import Apply, Lane, Operation, Place
 from vitdsl.runtime.graph.propagate import VALUE
 from vitdsl.runtime.graph.units import ADDS
 
@@ -44,14 +44,15 @@ class Values:
 
     def __init__(self, builder: Builder, lane: Lane) -> None:
         self.builder = builder
+        self.lane = lane
         self.laid: dict[fx.Node, Any] = {}
-        self.at: dict[fx.Node, list[tuple[Place, Rewrite]]] = {}
-        self.seen: dict[tuple[fx.Node, fx.Node], list[tuple[Place, Rewrite]]] = {}
-        for place, rewrite in lane.edits:
+        self.at: dict[fx.Node, list[int]] = {}
+        self.seen: dict[tuple[fx.Node, fx.Node], list[int]] = {}
+        for index, (place, _) in enumerate(lane.edits):
             for reader in place.readers:
-                self.seen.setdefault((place.node, reader), []).append((place, rewrite))
+                self.seen.setdefault((place.node, reader), []).append(index)
             if not place.readers:
-                self.at.setdefault(place.node, []).append((place, rewrite))
+                self.at.setdefault(place.node, []).append(index)
 
     def of(self, node: fx.Node) -> Any:
         """The value of a node, after all edits that every reader sees."""
@@ -60,16 +61,30 @@ class Values:
             self.laid[node] = self.whole(value)
         return self.laid[node]
 
+    def before(self, index: int, node: fx.Node) -> Any:
+        """The value of a node under the edits before one alone; laid in order, for it may lie far ahead."""
+        needed = {node}
+        nodes = list(node.graph.nodes)
+        for one in reversed(nodes):
+            if one in needed:
+                needed.update(one.all_input_nodes)
+        earlier = Values(self.builder, Lane(self.lane.name, self.lane.edits[:index]))
+        for one in nodes:
+            if one in needed:
+                earlier.of(one)
+        return earlier.of(node)
+
     def whole(self, value: Any) -> Any:
         """The value, with zeros computed."""
         if not isinstance(value, _Nothing):
             return value
         return self.builder.call("edit", ZERO, Apply(ZERO), (value.like,))
 
-    def _edited(self, edits: Sequence[tuple[Place, Rewrite]], value: Callable[[], Any]) -> Any:
+    def _edited(self, edits: Sequence[int], value: Callable[[], Any]) -> Any:
         """A value after some edits, each of which sees what the one before it left."""
-        for place, rewrite in edits:
-            result = rewrite(_Rewriter(self, place, value))
+        for index in edits:
+            place, rewrite = self.lane.edits[index]
+            result = rewrite(_Rewriter(self, index, place, value))
             value = partial(_same, result)
         return value()
 
@@ -95,8 +110,8 @@ def _same(value: Any) -> Any:
 class _Rewriter:
     """What an ablation sees while a lane is laid."""
 
-    def __init__(self, values: Values, place: Place, before: Callable[[], Any]) -> None:
-        self._values, self._place, self._before = values, place, before
+    def __init__(self, values: Values, index: int, place: Place, before: Callable[[], Any]) -> None:
+        self._values, self._index, self._place, self._before = values, index, place, before
 
     @cached_property
     def before(self) -> Any:
@@ -108,6 +123,9 @@ class _Rewriter:
 
     def value(self, node: fx.Node) -> Any:
         return self.before if node is self._place.node else self._values.of(node)
+
+    def ahead(self, node: fx.Node) -> Any:
+        return self._values.before(self._index, node)
 
     def call(self, operation: Operation, *values: Any) -> Any:
         whole = tuple(self._values.whole(value) for value in values)

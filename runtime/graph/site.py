@@ -29,6 +29,7 @@ class Site:
         patch: Height and width of a patch in pixels of the model's input, None where unknown.
         tokens: Which tokens a layer selects, or an ablation changes.
         pixels: Height and width of the model's input, None where unknown.
+        fixed: Whether its tensor is the same for every image and has no axis of images, as a position embedding.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Site:
     patch: tuple[int, int] | None = None
     tokens: str | tuple[int, ...] = "all"
     pixels: tuple[int, int] | None = None
+    fixed: bool = False
 
     def nameless(self) -> "Site":
         """The same without what says where it stands: all that may decide how its tensor is reduced."""

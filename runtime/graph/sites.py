@@ -2,13 +2,13 @@
 
 A name is a module's path or a unit's name; a role says which tensor of it: `output` and `input` of a module;
 `stream`, `branch` and `skip` of a residual unit; `attention` (softmax weights) and `heads` (each head's output before
-the projection) of an attention module.
+the projection) of an attention module. The model as a whole has `image`, `embedding`, `position` and `pool` (`whole`).
 """
 
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import fx, nn
@@ -17,12 +17,14 @@ from torch.nn import functional as F
 from vitdsl.dsl.field_types import Role
 from vitdsl.runtime.graph.anatomy import Anatomy, anatomy_of
 from vitdsl.runtime.graph.edit import Place
+from vitdsl.runtime.graph.fixed import mark_fixed
 from vitdsl.runtime.graph.functional import functionalise, settled
 from vitdsl.runtime.graph.propagate import PROBE, VALUE, copy_annotations, propagate
 from vitdsl.runtime.graph.site import Layout, Site
 from vitdsl.runtime.graph.trace import CONSTANT, Traced, trace
 from vitdsl.runtime.graph.unit_names import owner
 from vitdsl.runtime.graph.units import SOFTMAX, Unit, find_units
+from vitdsl.runtime.graph.whole import is_rotary, pool_of, sees_position, whole_nodes
 
 ROLES: tuple[str, ...] = get_args(Role)
 UNIT_ROLES = ("stream", "branch", "skip")
@@ -73,11 +75,16 @@ class Sites:
             name: One of `names(role)`, or "" for the model's own output.
             role: Its role.
             tokens: Which tokens a layer selects, or an ablation changes.
+
+        The prefix, class token and grid of a pool are those of the tokens that it is made of.
         """
         node = self.nodes[role][name] if name else self.traced.output
-        shape = tuple(node.meta[VALUE].shape[1:])
-        layout = self._layout(node, role)
+        shape, layout = tuple(node.meta[VALUE].shape[1:]), self._layout(node, role)
+        if role == "position":
+            shape, layout = self._position(node, name)
         prefix, grid = self._tokens(shape, role, layout)
+        if role == "pool":
+            prefix, grid = self._pooled(node)
         return Site(
             name=name,
             role=role,
@@ -90,13 +97,14 @@ class Sites:
             patch=self.anatomy.patch(grid) if grid else None,
             tokens=tokens,
             pixels=(self.anatomy.input_size[1], self.anatomy.input_size[2]),
+            fixed=role == "position",
         )
 
     def place(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> Place:
         """Where an ablation acts: the tensor, as those see it whom the role speaks of.
 
-        What a skip carries and what a branch adds is seen by their add; a module's input by the module; every other
-        role's tensor by all that read it.
+        What a skip carries and what a branch adds is seen by their add; a module's input by the module; a position
+        embedding by what adds it; every other role's tensor by all that read it.
         """
         node = self.nodes[role][name]
         readers: frozenset[fx.Node] = frozenset()
@@ -104,7 +112,9 @@ class Sites:
             readers = frozenset({self.units[name].add})
         elif role == "input":
             readers = frozenset(user for user in node.users if _inside(user, name.partition(":")[0]))
-        return Place(node, readers, self.site(name, role, tokens=tokens))
+        elif role == "position":
+            readers = sees_position(node, name)
+        return Place(node, readers, self.site(name, role, tokens=tokens), self)
 
     def attention_of(self, node: fx.Node) -> str:
         """The attention module whose logits or weights a node gives, "" where it gives neither."""
@@ -126,6 +136,23 @@ class Sites:
             return _map_layout(tuple(value.shape[1:]), self.anatomy)
         named: dict[int, Layout] = {2: "vector", 3: "tokens"}
         return named.get(value.ndim, "other")
+
+    def _position(self, node: fx.Node, name: str) -> tuple[tuple[int, ...], Layout]:
+        """Shape and layout of a position embedding: those of what it is added to, as far as it goes."""
+        (reader, *_) = sees_position(node, name)
+        axes = reader.meta[VALUE].ndim - 1
+        shape = tuple(node.meta[VALUE].shape[-axes:])
+        if is_rotary(node):
+            return shape, "other"
+        if name in self.nodes["attention"]:
+            return tuple(node.meta[VALUE].shape[-3:]), "attention"
+        return shape, self._layout(reader, "output")
+
+    def _pooled(self, node: fx.Node) -> tuple[int | None, tuple[int, int] | None]:
+        pool = pool_of(node)
+        assert pool is not None
+        source = pool.source
+        return self._tokens(tuple(source.meta[VALUE].shape[1:]), "output", self._layout(source, "output"))
 
     def _tokens(
         self, shape: tuple[int, ...], role: str, layout: Layout
@@ -191,6 +218,7 @@ def same_sites(model: nn.Module, of: Sites) -> Sites:
 
 
 def _sites(model: nn.Module, traced: Traced, anatomy: Anatomy, unfuse: frozenset[str] | None) -> Sites:
+    mark_fixed(traced.graph, model)
     units = {unit.name: unit for unit in find_units(traced.graph, model)}
     attention, heads = _attention(traced.graph)
     nodes: dict[str, dict[str, fx.Node]] = {
@@ -206,6 +234,7 @@ def _sites(model: nn.Module, traced: Traced, anatomy: Anatomy, unfuse: frozenset
             if name and name in traced.inputs and _is_tensor(traced.inputs[name])
         },
     }
+    nodes |= whole_nodes(traced, model, list(units.values()), attention, anatomy)
     depths = _depths(traced.graph, [unit.add for unit in units.values()])
     return Sites(model, traced, units, nodes, anatomy, unfuse, depths)
 
@@ -259,25 +288,3 @@ def _depths(graph: fx.Graph, adds: list[fx.Node]) -> dict[fx.Node, float]:
         behind[node] = mask
         depths[node] = mask.bit_count() / len(adds) if adds else position / last
     return depths
-
-
-def listed(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
-    """Rows for `vitdsl sites`: name, role, shape of one image's tensor, what produced it."""
-    rows = []
-    for name in names:
-        node = sites.nodes[role][name]
-        value = node.meta[VALUE]
-        rows.append(
-            {
-                "site": name,
-                "role": role,
-                "shape": list(value.shape[1:]) if value.shape[0] == PROBE else None,
-                "depth": round(sites.depth(name, role), 4),
-                "kind": sites.units[name].branch_kind if name in sites.units else _what(sites.model, name),
-            }
-        )
-    return rows
-
-
-def _what(model: nn.Module, name: str) -> str:
-    return type(model.get_submodule(name.partition(":")[0])).__name__

@@ -23,7 +23,7 @@ from vitdsl.runtime.plan.bind_data import bind_data, large_rows, shared_sizes, s
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
-from vitdsl.runtime.plan.lanes import unfused_for
+from vitdsl.runtime.plan.lanes import changed_by, unfused_for
 from vitdsl.runtime.plan.matching import matched
 from vitdsl.runtime.plan.passes import passes_of
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
@@ -90,8 +90,7 @@ def _unfused(model: PlannedModel, groups: Sequence[Group]) -> frozenset[str]:
         for role in reading.roles
         for site in reading.sites
     ]
-    changed = [(site.name, site.role) for edit in model.edits for site in edit.sites]
-    return unfused_for(model.sites, dict.fromkeys([*read, *changed]))
+    return unfused_for(model.sites, dict.fromkeys([*read, *changed_by(model.edits)]))
 
 
 def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:

@@ -10,9 +10,10 @@ from math import prod
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.selectors import nearest
 from vitdsl.dsl.study import Ablation as AblationEntry
 from vitdsl.dsl.sweeps import sweep_places, variants
-from vitdsl.dsl.text import ticked
+from vitdsl.dsl.text import shown, ticked
 from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens
@@ -138,7 +139,7 @@ def _places(
     problems: list[Diagnostic],
 ) -> list[Site]:
     """The places at which an ablation acts on a model; none where one of them is refused (noted)."""
-    role = entry.role or kind.roles[0]
+    role = entry.role or kind.role
     if role not in kind.roles:
         acts = f"`{kind.name}` acts on {ticked(kind.roles)}, not on `{role}`"
         help_ = ("leave `role` out, or take another kind",)
@@ -147,10 +148,14 @@ def _places(
     what = f"{role_words(role)} of `{model.name}`"
     names = matched(loaded, (*where, "at"), entry.at, model.sites, role, what, problems)
     tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens
-    sites = [model.sites.site(one, role, tokens=tokens) for one in names]
-    for site in sites:
-        unread = refuse_tokens(site)
-        why, _, instead = (unread or kind.refuse(site) or "").partition("; ")
+    if not _all_there(loaded, model, where, kind, problems):
+        return []
+    places = [model.sites.place(one, role, tokens=tokens) for one in names]
+    sites = [place.site for place in places if place.site is not None]
+    for place, site in zip(places, sites, strict=True):
+        windows = kind.windows and site.layout == "windows" and site.tokens == "all"
+        unread = None if windows else refuse_tokens(site)
+        why, _, instead = (unread or kind.refuse_place(place) or "").partition("; ")
         if why:
             field = "tokens" if unread and entry.tokens != "all" else "at"
             problem = loaded.problem(
@@ -164,3 +169,23 @@ def _places(
             problems.append(problem)
             return []
     return sites
+
+
+def _all_there(
+    loaded: Loaded, model: PlannedModel, where: Where, kind: Ablation, problems: list[Diagnostic]
+) -> bool:
+    """Whether a model has the other sites that an ablation reads; what it lacks is noted."""
+    before = len(problems)
+    for field, (name, role) in kind.reads().items():
+        names = model.sites.names(role)
+        if name not in names:
+            near = ticked(nearest(name, names) or names[:3])
+            problem = loaded.problem(
+                "VD210",
+                (*where, field),
+                f"there is no {role_words(role)} `{shown(name)}` of `{model.name}`",
+                label="no such site",
+                help=(f"nearest: {near}" if names else "`vitdsl sites MODEL` shows what the model has",),
+            )
+            problems.append(problem)
+    return len(problems) == before

@@ -13,6 +13,7 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.plan.matching import matched
 from vitdsl.runtime.plan.plan import PlannedModel, Reading
 
+SAME = "its tensor is the same for every image; read the tokens that it is added to"
 NO_TOKENS = "choose other `tokens:`, or other sites with `at:`"
 
 
@@ -75,7 +76,7 @@ class _Layers:
         sites = []
         for name in names:
             site = self.model.sites.site(name, entry.role, tokens=tokens)
-            unread = refuse_tokens(site)
+            unread = SAME if site.fixed else refuse_tokens(site)
             why = unread or (self._refuse_x(site) if self.of_x else self.kind.refuse_y(site))
             if why is not None:
                 why, _, instead = why.partition("; ")

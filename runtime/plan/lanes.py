@@ -13,7 +13,7 @@ from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.graph.tokens import only_tokens
 from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.metrics._output import OUTPUT
-from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading
+from vitdsl.runtime.plan.plan import Condition, Edit, Group, PlannedModel, Reading
 
 Fitted = Callable[[Ablation, Site], tuple[Tensor, ...]]
 """The constants that an ablation's fit gave for a site; empty where it needs none."""
@@ -50,9 +50,22 @@ def unfused_for(sites: Sites, named: Iterable[tuple[str, str]]) -> frozenset[str
         sites: A model's sites, all attention un-fused.
         named: Names and roles that are read or changed.
     """
-    return frozenset(
-        module for name, role in named if name and (module := sites.attention_of(sites.nodes[role][name]))
-    )
+    found = set()
+    for name, role in named:
+        if role == "position" and name in sites.nodes["attention"]:
+            found.add(name)
+        elif name and (module := sites.attention_of(sites.nodes[role][name])):
+            found.add(module)
+    return frozenset(found)
+
+
+def changed_by(edits: Iterable[Edit]) -> list[tuple[str, str]]:
+    """Names and roles of what edits change, and of what they read to do so."""
+    found = []
+    for edit in edits:
+        found += [(site.name, site.role) for site in edit.sites]
+        found += list(edit.kind.reads().values())
+    return found
 
 
 def rewriting(kind: Ablation, place: Place, constants: Sequence[Tensor] = ()) -> Rewrite:

@@ -9,11 +9,20 @@ from vitdsl.dsl.selectors import match, nearest
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.sites import ROLES, UNIT_ROLES, Sites
 
+WORDS = {
+    "image": "batch of images",
+    "embedding": "embedding of patches as tokens",
+    "position": "position embedding",
+    "pool": "pool that makes one vector of tokens",
+}
+
 
 def role_words(role: str) -> str:
     """What stands at the places that have a role."""
     if role in UNIT_ROLES:
         return "residual unit"
+    if role in WORDS:
+        return WORDS[role]
     return "attention" if role in ("attention", "heads") else f"site with the role `{role}`"
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.sites import same_sites, sites_of
-from vitdsl.runtime.plan.lanes import lane_of, output_tap, unfused_for
+from vitdsl.runtime.plan.lanes import changed_by, lane_of, output_tap, unfused_for
 from vitdsl.runtime.plan.plan import Edit, PlannedModel, baseline_of
 
 
@@ -40,8 +40,7 @@ def without_parts(module: nn.Module, planned: PlannedModel) -> nn.Module:
     """A model's training form: the same parameters, the ablations of `train.without` in its graph."""
     module.train()
     skeleton = copy.deepcopy(module).to("meta").train()
-    changed = [(site.name, site.role) for edit in planned.always for site in edit.sites]
-    unfuse = unfused_for(planned.sites, changed)
+    unfuse = unfused_for(planned.sites, changed_by(planned.always))
     sites = same_sites(module, sites_of(skeleton, planned.config.input_size, unfuse=unfuse))
     tap = output_tap(sites)
     lane = lane_of(planned, baseline_of(planned.name), sites)

@@ -28,7 +28,12 @@ PLACE = 40
 @click.argument("selectors", nargs=-1)
 @click.option(
     "--role",
-    type=click.Choice(["output", "stream", "branch", "skip", "attention", "heads", "input"]),
+    type=click.Choice(
+        [
+            *("output", "stream", "branch", "skip", "attention", "heads", "input"),
+            *("image", "embedding", "position", "pool"),
+        ]
+    ),
     default="output",
     show_default=True,
     help="Which tensor of a site.",
@@ -67,7 +72,8 @@ def sites(
         entry = _untrained(model, settings)
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
-    from vitdsl.runtime.graph.sites import listed, sites_of
+    from vitdsl.runtime.graph.listing import listed
+    from vitdsl.runtime.graph.sites import sites_of
     from vitdsl.runtime.models.loading import skeleton
     from vitdsl.runtime.models.preprocessing import preprocessing
     from vitdsl.runtime.plan.matching import chosen

@@ -14,7 +14,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Lane, Place
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.graph.tokens import as_tokens, refuse_tokens
-from vitdsl.testing.bench import BASELINE, EDITED, Bench, Values, by_hand, mark, marked
+from vitdsl.testing.bench import BASELINE, EDITED, Bench, Values, mark, marked
 from vitdsl.testing.law import hold, law
 from vitdsl.testing.page import check_page
 
@@ -68,7 +68,7 @@ def check_ablation(
 def _places(kind: Ablation, sites: Sites, at: Sequence[str]) -> list[Place]:
     found = []
     for role in kind.roles:
-        names = [name for name in sites.names(role) if kind.refuse(sites.site(name, role)) is None]
+        names = [name for name in sites.names(role) if kind.refuse_place(sites.place(name, role)) is None]
         some = [names[0], names[len(names) // 2], names[-1]] if names else []
         found += [sites.place(name, role) for name in dict.fromkeys(at or some)]
     return found
@@ -107,7 +107,7 @@ def _check_place(kind: Ablation, bench: Bench, place: Place) -> None:
     with law("in order", where):
         found = bench.at_place(place, [rewrite, marked])
         hold(torch.equal(found, mark(after)), "an edit after it does not see what it left")
-        found, wanted = bench.at_place(place, [marked, rewrite]), by_hand(rewrite, mark(before), bench.intact)
+        found, wanted = bench.at_place(place, [marked, rewrite]), bench.by_hand(place, rewrite, before)
         torch.testing.assert_close(
             found,
             wanted,

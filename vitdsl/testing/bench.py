@@ -52,7 +52,7 @@ class Bench:
         taps = {
             node: Tap((node,), Reducer(_kept), ANYWHERE)
             for node in self.sites.traced.graph.nodes
-            if node.op not in ("get_attr", "output") and isinstance(node.meta.get(VALUE), Tensor)
+            if node.op != "output" and isinstance(node.meta.get(VALUE), Tensor)
         }
         merged = merge(
             self.sites.model,
@@ -94,6 +94,20 @@ class Bench:
         self.read([Lane(EDITED, tuple((place, rewrite) for rewrite in (*rewrites, last)))])
         return seen[-1]
 
+    def by_hand(self, place: Place, rewrite: Rewrite, before: Tensor) -> Tensor:
+        """What a rewrite makes of a marked value, its operations applied at once, without a graph.
+
+        Args:
+            place: Where it acts.
+            rewrite: What it does.
+            before: The intact value.
+        """
+        around = self.read([Lane(EDITED, ((place, marked),))])[EDITED]
+        with torch.inference_mode():
+            result = rewrite(_ByHand(mark(before), around | {place.node: mark(before)}))
+        assert isinstance(result, Tensor), f"it gave {type(result).__name__}, not a value of `build`"
+        return result
+
     def behind(self, place: Place) -> set[fx.Node]:
         """The nodes whose values may change with a place."""
         found = set(place.readers or {place.node})
@@ -113,26 +127,21 @@ def marked(build: Rewriter) -> object:
     return build.call(Operation(mark), build.before)
 
 
-def by_hand(rewrite: Rewrite, before: Tensor, intact: Mapping[fx.Node, Tensor]) -> Tensor:
-    """What a rewrite makes of a tensor, its operations applied at once, without a graph."""
-    with torch.inference_mode():
-        result = rewrite(_ByHand(before.clone(), intact))
-    assert isinstance(result, Tensor), f"it gave {type(result).__name__}, not a value of `build`"
-    return result
-
-
 class _ByHand:
     """A rewriter whose values are tensors."""
 
-    def __init__(self, before: Tensor, intact: Mapping[fx.Node, Tensor]) -> None:
-        self.before, self._intact = before, intact
+    def __init__(self, before: Tensor, around: Mapping[fx.Node, Tensor]) -> None:
+        self.before, self._around = before, around
 
     @property
     def nothing(self) -> Tensor:
         return torch.zeros_like(self.before)
 
     def value(self, node: fx.Node) -> Tensor:
-        return self._intact[node].clone()
+        return self._around[node].clone()
+
+    def ahead(self, node: fx.Node) -> Tensor:
+        return self._around[node].clone()
 
     def constant(self, tensor: Tensor) -> Tensor:
         return tensor

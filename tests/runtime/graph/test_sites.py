@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.listing import listed
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.graph.sites import Sites, listed, same_sites, sites_of
+from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, skeleton
 from vitdsl.runtime.models.preprocessing import preprocessing
