@@ -83,7 +83,7 @@ def local(
     exact = weights if weights.dtype == torch.float64 else weights.float()
     left = torch.where(near, exact, 0.0)
     total = left.sum(-1, keepdim=True)
-    equal = (near / near.sum(-1, keepdim=True)).to(left.dtype)
+    equal = near.to(left.dtype) / near.sum(-1, keepdim=True)
     return torch.where(total > 0, left / torch.where(total > 0, total, 1.0), equal).to(weights.dtype)
 
 

@@ -37,13 +37,13 @@ def mask_of(radius: float, distance: str, prefix: int) -> Tensor:
 @pytest.mark.parametrize("name", ["vit", "gap"])
 @pytest.mark.parametrize(("radius", "distance"), CASES)
 def test_the_weights_are_those_of_masked_logits(name: str, radius: float, distance: str) -> None:
-    bench, at, prefix = bench_of(name), "blocks.1.attn", int(name == "vit")
+    bench, at, prefix = bench_of(name), "blocks.0.attn", int(name == "vit")
     kind, mask = kind_of(radius, distance), mask_of(radius, distance, prefix)
     node = place(bench, kind, at).node
     found = values(bench, (kind, at))[node]
     logits = bench.intact[node.all_input_nodes[0]].double()
     wanted = (logits + mask).softmax(-1)
-    assert float((found - wanted).abs().max()) < 1e-7
+    assert float((found - wanted).abs().max()) < 3e-7, "a few units in the last place of float32"
     assert torch.equal(found == 0, (mask < 0).expand_as(found))
 
     def attention(self: Any, x: Tensor, **_: Any) -> Tensor:
@@ -59,7 +59,7 @@ def test_a_radius_of_the_whole_grid_changes_nothing() -> None:
     bench = bench_of("vit")
     node = place(bench, kind_of(3), "blocks.0.attn").node
     torch.testing.assert_close(
-        values(bench, (kind_of(3), "blocks.0.attn"))[node], bench.intact[node], rtol=0, atol=1e-7
+        values(bench, (kind_of(3), "blocks.0.attn"))[node], bench.intact[node], rtol=0, atol=3e-7
     )
 
 
