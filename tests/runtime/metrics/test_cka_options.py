@@ -298,6 +298,9 @@ def test_why_there_is_no_ceiling() -> None:
     assert np.isfinite(small["cka"].values).all()
     alike = measured(kind, [layers[0] * s for s in (1, 2, 4, 8)], batch=20)
     assert np.isnan(alike["ceiling"].values).all()
+    assert "the CKA of `x3` with 3 other layers or more are all alike" in alike.attrs["undefined"]
+    same = measured(kind, layers, layers, paired=True, batch=20)
+    assert np.isnan(same["ceiling"].values) and "the CKA with 3 other" in same.attrs["undefined"]
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
