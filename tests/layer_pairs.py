@@ -3,6 +3,7 @@
 Does not own any reference: each test writes its own.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,12 @@ def check_end_to_end(
         worst = max(worst, float(np.nanmax(np.abs(got - value), initial=0.0)))
     identity = kind.identity
     assert isinstance(identity, Mapping)
+    trust = json.loads((outcome.folder / "manifest.json").read_text())["trust"]
+    checked = [check["text"] for check in trust if check["check"] == "identity" and check["ok"]]
+    told = kind.name != "svcca"  # whose first batch has fewer images than features
+    assert len(checked) == 2 * told and all(
+        f"{name} of each of the 2" in text for text in checked for name in identity
+    )
     for name, value in identity.items():
         got = drift[name].sel(condition="no_branch").values
         np.testing.assert_allclose(got[0], value, atol=1e-12, err_msg=f"{name} before the ablated place")

@@ -121,7 +121,9 @@ class CKA(Metric):
         ),
         "null_mean": Value(SITES, "CKA of shuffled images, mean"),
         "null_high": Value(SITES, "CKA of shuffled images, 97.5 % quantile"),
-        "ceiling": Value(("site",), "split-half reliability of CKA", "1", "higher", (None, 1.0)),
+        "ceiling": Value(
+            ("site",), "split-half reliability of CKA", "1", "higher", (-1.0, 1.0), correlation=True
+        ),
     }
     reference = "Kornblith et al. 2019; Nguyen et al. 2020; Song et al. 2012"
 
@@ -246,15 +248,21 @@ class CKA(Metric):
                     reasons.add(f"{name} has values that are not finite, so its CKA is undefined")
                 elif sum_ <= 0:
                     reasons.add(f"{name} is constant over the images{equal}, so its CKA is undefined")
-        return sorted(reasons) + (self._no_ceiling(statistics, len(y)) if self.own.ceiling else [])
+        return sorted(reasons) + (self._no_ceiling(statistics, x, len(y)) if self.own.ceiling else [])
 
-    def _no_ceiling(self, statistics: Mapping[str, Array], others: int) -> list[str]:
+    def _no_ceiling(self, statistics: Mapping[str, Array], x: Sequence[Site], others: int) -> list[str]:
         if not np.any(total(statistics, "half_xx")):
             return [f"no batch has {2 * SMALLEST_BATCH} images, so there is no ceiling: raise `batch:`"]
         others -= "half_yy" not in statistics
         if others < LEAST_PROFILE:
             return [f"a ceiling compares {LEAST_PROFILE} other layers or more, and here are {others}"]
-        return []
+        missing = np.isnan(self._ceiling(statistics, paired=statistics["xy"].ndim == 1))
+        where = [f" of `{site.name}`" for site in x] if missing.ndim else [""]
+        return [
+            f"the CKA{one} with {LEAST_PROFILE} other layers or more are all alike or undefined: no ceiling"
+            for one, lost in zip(where, np.atleast_1d(missing), strict=True)
+            if lost
+        ]
 
 
 def _named(name: str, products: Mapping[str, Tensor]) -> dict[str, Tensor]:

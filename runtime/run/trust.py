@@ -157,24 +157,28 @@ def _identity(runner: Runner, rows: range, found: Found) -> list[Check]:
         sums = {k: (v.sum(0) if k in kind.degrees else v).cpu().numpy() for k, v in observed.items()}
         values = kind.estimate(sums, group.x.sites)
         named = wanted if isinstance(wanted, Mapping) else dict.fromkeys(values, wanted)
-        for name, right in named.items():
-            array = values.get(name, np.empty(0))
-            defined = array[~np.isnan(array)]
-            if not defined.size:
-                continue
-            worst = float(np.abs(defined - right).max())
-            text = f"{name} of each of the {array.size} layers of `{group.path}` with itself is {right:g}" + (
-                f" to {worst:.1g}" if worst else " exactly"
+        off = {
+            name: float(np.nanmax(np.abs(values[name] - right)))
+            for name, right in named.items()
+            if name in values and not np.isnan(values[name]).all()
+        }
+        if not off:
+            continue
+        said = [
+            f"{name} of each of the {values[name].size} layers of `{group.path}` with itself is {named[name]:g}"
+            + (f" to {worst:.1g}" if worst else " exactly")
+            for name, worst in off.items()
+        ]
+        worst = max(off.values())
+        checks.append(
+            Check(
+                check="identity",
+                model=group.x.model,
+                ok=worst <= IDENTITY,
+                value=worst,
+                tolerance=IDENTITY,
+                text="; ".join(said),
+                about=group.path,
             )
-            checks.append(
-                Check(
-                    check="identity",
-                    model=group.x.model,
-                    ok=worst <= IDENTITY,
-                    value=worst,
-                    tolerance=IDENTITY,
-                    text=text,
-                    about=group.path,
-                )
-            )
+        )
     return checks

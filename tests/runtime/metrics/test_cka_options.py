@@ -80,9 +80,9 @@ def test_estimators_and_kernels_obey_the_laws(estimator: str, kernel: str) -> No
     kind = CKA(Params(estimator=estimator, kernel=kernel))
     xs, ys = related(46, [5, 40]), related(46, [12, 7])
     wanted = table(xs, ys, lambda x, y: cka(batches_of(x, y), estimator, KERNELS[kernel]))
-    more = {"batch": 16, "any_batches": False, "tolerance": 2e-6}
+    more = {"batch": 16, "any_batches": False, "tolerance": 2e-7}
     group, stream = group_of(kind, xs, ys), stream_of(xs, ys)
-    assert testing.check_metric(group, stream, {"cka": wanted[None]}, **more) < 2e-6
+    assert testing.check_metric(group, stream, {"cka": wanted[None]}, **more) < 2e-7
     paired = group_of(kind, xs, ys, paired=True)
     testing.check_metric(paired, stream, {"cka": np.diagonal(wanted)[None]}, **more)
     assert np.diagonal(measured(kind, xs)["cka"].values) == pytest.approx(1, abs=1e-12)
@@ -161,9 +161,9 @@ def test_outliers(estimator: str) -> None:
         "outlier_share": np.array([max(held(batches_of(x, x), 0, estimator).values()) for x in xs])[None],
         "cka_without_outlier": table(xs, ys, remaining)[None],
     }
-    more = {"batch": 16, "any_batches": False, "tolerance": 5e-6}
+    more = {"batch": 16, "any_batches": False, "tolerance": 5e-7}
     stream = stream_of(xs, ys)
-    assert testing.check_metric(group_of(kind, xs, ys), stream, wanted, **more) < 5e-6
+    assert testing.check_metric(group_of(kind, xs, ys), stream, wanted, **more) < 5e-7
     paired = {
         name: value if value.ndim == 2 else np.diagonal(value[0])[None] for name, value in wanted.items()
     }
@@ -211,8 +211,8 @@ def test_shuffles(estimator: str) -> None:
         "null_mean": table(xs, ys, lambda x, y: float(np.mean(shuffled(x, y))))[None],
         "null_high": table(xs, ys, lambda x, y: float(np.quantile(shuffled(x, y), 0.975)))[None],
     }
-    more = {"batch": 16, "any_batches": False, "tolerance": 2e-6}
-    assert testing.check_metric(group_of(kind, xs, ys), stream_of(xs, ys), wanted, **more) < 2e-6
+    more = {"batch": 16, "any_batches": False, "tolerance": 2e-7}
+    assert testing.check_metric(group_of(kind, xs, ys), stream_of(xs, ys), wanted, **more) < 2e-7
     paired = {name: np.diagonal(value[0])[None] for name, value in wanted.items()}
     testing.check_metric(group_of(kind, xs, ys, paired=True), stream_of(xs, ys), paired, **more)
 
@@ -254,7 +254,7 @@ def test_ceiling(estimator: str) -> None:
     def profiles(one: list[Tensor], other: list[Tensor]) -> Array:
         return np.array([[halves(x, y) for y in other] for x in one])
 
-    more = {"batch": 24, "any_batches": False, "tolerance": 1e-4}
+    more = {"batch": 24, "any_batches": False, "tolerance": 2e-6}
     plain = {
         name: table(xs, other, lambda x, y: cka(batches_of(x, y, 24), estimator))
         for name, other in (("x", xs), ("y", ys))
@@ -298,6 +298,9 @@ def test_why_there_is_no_ceiling() -> None:
     assert np.isfinite(small["cka"].values).all()
     alike = measured(kind, [layers[0] * s for s in (1, 2, 4, 8)], batch=20)
     assert np.isnan(alike["ceiling"].values).all()
+    assert "the CKA of `x3` with 3 other layers or more are all alike" in alike.attrs["undefined"]
+    same = measured(kind, layers, layers, paired=True, batch=20)
+    assert np.isnan(same["ceiling"].values) and "the CKA with 3 other" in same.attrs["undefined"]
 
 
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])

@@ -106,4 +106,4 @@ def test_why_numbers_are_missing() -> None:
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
-    assert check_end_to_end(KIND, reference, tmp_path, 0.012, "k: 5") < 0.012
+    assert check_end_to_end(KIND, reference, tmp_path, 0.005, "k: 5") < 0.005

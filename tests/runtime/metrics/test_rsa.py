@@ -115,4 +115,4 @@ def test_why_numbers_are_missing() -> None:
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
-    assert check_end_to_end(KIND, reference_of("correlation", "spearman"), tmp_path, 1e-4) < 1e-4
+    assert check_end_to_end(KIND, reference_of("correlation", "spearman"), tmp_path, 1e-9) < 1e-9
