@@ -41,8 +41,7 @@ Cost
 
 Limits
     Drawings are not photographs: what holds here need not hold there. Shapes differ in area at one diameter, so
-    that a model may tell some apart without their outline. At 32 pixels a stripe is
-    2 to 3.5 pixels wide.
+    that a model may tell some apart without their outline. At 32 pixels a stripe is 2 to 3.5 pixels wide.
 
 Example:
     data:
