@@ -19,14 +19,33 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     """Open the source of a `data` entry.
 
     Raises:
-        StudyError: There is no such source (VD220), or it does not take these parameters (VD1xx).
+        StudyError: There is no such source (VD220), or it does not take these parameters (VD1xx); it is endless, and
+            the entry does not say how many images to take (VD101).
         EnvironmentProblem: It is missing, empty or unreadable.
     """
     kind = SOURCES.find(data.source)
     params = validated(kind.Params, data.params, SourceMap())
     if isinstance(params, list):
         raise StudyError(params)
-    return kind(params, folder=folder, seed=seed)
+    source = kind(params, folder=folder, seed=seed)
+    if kind.endless:
+        source.asked = _asked(data)
+    return source
+
+
+def _asked(data: Data) -> int:
+    """How many images an entry asks an endless source for."""
+    if data.images is None:
+        raise StudyError(
+            Diagnostic(
+                "VD101",
+                f"source `{data.source}` has no end, and `images` is missing",
+                label="how many images?",
+                help=("write how many, such as `images: 1000`",),
+                about=(("source",),),
+            )
+        )
+    return data.images
 
 
 def check_count(data: Data, source: Source) -> None:

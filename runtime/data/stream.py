@@ -175,6 +175,10 @@ class Stream:
         """The label of the image at a position of the stream, without decoding it."""
         return self.source.label(self.order[row])
 
+    def facts(self) -> list[Mapping[str, str | float]]:
+        """What the source knows of each image, in order, without decoding them."""
+        return [self.source.facts(index) for index in self.order]
+
     def nth(self, rows: Iterable[int]) -> list[int]:
         """How many images of its class stand before each of some images in the stream; none without labels."""
         return [self._nth[row] for row in rows] if self.labelled else []
@@ -222,6 +226,16 @@ def open_stream(
     order = permutation(len(source), seed) if data.shuffle else list(range(len(source)))
     check_count(data, source)
     return Stream(data, source, order[: data.images], seed, shared_preprocessing(data, transforms), workers)
+
+
+def listed(
+    streams: Mapping[str, Stream],
+) -> tuple[dict[str, list[Record]], dict[str, list[Mapping[str, str | float]]]]:
+    """Of streams that were read: what is remembered of each image, and what their sources know of it, by stream."""
+    return (
+        {name: stream.records() for name, stream in streams.items()},
+        {name: stream.facts() for name, stream in streams.items()},
+    )
 
 
 def stream_facts(stream: Stream) -> dict[str, Any]:

@@ -120,11 +120,11 @@ def _open(
     entry, where = variant.entry, ("data", name)
     source = loaded.source.moved(sweep_places(where, loaded.study.data[name], variant))
     seed = entry.seed if entry.seed is not None else loaded.study.seed
-    key = canonical([entry.source, entry.params, seed])
+    kind = SOURCES.kinds()[entry.source]
+    key = canonical([entry.source, entry.params, seed, entry.images if kind.endless else None])
     try:
         if key not in opened:
             opened[key] = None
-            kind = SOURCES.kinds()[entry.source]
             if kind.is_local(entry.params):
                 opened[key] = open_source(entry, seed=seed, folder=loaded.folder)
         found = opened[key]

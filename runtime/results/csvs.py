@@ -5,7 +5,7 @@ Does not own the numbers (`groups`), or which tables the report draws.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,36 @@ def write_summary(path: Path, groups: Mapping[str, xr.Dataset]) -> None:
     _write(path, columns, ([row.get(name, "") for name in columns] for row in summary_rows(groups)))
 
 
-def write_images(path: Path, records: Mapping[str, Iterable[tuple[str, int | None, str]]]) -> None:
-    """Write `images.csv`: of each stream, position, id, label and content hash of its images, in order."""
+def write_images(
+    path: Path,
+    records: Mapping[str, Iterable[tuple[str, int | None, str]]],
+    facts: Mapping[str, Sequence[Mapping[str, str | float]]] | None = None,
+) -> None:
+    """Write `images.csv`: of each stream, position, id, label and content hash of its images, in order.
+
+    Args:
+        path: The file.
+        records: Id, label and content hash of each image, by stream.
+        facts: What else is known of each image, by stream: further columns, empty where a stream has them not.
+    """
+    known = facts or {}
+    more = list(dict.fromkeys(column for rows in known.values() for row in rows for column in row))
     _write(
         path,
-        ("data", "position", "id", "label", "sha256"),
+        ("data", "position", "id", "label", "sha256", *more),
         (
-            (name, position, id, "" if label is None else label, sha256)
+            (name, position, id, "" if label is None else label, sha256, *_cells(known, name, position, more))
             for name, rows in records.items()
             for position, (id, label, sha256) in enumerate(rows)
         ),
     )
+
+
+def _cells(
+    facts: Mapping[str, Sequence[Mapping[str, str | float]]], name: str, position: int, columns: Sequence[str]
+) -> Iterator[str | float]:
+    row = facts[name][position] if name in facts else {}
+    return (row.get(column, "") for column in columns)
 
 
 def _write(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

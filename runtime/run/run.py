@@ -22,7 +22,7 @@ from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
 from vitdsl.dsl.text import counted
 from vitdsl.runtime.data.labels import check_labelled, check_labels, check_same_classes
-from vitdsl.runtime.data.stream import Stream, open_stream
+from vitdsl.runtime.data.stream import Stream, listed, open_stream
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
@@ -245,7 +245,7 @@ class _Run:
         self._note(data={name: manifest.data(images) for name, images in streams.items()})
         self._note(claims=judged, results_sha256=write_groups(folder / RESULTS, ordered))
         csvs.write_summary(folder / csvs.SUMMARY, ordered)
-        csvs.write_images(folder / csvs.IMAGES, {name: images.records() for name, images in streams.items()})
+        csvs.write_images(folder / csvs.IMAGES, *listed(streams))
 
     def _models(self) -> dict[str, LoadedModel]:
         study = self.plan.loaded.study

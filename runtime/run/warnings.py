@@ -106,8 +106,8 @@ def _few(name: str, stream: Stream, groups: list[Group]) -> Found | None:
     """So few images that intervals rest on almost nothing."""
     if stream.n >= FEWEST:
         return None
-    there = len(stream.source)
-    instead = f"Write `images: {FEWEST}` or more" if there >= FEWEST else "Take a source with more"
+    enough = stream.source.endless or len(stream.source) >= FEWEST
+    instead = f"Write `images: {FEWEST}` or more" if enough else "Take a source with more"
     return -stream.n, (
         f"`{name}` has {counted(stream.n, 'image')}, so that intervals come from {counted(stream.n, 'group')} of "
         f"images at most; from fewer than {FEWEST} they are rough. {instead}: {GROUPS} make as many groups as there "

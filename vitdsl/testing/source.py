@@ -35,7 +35,8 @@ def check_source(
         params: Its own fields, as a study has them.
         folder: Where relative paths start: the study's folder.
         seed: The study's.
-        images: At most so many images are decoded; give a source of two images or more.
+        images: At most so many images are decoded; give a source of two images or more. An endless one is asked for
+            so many.
 
     Raises:
         LawBroken: The first law that does not hold, by name.
@@ -43,7 +44,9 @@ def check_source(
     check_page(kind)
 
     def opened() -> Source:
-        return kind(kind.Params(**params), folder=folder, seed=seed)
+        source = kind(kind.Params(**params), folder=folder, seed=seed)
+        source.asked = images
+        return source
 
     with law("length"):
         source = opened()

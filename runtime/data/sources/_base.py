@@ -34,6 +34,8 @@ class Source(ABC):
         paths: Those of its fields that are paths, relative to the study's folder.
         drawn: Whether its images are drawn and not read: `content` then says what from, and is no hash of theirs.
         costly: Whether decoding takes long enough for other processes to do it.
+        endless: Whether it has as many images as it is asked for.
+        asked: How many that is: `images` of the data entry, set when the entry's source is opened.
     """
 
     name: ClassVar[str]
@@ -43,6 +45,8 @@ class Source(ABC):
     paths: ClassVar[tuple[str, ...]] = ()
     drawn: ClassVar[bool] = False
     costly: ClassVar[bool] = True
+    endless: ClassVar[bool] = False
+    asked: int = 0
 
     @abstractmethod
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
@@ -84,6 +88,10 @@ class Source(ABC):
     def has_labels(self, images: Iterable[int] = ()) -> bool:
         """Whether there are classes, and each of these images has one."""
         return self.classes is not None and all(self.label(index) is not None for index in images)
+
+    def facts(self, index: int) -> Mapping[str, str | float]:
+        """What else is known of an image, without decoding it: further columns of a run's `images.csv`."""
+        return {}
 
     @abstractmethod
     def load(self, index: int) -> Item:

@@ -27,3 +27,13 @@ def test_a_table_on_disk(tmp_path: Path) -> None:
     with (tmp_path / IMAGES).open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[1:] == [["'@probe", "0", "'=1+1.png", "-1", "'+f0"], ["'@probe", "1", "'-2.png", "", "-3"]]
+
+
+def test_what_else_is_known_has_columns_of_its_own(tmp_path: Path) -> None:
+    records = {"drawn": [("a", 0, "f0"), ("b", 1, "f1")], "read": [("c", None, "f2")]}
+    facts = {"drawn": [{"x": 1.5}, {"x": 2.0, "shape": "=disc"}], "read": [{}]}
+    write_images(tmp_path / IMAGES, records, facts)
+    with (tmp_path / IMAGES).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["data", "position", "id", "label", "sha256", "x", "shape"]
+    assert [row[5:] for row in rows[1:]] == [["1.5", ""], ["2.0", "'=disc"], ["", ""]]

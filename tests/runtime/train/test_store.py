@@ -253,7 +253,13 @@ def untrained(model: Model) -> LoadedModel:
     return load(model.model_copy(update={"weights": "random"}), seed=0, folder=Path())
 
 
-STUDIES = sorted(path for path in SPECS.rglob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))
+TRAINED_BY_USERS = {"shapes"}
+"""Studies of which no weights ship: many models, that `vitdsl train` makes."""
+STUDIES = sorted(
+    path
+    for path in SPECS.rglob("*.yaml")
+    if "\nstudy:" in path.read_text("utf-8") and path.stem not in TRAINED_BY_USERS
+)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: str(path.relative_to(SPECS)))

@@ -14,6 +14,7 @@ PARAMS: dict[str, list[dict[str, Any]]] = {
     "digits": [{"split": "test"}],
     "folder": [{"path": "images"}, {"path": "images", "labels": "none"}],
     "noise": [{"total": 9, "size": 16}, {"total": 9, "size": 16, "classes": 3, "distribution": "uniform"}],
+    "shapes": [{"split": "train", "difficulty": "medium"}],
     "timm": [{"name": "", "root": "images"}],
 }
 CASES = [(name, params) for name, several in PARAMS.items() for params in several]
