@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "plugin"
 HOMES = {
     "stream_norm": ("metrics", "runtime/metrics"),
-    "scale_branch": ("ablations", "runtime/ablations"),
+    "fade_branch": ("ablations", "runtime/ablations"),
     "gratings": ("sources", "runtime/data/sources"),
 }
 RUN = ["run", "study.yaml", "--out", "runs", "-q", "--device", "cpu"]
@@ -77,4 +77,4 @@ def test_a_study_of_all_three_runs_to_a_report(answers: dict[str, Any]) -> None:
     manifest = json.loads((run / "manifest.json").read_text("utf-8"))
     assert manifest["status"] == "success" and manifest["data"]["probe"]["source"] == "gratings"
     page = (run / "report.html").read_text("utf-8")
-    assert "stream_norm" in page and "scale_branch" in page
+    assert "stream_norm" in page and "fade_branch" in page

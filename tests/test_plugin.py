@@ -16,13 +16,13 @@ from vitdsl.cli import run
 from vitdsl.runtime import kinds
 
 SAMPLE = Path(__file__).parent / "plugin"
-PARTS = ("gratings", "scale_branch", "stream_norm")
+PARTS = ("gratings", "fade_branch", "stream_norm")
 COMMANDS = [
     ["list", "metrics"],
     ["list", "ablations"],
     ["list", "sources"],
     ["explain", "stream_norm"],
-    ["explain", "scale_branch"],
+    ["explain", "fade_branch"],
     ["explain", "gratings"],
     ["schema"],
     ["check", "study.yaml"],
@@ -81,7 +81,7 @@ def answers(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def test_its_kinds_are_listed(answers: dict[str, dict[str, Any]]) -> None:
     for section, name, line in (
         ("metrics", "stream_norm", "Stream norm: how long the tokens"),
-        ("ablations", "scale_branch", "Scale a unit's branch"),
+        ("ablations", "fade_branch", "Fade a unit's branch"),
         ("sources", "gratings", "Gratings: sine waves"),
     ):
         (row,) = [row for row in answers[f"list {section}"]["out"].splitlines() if row.startswith(name)]
@@ -92,7 +92,7 @@ def test_its_kinds_are_listed(answers: dict[str, dict[str, Any]]) -> None:
 
 def test_its_kinds_are_explained(answers: dict[str, dict[str, Any]]) -> None:
     norm, scale, gratings = (
-        answers[f"explain {name}"]["out"] for name in ("stream_norm", "scale_branch", "gratings")
+        answers[f"explain {name}"]["out"] for name in ("stream_norm", "fade_branch", "gratings")
     )
     assert "Formula:" in norm and "norm [site]: mean norm of a token of the stream" in norm
     assert "What it does not show:" in scale and "factor: float\n      What the branch" in scale
@@ -103,7 +103,7 @@ def test_its_kinds_are_in_the_schema(answers: dict[str, dict[str, Any]]) -> None
     schema = answers["schema"]["out"]
     for word in (
         "stream_norm",
-        "scale_branch",
+        "fade_branch",
         "gratings",
         "orientations",
         "What the branch is multiplied by",
@@ -123,7 +123,7 @@ def test_a_study_of_all_three_runs_to_a_report(answers: dict[str, dict[str, Any]
     assert found.manifest.data["probe"].source == "gratings"
     assert found.manifest.claims["longer"].verdict in ("supported", "refuted", "undecided")
     page = (folder / "report.html").read_text("utf-8")
-    assert "stream_norm" in page and "scale_branch" in page and "mean norm of a token" in page
+    assert "stream_norm" in page and "fade_branch" in page and "mean norm of a token" in page
 
 
 def test_it_is_gone_without_the_package(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from vitdsl_sample.fade_branch import FadeBranch, scaled
+from vitdsl_sample.fade_branch import Params as FadeParams
 from vitdsl_sample.gratings import Gratings
-from vitdsl_sample.scale_branch import Params as ScaleParams
-from vitdsl_sample.scale_branch import ScaleBranch, scaled
 from vitdsl_sample.stream_norm import StreamNorm, mean_norm
 
 from vitdsl import testing
@@ -305,12 +305,12 @@ def test_a_metric_with_other_numbers_than_its_reference() -> None:
         check_norm(StreamNorm, wrong=1e-3)
 
 
-class Scale(ScaleBranch):
+class Scale(FadeBranch):
     def __init_subclass__(cls) -> None:
-        cls.__module__ = ScaleBranch.__module__
+        cls.__module__ = FadeBranch.__module__
 
     def __init__(self, factor: float = 0.5) -> None:
-        super().__init__(ScaleParams(factor=factor))
+        super().__init__(FadeParams(factor=factor))
         self.calls = 0
 
 
@@ -410,18 +410,18 @@ class RefusesAll(Scale):
         return "it is never right"
 
 
-class ScaleWithoutAPage(ScaleBranch):
+class ScaleWithoutAPage(FadeBranch):
     pass
 
 
 def test_an_ablation_that_obeys_passes() -> None:
-    testing.check_ablation(ScaleBranch(ScaleParams(factor=0.5)))
+    testing.check_ablation(FadeBranch(FadeParams(factor=0.5)))
 
 
 @pytest.mark.parametrize(
     ("kind", "law"),
     [
-        (ScaleWithoutAPage(ScaleParams(factor=0.5)), "page"),
+        (ScaleWithoutAPage(FadeParams(factor=0.5)), "page"),
         (RefusesAll(), "places"),
         (Draws(), "same twice"),
         (Counts(), "same twice"),
@@ -436,7 +436,7 @@ def test_an_ablation_that_obeys_passes() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_an_ablation_that_breaks_a_law_is_told_which(kind: ScaleBranch, law: str) -> None:
+def test_an_ablation_that_breaks_a_law_is_told_which(kind: FadeBranch, law: str) -> None:
     with pytest.raises(LawBroken, match=f"^law `{law}` is broken") as caught:
         testing.check_ablation(kind)
     assert law in ("page", "places") or "`blocks." in str(caught.value)

@@ -48,6 +48,18 @@ class Ablation(ABC):
         """Why this ablation cannot act at a place, or None: for what is seen in the graph alone."""
         return None if place.site is None else self.refuse(place.site)
 
+    def refuse_training(self) -> str | None:
+        """Why it cannot hold while a model is trained, or None."""
+        return None if self.fit() is None else "it needs a statistic of the trained model"
+
+    def places(self, place: Place) -> tuple[Place, ...]:
+        """What is changed where a study names a place: that place, unless a name stands for others."""
+        return (place,)
+
+    def together(self) -> int:
+        """How many images, one behind the other in the stream, act on one another; batches may not part them."""
+        return 1
+
     def reads(self) -> Mapping[str, tuple[str, str]]:
         """The other sites whose tensors it needs, name and role, by the parameter that names each."""
         return {}

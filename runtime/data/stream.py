@@ -122,7 +122,7 @@ class Stream:
 
         Batches are equal to within one image: a short last one would weigh as much in an interval as a full one.
         """
-        return range(batch * self.n // self.batches, (batch + 1) * self.n // self.batches)
+        return rows_of_batch(self.n, self.batches, batch)
 
     def id(self, row: int) -> str:
         """The id of the image at a position of the stream, without decoding it."""
@@ -197,6 +197,11 @@ class Stream:
     def remember(self, records: Mapping[int, Record]) -> None:
         """Take over records, by position, of images that another process or an earlier run has read."""
         self._records.update(records)
+
+
+def rows_of_batch(images: int, batches: int, batch: int) -> range:
+    """Positions of a batch's images in a stream of so many images and batches."""
+    return range(batch * images // batches, (batch + 1) * images // batches)
 
 
 def open_stream(

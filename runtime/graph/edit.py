@@ -20,7 +20,7 @@ class Others(Protocol):
     def names(self, role: str) -> list[str]:
         """Names that have a role, in order of execution."""
 
-    def place(self, name: str, role: str) -> "Place":
+    def place(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> "Place":
         """Another place of the model."""
 
 

@@ -74,7 +74,7 @@ def conditions_of(
                 continue
             found = _instances(loaded, kinds, model, ablation, entry, problems)
             if ablation in without:
-                problems += _needs_a_fit(loaded, model, ablation, found)
+                problems += _not_in_training(loaded, model, ablation, found)
                 always += [edit for condition in found for edit in condition.edits]
             else:
                 conditions += found
@@ -82,19 +82,22 @@ def conditions_of(
     return result
 
 
-def _needs_a_fit(loaded: Loaded, model: PlannedModel, name: str, found: list[Condition]) -> list[Diagnostic]:
-    """What is wrong with an ablation that holds during training: a fit needs a model that is trained."""
-    kinds = {edit.kind.name for condition in found for edit in condition.edits if edit.kind.fit()}
+def _not_in_training(
+    loaded: Loaded, model: PlannedModel, name: str, found: list[Condition]
+) -> list[Diagnostic]:
+    """What is wrong with an ablation that holds during training, such as a fit, which needs a trained model."""
+    reasons = {edit.kind.name: edit.kind.refuse_training() for one in found for edit in one.edits}
     without = model.entry.train.without if model.entry.train else None
     return [
         loaded.problem(
             "VD302",
             ("models", model.base, "train", "without", list(without or ()).index(name)),
-            f"`{kind}` cannot hold during training: it needs a statistic of the trained model",
+            f"`{kind}` cannot hold during training: {why}",
             label="not during training",
-            help=("take an ablation that needs none, such as `remove_branch`",),
+            help=("take another ablation, such as `remove_branch`",),
         )
-        for kind in kinds
+        for kind, why in reasons.items()
+        if why
     ]
 
 
@@ -153,9 +156,12 @@ def _places(
     places = [model.sites.place(one, role, tokens=tokens) for one in names]
     sites = [place.site for place in places if place.site is not None]
     for place, site in zip(places, sites, strict=True):
-        windows = kind.windows and site.layout == "windows" and site.tokens == "all"
-        unread = None if windows else refuse_tokens(site)
-        why, _, instead = (unread or kind.refuse_place(place) or "").partition("; ")
+        unread = _unread(kind, site)
+        refused = unread or kind.refuse_place(place)
+        if not refused:
+            changed = (one.site for one in kind.places(place) if one.site and one is not place)
+            refused = unread = next(filter(None, (_unread(kind, one) for one in changed)), None)
+        why, _, instead = (refused or "").partition("; ")
         if why:
             field = "tokens" if unread and entry.tokens != "all" else "at"
             problem = loaded.problem(
@@ -169,6 +175,12 @@ def _places(
             problems.append(problem)
             return []
     return sites
+
+
+def _unread(kind: Ablation, site: Site) -> str | None:
+    """Why a site does not have the tokens that are changed, or None."""
+    windows = kind.windows and site.layout == "windows" and site.tokens == "all"
+    return None if windows else refuse_tokens(site)
 
 
 def _all_there(

@@ -31,9 +31,10 @@ def lane_of(planned: PlannedModel, condition: Condition, sites: Sites, fitted: F
     edits: list[tuple[Place, Rewrite]] = []
     for edit in (*planned.always, *condition.edits):
         for site in edit.sites:
-            place = sites.place(site.name, site.role, tokens=site.tokens)
+            named = sites.place(site.name, site.role, tokens=site.tokens)
             constants = (fitted or shapes_only)(edit.kind, site)
-            edits.append((place, rewriting(edit.kind, place, constants)))
+            for place in edit.kind.places(named):
+                edits.append((place, rewriting(edit.kind, place, constants)))
     return Lane(condition.id, tuple(edits))
 
 

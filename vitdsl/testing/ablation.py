@@ -4,6 +4,7 @@ Does not own how edits compose and lanes merge (`runtime.graph`), or how a lane 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ def _places(kind: Ablation, sites: Sites, at: Sequence[str]) -> list[Place]:
     for role in kind.roles:
         names = [name for name in sites.names(role) if kind.refuse_place(sites.place(name, role)) is None]
         some = [names[0], names[len(names) // 2], names[-1]] if names else []
-        found += [sites.place(name, role) for name in dict.fromkeys(at or some)]
+        found += [one for name in dict.fromkeys(at or some) for one in kind.places(sites.place(name, role))]
     return found
 
 
@@ -123,7 +124,7 @@ def _check_tokens(kind: Ablation, bench: Bench, place: Place, before: Tensor, af
     """At the chosen tokens what the ablation gives without a choice, at all others the model's own."""
     assert place.site is not None
     for tokens in CHOICES:
-        chosen = bench.sites.place(place.site.name, place.site.role, tokens=tokens)
+        chosen = replace(place, site=replace(place.site, tokens=tokens))
         site = chosen.site
         assert site is not None
         if site.layout not in ("tokens", "map", "map_last") or refuse_tokens(site) or kind.refuse(site):

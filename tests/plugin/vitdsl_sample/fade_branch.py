@@ -1,4 +1,4 @@
-"""Scale a unit's branch: what it adds to the stream is multiplied by a factor.
+"""Fade a unit's branch: what it adds to the stream is multiplied by a factor.
 
 What it does:
     The stream after the unit is z + factor * f(z) instead of z + f(z). A factor of 0 gives the numbers of
@@ -13,7 +13,7 @@ Reference:
 
 Example:
     ablations:
-      half: {kind: scale_branch, of: vit, at: "blocks.*.attn", each: true, factor: 0.5}
+      half: {kind: fade_branch, of: vit, at: "blocks.*.attn", each: true, factor: 0.5}
 """
 
 from typing import Any
@@ -37,10 +37,10 @@ def scaled(branch: Tensor, *, factor: float) -> Tensor:
     return branch * factor
 
 
-class ScaleBranch(Ablation):
+class FadeBranch(Ablation):
     """The branch times a factor."""
 
-    name = "scale_branch"
+    name = "fade_branch"
     Params = Params
     roles = ("branch",)
 
