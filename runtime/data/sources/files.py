@@ -28,7 +28,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry, OneOrMany
 from vitdsl.dsl.text import near_files
 from vitdsl.runtime.data.sources._base import Item, Source
-from vitdsl.runtime.data.sources.folder import opened, to_rgb
+from vitdsl.runtime.data.sources.folder import formats, opened, to_rgb
 from vitdsl.runtime.paths import expanded
 
 
@@ -112,9 +112,15 @@ def _absent(path: Path, name: str) -> Diagnostic:
         f"the image `{name}` {what}",
         label="cannot be opened",
         notes=(f"looked for `{path}`",),
-        help=("" if path.exists() else near_files(path, name), folders),
+        help=("" if path.exists() else near_files(path, name, _endings()), folders),
         about=(("path",),),
     )
+
+
+def _endings() -> tuple[str, ...]:
+    """Of the names of files that may be images."""
+    read = formats()
+    return tuple(suffix for suffix, kind in Image.EXTENSION.items() if kind in read)
 
 
 def _unreadable(name: str, error: Exception) -> Diagnostic:
