@@ -74,7 +74,7 @@ class TokenCKA(Metric):
     VALUES: ClassVar[Mapping[str, Value]] = {
         "cka": Value(
             ("site_x", "site_y"),
-            "token-wise CKA, mean over images",
+            "token-wise CKA",
             direction="higher",
             range=(None, 1.0),
             correlation=True,
@@ -172,7 +172,7 @@ def token_grams(tensor: Tensor, *, site: Site, grid: Grid | None) -> Tensor:
     tokens = as_tokens(tensor, site)[:, prefix_of(site) :].float()
     if grid is not None and grid != site.grid:
         assert site.grid is not None
-        maps = tokens.mT.unflatten(2, site.grid)
+        maps = tokens.mT.reshape(len(tokens), -1, *site.grid)
         tokens = F.adaptive_avg_pool2d(maps, grid).flatten(2).mT
     return torch.stack([_unit(u_center(gram(image))) for image in tokens])
 

@@ -29,7 +29,9 @@ def named_model(arch: str, settings: Sequence[str], weights: Any = "random") -> 
 
     texts: dict[str, str] = {}
     labels: dict[str, str] = {}
-    written = read(f"models: {{it: {{arch: {json.dumps(arch)}, weights: {json.dumps(weights)}}}}}", "<command line>")
+    written = read(
+        f"models: {{it: {{arch: {json.dumps(arch)}, weights: {json.dumps(weights)}}}}}", "<command line>"
+    )
     assert written is not None
     wanted = [f"models.it.{setting}" for setting in settings]
     root = overridden(written, wanted, texts, labels, Study)

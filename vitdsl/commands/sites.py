@@ -94,4 +94,3 @@ def sites(
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
         answer.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
     show(answer)
-
