@@ -106,26 +106,18 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     most = longest([plot.size for found in planned for plot in found])
     marks: dict[str, Any] = {}
     with style():
-        drawn = [[_plot(plot, most, beside, marks) for plot in found] for found in planned]
+        drawn = [[plot_view(plot, most, beside, marks) for plot in found] for found in planned]
     views = _unique([_section(run, *pair) for pair in zip(gathered, drawn, strict=True)])
-    script = _asset("report.js")
-    sheet = _asset("report.css")
-    theme = (
-        f":root{{color-scheme:light;--fonts:{FONTS};{css_variables(LIGHT)}}}"
-        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light])"
-        f"{{color-scheme:dark;{css_variables(DARK)}}}}}"
-        f":root[data-theme=dark]{{color-scheme:dark;{css_variables(DARK)}}}"
-        f"@media print{{:root,:root:not([data-theme=light]),:root[data-theme=dark]"
-        f"{{color-scheme:light;{css_variables(LIGHT)}}}}}"
-    )
+    script = asset("report.js")
+    sheet = asset("report.css")
     manifest = run.manifest
     verdicts = claims.views(manifest.claims)
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
-            policy=_policy(script),
-            sheet=Markup(theme + sheet),
+            policy=policy(script),
+            sheet=Markup(theme() + sheet),
             script=Markup(script),
             title=manifest.title,
             question=manifest.question,
@@ -155,8 +147,8 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             bibtex=pages.bibtex(run),
             citations=pages.citations(run),
             data=Markup(_json(as_json(manifest))),
-            marks=_packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
-            fields=_packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
+            marks=packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
+            fields=packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
         )
     )
     return page
@@ -177,7 +169,15 @@ def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
     )
 
 
-def _plot(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
+def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
+    """A figure drawn, within `style()`.
+
+    Args:
+        plot: The figure.
+        most: How many rows its table may have.
+        beside: Receives the stand-alone figure and table by file name.
+        marks: Receives what the page shows under the pointer.
+    """
     cells: list[PanelView] = []
     panels: list[PanelView] = []
     for number_, panel in enumerate(plot.panels):
@@ -228,7 +228,20 @@ def _all(views: list[SectionView]) -> list[PlotView]:
     return [plot for view in views for plot in (view.main, *view.beside, *view.more)]
 
 
-def _environment() -> Environment:
+def theme() -> str:
+    """Colours and fonts as CSS variables: light, dark, and print."""
+    return (
+        f":root{{color-scheme:light;--fonts:{FONTS};{css_variables(LIGHT)}}}"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-theme=light])"
+        f"{{color-scheme:dark;{css_variables(DARK)}}}}}"
+        f":root[data-theme=dark]{{color-scheme:dark;{css_variables(DARK)}}}"
+        f"@media print{{:root,:root:not([data-theme=light]),:root[data-theme=dark]"
+        f"{{color-scheme:light;{css_variables(LIGHT)}}}}}"
+    )
+
+
+def environment() -> Environment:
+    """The templates, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(str(files("vitdsl.reports") / "templates")),
         autoescape=True,
@@ -247,11 +260,13 @@ def _code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
     return (files("vitdsl.reports") / "templates" / name).read_text("utf-8").strip()
 
 
-def _policy(script: str) -> str:
+def policy(script: str) -> str:
+    """The content security policy of a page with one script: nothing is fetched."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
@@ -267,6 +282,6 @@ def _json(value: Any) -> str:
     return text
 
 
-def _packed(text: str) -> str:
+def packed(text: str) -> str:
     """Text as gzip in base64, without time or name."""
     return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), 9, mtime=0)).decode()

@@ -267,6 +267,10 @@ def _data(data: Data, folder: Path) -> dict[str, Any]:
     fields = data.model_dump(mode="json", exclude={"image_blocks", "preprocess", "vary"}, exclude_none=True)
     kind = SOURCES.kinds().get(data.source)
     for name in kind.paths if kind else ():
-        if isinstance(fields.get(name), str):
-            fields[name] = str((folder / expanded(fields[name])).resolve())
+        if (value := fields.get(name)) is not None:
+            several = [
+                str((folder / expanded(one)).resolve())
+                for one in (value if isinstance(value, list) else [value])
+            ]
+            fields[name] = several if isinstance(value, list) else several[0]
     return fields

@@ -3,17 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
+from vitdsl.commands._models import named_model
 from vitdsl.commands._options import JSON
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import shown
-
-if TYPE_CHECKING:
-    from vitdsl.dsl.study import Model
 
 PLACE = 40
 
@@ -69,7 +66,7 @@ def sites(
     else:
         settings = [f"options.{option}" for option in options]
         settings += [f"input_size={input_size}"] if input_size else []
-        entry = _untrained(model, settings)
+        entry = named_model(model, settings)
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
     from vitdsl.runtime.graph.listing import listed
@@ -97,26 +94,3 @@ def sites(
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
         answer.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
     show(answer)
-
-
-def _untrained(arch: str, settings: Sequence[str]) -> "Model":
-    """The model of an architecture with settings on it, as `--set` lays them on a study's model."""
-    from vitdsl.dsl.diagnostics import StudyError
-    from vitdsl.dsl.nodes import plain
-    from vitdsl.dsl.overrides import overridden
-    from vitdsl.dsl.reader import read
-    from vitdsl.dsl.schema import validated
-    from vitdsl.dsl.source import SourceMap
-    from vitdsl.dsl.study import Model, Study
-
-    texts: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    written = read(f"models: {{it: {{arch: {json.dumps(arch)}, weights: random}}}}", "<command line>")
-    assert written is not None
-    wanted = [f"models.it.{setting}" for setting in settings]
-    root = overridden(written, wanted, texts, labels, Study)
-    data = plain(root)["models"]["it"]
-    found = validated(Model, data, SourceMap(root, texts, labels), ("models", "it"))
-    if isinstance(found, Model):
-        return found
-    raise StudyError(found)

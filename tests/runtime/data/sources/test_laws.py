@@ -12,6 +12,7 @@ from vitdsl.runtime.data.sources._base import SOURCES
 
 PARAMS: dict[str, list[dict[str, Any]]] = {
     "digits": [{"split": "test"}],
+    "files": [{"path": ["images/a/1.png", "images/b/4.webp", "images/a/2.jpg"]}],
     "folder": [{"path": "images"}, {"path": "images", "labels": "none"}],
     "noise": [{"total": 9, "size": 16}, {"total": 9, "size": 16, "classes": 3, "distribution": "uniform"}],
     "shapes": [{"split": "train", "difficulty": "medium"}],
