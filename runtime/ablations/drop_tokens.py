@@ -88,6 +88,12 @@ class DropTokens(Ablation):
             return {}
         return {"block": (block, "attention")}
 
+    def refuse_training(self) -> str | None:
+        """Salience that is read behind the place: the model would run twice, each time with draws of its own."""
+        if own(self).which == "random" or self.role == "embedding" and not self.reads():
+            return None
+        return "its salience is read from a run of the model before the one that is changed"
+
     def refuse_place(self, place: Place) -> str | None:
         """Another space than the role's, patches that are not known, and salience that is not there."""
         assert place.site is not None and place.others is not None

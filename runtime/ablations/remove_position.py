@@ -13,9 +13,11 @@ Places:
     multiply queries and keys and are refused; name the others with `at:` to change these alone.
 What it does not show:
     That a model has no sense of place where little changes, or after it. Convolutions, the zeros around an image,
-    windows, the merging of patches and the weights of token-mixing layers tell places too and stay, as does an
-    embedding that was added to the class token alone before the tokens met. A trained model never saw tokens without
-    their embedding: a drop also shows that inputs became unlike what it knows. `mean` and `shuffle` change less.
+    windows, the merging of patches and the weights of token-mixing layers tell places too and stay, as do biases that
+    are computed from the queries (as in SAM and MViTv2), an embedding that was added to the class token alone before
+    the tokens met, and one inside a module that the graph keeps whole (as in NaFlex). A trained model never saw tokens
+    without their embedding: a drop also shows that inputs became unlike what it knows. `mean` and `shuffle` change
+    less.
 Reference:
     Dosovitskiy et al. 2021 (arXiv 2010.11929), Appendix D.4, trains without; Naseer et al. 2021 (arXiv 2105.10497),
     Section 3.3, removes them in relation to shuffled patches.

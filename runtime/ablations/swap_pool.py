@@ -7,7 +7,8 @@ What it does:
     is applied to every token and then averaged, a `fc_norm` behind it to the one vector.
 Places:
     The pool (`role: pool`), of which there is one; see `vitdsl sites MODEL --role pool`. Not where there is no class
-    token, where the model pools so already, or where it pools by attention, by a maximum or with two heads.
+    token, where the model pools so already (a mean with the prefix in it is another), or where it pools by attention,
+    by a maximum or with two heads.
 What it does not show:
     How good the other pool could be: the head was trained with the model's own, and a class token that no head ever
     read holds nothing of use. A model built with the other pool has its norm on the other side of it, and a mean of
@@ -55,7 +56,8 @@ class SwapPool(Ablation):
         pool = pool_of(place.node)
         if pool is None or pool.takes is None:
             return "its pool is neither the class token nor the mean of spatial tokens; attention pools stay"
-        if pool.takes == self.params.to:
+        as_it_is = pool.takes == "cls" or pool.first == place.site.prefix
+        if pool.takes == self.params.to and as_it_is:
             return f"its head reads {WORDS[pool.takes]} already"
         if not place.site.class_token:
             return "it has no class token"

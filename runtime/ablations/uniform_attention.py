@@ -73,4 +73,4 @@ def uniform(weights: Tensor, *masks: Tensor, shapes: tuple[tuple[int, ...], ...]
         seen = torch.broadcast_to(mask > HIDDEN, (weights.numel() // prod(shape), *shape))
         visible = visible & seen.reshape(weights.shape)
     visible = visible | ~visible.any(-1, keepdim=True)
-    return (visible / visible.sum(-1, keepdim=True)).to(weights.dtype)
+    return visible.to(weights.dtype) / visible.sum(-1, keepdim=True)

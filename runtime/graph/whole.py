@@ -32,12 +32,14 @@ class Pool:
     Attributes:
         node: The vector.
         source: The tokens or the map that it is made of.
-        takes: The class token, the mean of the spatial tokens, or None: something else.
+        takes: The class token, the mean of tokens, or None: something else.
+        first: The first token that is in a mean.
     """
 
     node: fx.Node
     source: fx.Node
     takes: Literal["cls", "gap"] | None
+    first: int = 0
 
 
 def whole_nodes(
@@ -114,7 +116,7 @@ def _pool(node: fx.Node, source: fx.Node) -> Pool:
     if source.target is operator.getitem and (start := _start(source.args[1])) is not None:
         (source,) = source.all_input_nodes
         first = start
-    return Pool(node, source, _takes(made_by, source, first))
+    return Pool(node, source, _takes(made_by, source, first), first)
 
 
 def _takes(node: fx.Node, source: fx.Node, first: int) -> Literal["cls", "gap"] | None:
@@ -193,10 +195,7 @@ def _varies(operand: fx.Node, result: fx.Node) -> bool:
     shape, given = _shape(result), _shape(operand)
     if shape is None or given is None or shape[0] != PROBE or len(shape) not in (3, 4):
         return False
-    last = (*(1,) * (len(shape) - len(given)), *given)[1:]
-    if len(shape) == 3:
-        return last[0] == shape[1] > 1
-    return last[1:] == shape[2:] or last[:2] == shape[1:3]
+    return given[-(len(shape) - 1) :] == shape[1:] and shape[1] > 1
 
 
 def _origin(node: fx.Node) -> str:

@@ -13,7 +13,14 @@ from vitdsl.runtime.ablations.local_attention import LocalAttention, Params, loc
 from vitdsl.runtime.ablations.uniform_attention import UniformAttention
 
 SIDE = 4
-CASES = [(0, "square"), (1, "square"), (1, "round"), (1.5, "round"), (2, "round"), (2, "square")]
+CASES: list[tuple[float, Any]] = [
+    (0, "square"),
+    (1, "square"),
+    (1, "round"),
+    (1.5, "round"),
+    (2, "round"),
+    (2, "square"),
+]
 
 
 def kind_of(radius: float, distance: Any = "square") -> LocalAttention:
@@ -36,14 +43,14 @@ def mask_of(radius: float, distance: str, prefix: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ["vit", "gap"])
 @pytest.mark.parametrize(("radius", "distance"), CASES)
-def test_the_weights_are_those_of_masked_logits(name: str, radius: float, distance: str) -> None:
+def test_the_weights_are_those_of_masked_logits(name: str, radius: float, distance: Any) -> None:
     bench, at, prefix = bench_of(name), "blocks.0.attn", int(name == "vit")
     kind, mask = kind_of(radius, distance), mask_of(radius, distance, prefix)
     node = place(bench, kind, at).node
     found = values(bench, (kind, at))[node]
     logits = bench.intact[node.all_input_nodes[0]].double()
     wanted = (logits + mask).softmax(-1)
-    assert float((found - wanted).abs().max()) < 3e-7, "a few units in the last place of float32"
+    assert float((found - wanted).abs().max()) < 2**-22, "the logits and the weights are rounded"
     assert torch.equal(found == 0, (mask < 0).expand_as(found))
 
     def attention(self: Any, x: Tensor, **_: Any) -> Tensor:
@@ -55,11 +62,19 @@ def test_the_weights_are_those_of_masked_logits(name: str, radius: float, distan
     same(output(bench, (kind, at)), plain(bench, (at, "forward", attention)))
 
 
+def test_in_double_precision_it_is_the_masked_softmax() -> None:
+    logits = 6 * torch.randn(2, 3, 17, 17, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for radius, distance in CASES:
+        found = local(logits.softmax(-1), radius=radius, distance=distance, grid=(SIDE, SIDE), prefix=1)
+        wanted = (logits + mask_of(radius, distance, 1)).softmax(-1)
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-15)
+
+
 def test_a_radius_of_the_whole_grid_changes_nothing() -> None:
     bench = bench_of("vit")
     node = place(bench, kind_of(3), "blocks.0.attn").node
     torch.testing.assert_close(
-        values(bench, (kind_of(3), "blocks.0.attn"))[node], bench.intact[node], rtol=0, atol=3e-7
+        values(bench, (kind_of(3), "blocks.0.attn"))[node], bench.intact[node], rtol=0, atol=2**-22
     )
 
 

@@ -1,57 +1,98 @@
-"""The other pool against plain models whose pool was set by hand."""
+"""The other pool, against plain models whose pool was set to the other value."""
+
+from typing import Any
 
 import pytest
 import torch
 
-from ablated import TABLE, bench, bench_of, output, place, plain, refusals, refused, same, values
-from studies import TINY_VIT, changed
+from ablated import TABLE, bench, bench_of, output, plain, refusals, refused, same
+from studies import changed
 from vitdsl import testing
+from vitdsl.dsl.study import Model
 from vitdsl.runtime.ablations.swap_pool import Params, SwapPool
 
-CLS, GAP = (SwapPool(Params.model_validate({"to": to})) for to in ("cls", "gap"))
-AVERAGED = changed(TINY_VIT, {"global_pool": "avg", "fc_norm": True})
-"""A class token that no head reads: the mean of the others, with the norm behind it."""
+CLS, GAP = SwapPool(Params(to="cls")), SwapPool(Params(to="gap"))
+VIT = TABLE["vit"]
+POOLED_BY_MEAN = changed(VIT, {"global_pool": "avg"})
+EVA: dict[str, Any] = {
+    "arch": "eva02_tiny_patch14_224",
+    "options": {"img_size": 56, "depth": 1, "num_classes": 5},
+    "weights": "random",
+}
 
 
-def test_a_head_that_reads_the_mean_of_the_patches() -> None:
-    found = bench_of("vit")
-    same(output(found, (GAP, "pool")), plain(found, ("", "global_pool", "avg")))
-    node = place(found, GAP, "pool").node
-    normed = found.intact[node.all_input_nodes[0]]
-    mean = torch.stack([image[1:].double().mean(0) for image in normed]).float()
-    torch.testing.assert_close(values(found, (GAP, "pool"))[node], mean, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(
+    ("fields", "kind", "pool"),
+    [
+        (VIT, GAP, "avg"),
+        (changed(VIT, {"reg_tokens": 2}), GAP, "avg"),
+        (changed(VIT, {"fc_norm": True}), GAP, "avg"),
+        (POOLED_BY_MEAN, CLS, "token"),
+        (changed(POOLED_BY_MEAN, {"fc_norm": False}), CLS, "token"),
+        (EVA, CLS, "token"),
+        (changed(POOLED_BY_MEAN, {"pool_include_prefix": True}), CLS, "token"),
+    ],
+)
+def test_the_norm_stays_where_the_model_has_it(fields: dict[str, Any], kind: SwapPool, pool: str) -> None:
+    """As in timm where `global_pool` of a built model is set to another value."""
+    found = bench(fields)
+    same(output(found, (kind, "pool")), plain(found, ("", "global_pool", pool)))
 
 
-def test_a_head_that_reads_the_class_token() -> None:
-    found = bench(AVERAGED)
-    same(output(found, (CLS, "pool")), plain(found, ("", "global_pool", "token")))
+def test_a_mean_with_the_prefix_in_it_is_another() -> None:
+    found = bench(changed(POOLED_BY_MEAN, {"pool_include_prefix": True}))
+    same(output(found, (GAP, "pool")), plain(found, ("", "pool_include_prefix", False)))
 
 
-def test_registers_are_not_averaged() -> None:
-    registers = changed(TINY_VIT, {"reg_tokens": 3})
-    found = bench(registers)
-    node = place(found, GAP, "pool").node
-    normed = found.intact[node.all_input_nodes[0]]
-    torch.testing.assert_close(
-        values(found, (GAP, "pool"))[node], normed[:, 4:].mean(1), rtol=1e-5, atol=1e-6
-    )
+def test_the_mean_of_the_spatial_tokens_by_hand() -> None:
+    found = bench(changed(VIT, {"reg_tokens": 2}))
+    model: Any = found.sites.model
+    with torch.inference_mode():
+        tokens = model.forward_features(found.images).double()
+        wanted = tokens[:, 3:].mean(1) @ model.head.weight.double().T + model.head.bias.double()
+    same(output(found, (GAP, "pool")), wanted.float())
 
 
 def test_laws() -> None:
     testing.check_ablation(GAP)
+    testing.check_ablation(CLS, Model(**POOLED_BY_MEAN))
 
 
 @pytest.mark.parametrize(
-    ("name", "to", "code", "says"),
+    ("name", "options", "to", "code", "says"),
     [
-        ("vit", "cls", "VD302", "its head reads the class token already"),
-        ("gap", "gap", "VD302", "its head reads the mean of the spatial tokens already"),
-        ("gap", "cls", "VD302", "it has no class token"),
-        ("swin", "cls", "VD302", "it has no class token"),
-        ("resnet", "cls", "VD302", "it has no class token"),
-        ("mixer", "cls", "VD302", "it has no class token"),
+        ("vit", {}, "cls", "VD302", "reads the class token already"),
+        ("gap", {}, "gap", "VD302", "reads the mean of the spatial tokens already"),
+        ("gap", {}, "cls", "VD302", "has no class token"),
+        ("swin", {}, "cls", "VD302", "has no class token"),
+        ("resnet", {}, "cls", "VD302", "has no class token"),
+        ("mixer", {}, "cls", "VD302", "has no class token"),
+        ("resnet", {}, "gap", "VD302", "reads the mean of the spatial tokens already"),
+        ("vit", {"global_pool": "map"}, "gap", "VD302", "attention pools stay"),
+        (
+            "vit",
+            {"global_pool": "avgmax"},
+            "cls",
+            "VD210",
+            "there is no pool that makes one vector of tokens",
+        ),
     ],
 )
-def test_where_there_are_not_both_pools(name: str, to: str, code: str, says: str) -> None:
-    assert name in TABLE
-    refused(refusals(name, kind="swap_pool", to=to), code, says)
+def test_where_there_are_not_both(name: str, options: dict[str, Any], to: str, code: str, says: str) -> None:
+    refused(refusals(name, options, kind="swap_pool", to=to), code, says)
+
+
+def test_the_pool_can_be_named_and_read() -> None:
+    for name in ("vit", "gap", "swin", "resnet", "mixer"):
+        sites = bench_of(name).sites
+        (site,) = (sites.site(one, "pool") for one in sites.names("pool"))
+        assert (site.name, site.layout, site.class_token) == ("pool", "vector", name == "vit")
+        head: Any = sites.model.get_submodule({"swin": "head.fc", "resnet": "fc"}.get(name, "head"))
+        seen: list[torch.Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        plain(bench_of(name))
+        handle.remove()
+        pooled = bench_of(name).intact[sites.nodes["pool"]["pool"]]
+        if name == "gap":
+            pooled = sites.model.get_submodule("fc_norm")(pooled)
+        same(pooled, seen[0])
