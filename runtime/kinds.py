@@ -24,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, g
 from pydantic.fields import FieldInfo
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
+from vitdsl.dsl.shape import written
 from vitdsl.dsl.study import Entry
 from vitdsl.dsl.text import did_you_mean, shown
 
@@ -144,9 +145,9 @@ def summary(kind: type[Any]) -> str:
 
 
 def parameters(kind: type[Any]) -> dict[str, FieldInfo]:
-    """The kind's own fields in a study."""
+    """The kind's own fields by the name that they have in a study."""
     params: type[Entry] = kind.Params
-    return dict(params.model_fields)
+    return {written(name, field): field for name, field in params.model_fields.items()}
 
 
 def explain(name: str) -> str | None:

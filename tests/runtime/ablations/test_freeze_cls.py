@@ -13,6 +13,7 @@ from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Entry, Model
 from vitdsl.runtime.ablations.freeze_cls import FreezeCls, Params
 from vitdsl.runtime.ablations.remove_branch import RemoveBranch
+from vitdsl.runtime.kinds import explain
 from vitdsl.testing.bench import Bench
 
 REGISTERS = Model(
@@ -170,3 +171,7 @@ def test_errors(before: str, after: str, says: str) -> None:
     with pytest.raises(StudyError) as caught:
         bound(STUDY.replace(before, after))
     assert says in str(caught.value), str(caught.value)
+
+
+def test_its_page_has_the_field_as_it_is_written() -> None:
+    assert "\n  from: str\n" in (explain("freeze_cls") or "")

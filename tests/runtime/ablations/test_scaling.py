@@ -117,8 +117,7 @@ def test_some_tokens() -> None:
     assert torch.equal(found[:, 1:], bench.intact[node["stream"]][:, 1:])
 
 
-@pytest.mark.parametrize("name", ["swin", "resnet"])
-@pytest.mark.parametrize("kind", [branch(0.5), skip(2)])
+@pytest.mark.parametrize(("kind", "name"), [(branch(0.5), "resnet"), (skip(2), "swin")])
 def test_laws(kind: ScaleBranch | ScaleSkip, name: str) -> None:
     testing.check_ablation(kind, FAMILIES[name], at=[LAST[name][0]])
 
