@@ -13,11 +13,10 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import condition_name, effect_lines
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits, reference_line
 from vitdsl.reports.labels import elide, listing, number, plural, sentence, with_unit, wrap
-from vitdsl.reports.parts import BASELINE, Part
+from vitdsl.reports.parts import BASELINE, Array, Part
+from vitdsl.reports.rivals import among
 from vitdsl.reports.sentences import at, lead_and_details, mean
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
-from vitdsl.runtime.results.bands import not_beaten
-from vitdsl.runtime.results.intervals import scale_of
 
 MOST_ROWS = 40
 
@@ -133,22 +132,16 @@ def _takeaway(parts: Sequence[Part]) -> str:
         reference = base if np.isfinite(base) else float(np.mean(values[known]))
         far = max(known, key=lambda i: abs(values[i] - reference))
         moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
-        rivals = _as_large(part, known, reference) - {far}
-        among = f"; {plural(len(rivals), 'other change')} may be as large" if rivals else ""
+        others = among(part, known, far, partial(_change, reference=reference), "large")
         said.append(
-            f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}{among}."
+            f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}{others}."
         )
     return lead_and_details((_strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
 
 
-def _as_large(part: Part, known: Sequence[int], reference: float) -> set[int]:
-    """The conditions whose change from a reference the largest does not clearly beat."""
-    without = part.replicates
-    if without is None:
-        return set(known)
-    here, there = (np.abs(one[..., list(known)] - reference) for one in (part.array.values, without))
-    kept = not_beaten(here, there, part.left_out, scale_of(part.dataset[part.value].attrs))
-    return {i for i, one in zip(known, kept, strict=True) if one}
+def _change(values: Array, *, reference: float) -> Array:
+    """How far numbers are from a reference."""
+    return np.asarray(np.abs(values - reference))
 
 
 def _strongest(parts: Sequence[Part]) -> list[str]:

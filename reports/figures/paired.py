@@ -12,7 +12,8 @@ from vitdsl.reports.figures._changes import condition_name, effect_lines
 from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits
 from vitdsl.reports.labels import listing, number, sentence, ticks, wrap
-from vitdsl.reports.parts import Part
+from vitdsl.reports.parts import Array, Part
+from vitdsl.reports.rivals import among
 from vitdsl.reports.sentences import at, lead_and_details
 
 MOST_ROWS = 17
@@ -76,6 +77,11 @@ def _draw_last(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     label_lines(sheet, axes, lines, direct=wide)
 
 
+def _at_last(values: Array) -> Array:
+    """The numbers of the last site, `[..., condition]`."""
+    return np.asarray(values[..., -1])
+
+
 def _takeaway(parts: Sequence[Part]) -> str:
     """How far the last site moves under each model's conditions."""
     said, spans = [], []
@@ -87,8 +93,10 @@ def _takeaway(parts: Sequence[Part]) -> str:
         low, high = min(known, key=lambda i: values[i]), max(known, key=lambda i: values[i])
         spans.append(f"{number(float(values[low]))} to {number(float(values[high]))} in {part.model}")
         last = part.names()[-1]
+        lower = among(part, known, low, _at_last, "low", lowest=True)
+        higher = among(part, known, high, _at_last, "high")
         said.append(
-            f"{part.model}, at {last}: lowest {at(part, low, -1)} with {condition_name(part, low)}, "
-            f"highest {at(part, high, -1)} with {condition_name(part, high)}."
+            f"{part.model}, at {last}: lowest {at(part, low, -1)} with {condition_name(part, low)}{lower}; "
+            f"highest {at(part, high, -1)} with {condition_name(part, high)}{higher}."
         )
     return lead_and_details(f"{sentence(parts[0].name)}, at the last site: {listing(spans)}.", said)
