@@ -5,6 +5,7 @@ any stage.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
-from vitdsl.dsl.text import safe
+from vitdsl.commands._tables import show, table
+from vitdsl.dsl.text import counted, safe
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
 if TYPE_CHECKING:
+    from vitdsl.runtime.progress import Progress
     from vitdsl.runtime.results.verdicts import Verdict
     from vitdsl.runtime.run.run import Outcome
 
@@ -34,12 +37,14 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     return int(part) - 1, int(count)
 
 
+STUDY = re.compile(r"^study\s*:", re.MULTILINE)
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  vitdsl run specs/skip_ablation.yaml\n"
+    "  vitdsl run studies/                 # every study of a folder, and one table of claims\n"
     "  vitdsl run study.yaml --device cuda --dtype bf16 --set data.probe.images=5000\n"
     "  vitdsl run study.yaml --json | jq .report\n"
     "  torchrun --nproc-per-node 4 -m vitdsl run study.yaml\n"
@@ -85,46 +90,81 @@ def run(
 ) -> int:
     """Run a study: stream its images once, write the run folder and the report.
 
-    The last line of the answer is the path of the report. What image blocks gave is kept beside the runs: a run that
-    was killed goes on where it was, and what is there is not computed again. Image blocks can be dealt to several
-    processes (torchrun) or shares (--shard) on one disk.
+    Of a folder, all its studies one after the other, with one table of their claims at the end. The last line of the
+    answer for one study is the path of the report. What image blocks gave is kept beside the runs: a run that was
+    killed goes on where it was, and what is there is not computed again. Image blocks can be dealt to several processes
+    (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
     from vitdsl.runtime.ranks import Ranks, launched, own_device, together
 
+    outcomes = []
     with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
         with together() as ranks:
-            loaded = load_source(study, overrides=overrides)
-            progress.say(f"study {loaded.study.study}: {loaded.study.title or study}")
-            from vitdsl.runtime.plan.bind import bind
-            from vitdsl.runtime.run.environment import device as find_device
-            from vitdsl.runtime.run.run import run as run_plan
+            for path in _studies(study):
+                loaded = load_source(path, overrides=overrides)
+                progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
+                from vitdsl.runtime.plan.bind import bind
+                from vitdsl.runtime.run.environment import device as find_device
+                from vitdsl.runtime.run.run import run as run_plan
 
-            chosen = own_device(find_device(device))
-            if shard is not None:
-                ranks = Ranks(*shard, shard=True)
-            outcome = run_plan(
-                bind(loaded), out=out, device=chosen, dtype=dtype, progress=progress, ranks=ranks, force=force
-            )
-        if outcome.folder is None:
+                chosen = own_device(find_device(device))
+                mine = ranks if shard is None else Ranks(*shard, shard=True)
+                plan = bind(loaded)
+                outcomes.append(
+                    run_plan(
+                        plan, out=out, device=chosen, dtype=dtype, progress=progress, ranks=mine, force=force
+                    )
+                )
+        led = [outcome for outcome in outcomes if outcome.folder is not None]
+        if not led:
             if shard is not None:
                 click.echo(
                     f"shard {shard[0] + 1}/{shard[1]} is done; run without --shard to merge what is there"
                 )
             return 0
-        report_path = None
-        if not no_report:
-            progress.say("draw the report")
-            from vitdsl.reports.render import write_report
-            from vitdsl.runtime.results.folder import open_run
-
-            report_path = write_report(open_run(outcome.folder))
+        reports = [None if no_report else _drawn(outcome, progress) for outcome in led]
+    answers = list(zip(led, reports, strict=True))
     if as_json:
-        click.echo(json.dumps(_answer(outcome, report_path), ensure_ascii=False, indent=2))
+        found = [_answer(*one) for one in answers]
+        click.echo(json.dumps(found if study.is_dir() else found[0], ensure_ascii=False, indent=2))
     else:
-        _print(outcome, report_path)
-    claims = outcome.manifest.claims.values()
+        for one in answers:
+            _print(*one)
+        if study.is_dir():
+            _print_all(led)
+    claims = [claim for outcome in led for claim in outcome.manifest.claims.values()]
     return 1 if must_hold and any(claim.verdict != "supported" for claim in claims) else 0
+
+
+def _studies(path: Path) -> list[Path]:
+    """The study, or the studies of a folder by name: its YAML files with a `study:`."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and one.is_file())
+    return [one for one in files if STUDY.search(one.read_text("utf-8", "replace"))] or [path]
+
+
+def _drawn(outcome: "Outcome", progress: "Progress") -> Path:
+    progress.say("draw the report")
+    from vitdsl.reports.render import write_report
+    from vitdsl.runtime.results.folder import open_run
+
+    assert outcome.folder is not None
+    return write_report(open_run(outcome.folder))
+
+
+def _print_all(outcomes: Sequence["Outcome"]) -> None:
+    """One table of the claims of all studies."""
+    rows = table("study", "verdict", "claim")
+    for outcome in outcomes:
+        manifest = outcome.manifest
+        for claim in manifest.claims.values():
+            rows.add_row(safe(manifest.study), f"{MARKS[claim.verdict]} {claim.verdict}", safe(claim.say))
+    seconds = sum(outcome.manifest.seconds or 0.0 for outcome in outcomes)
+    click.echo(f"\n{counted(len(outcomes), 'study', 'studies')} in {seconds:.0f} s")
+    if rows.row_count:
+        show(rows)
 
 
 def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
