@@ -102,7 +102,7 @@ def fails(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]
 def test_files(here: Path, fails: Callable[..., None]) -> None:
     study(here)
     fails("VD001_typo", 2, "check", "studdy.yaml")
-    fails("VD001_folder", 2, "run", ".")
+    fails("VD001_folder", 2, "plan", ".")
     fails("VD001_nowhere", 2, "plan", "specs/study.yaml")
     (here / "study.yaml").unlink()
     fails("VD001_first", 2, "run", "study.yaml")

@@ -3,12 +3,12 @@
 Owns which files of a folder are checked, and the exit code of many. Does not own what is wrong with a study.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import SET
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.output import Output
@@ -58,8 +58,7 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         for path in inside:
             if any(part.startswith(".") for part in path.relative_to(spec).parts):
                 continue
-            head = path.read_bytes()[: 1 << 20].decode("utf-8", errors="replace")
-            (files if re.search(r"(?m)^(study|recipe)\s*:", head) else skipped).append(path)
+            (files if kind_of(path) else skipped).append(path)
         if not inside:
             raise click.UsageError(f"there is no study in the folder `{spec}`")
     return list(dict.fromkeys(files)), skipped

@@ -5,7 +5,6 @@ any stage.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted, safe
@@ -37,7 +37,6 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     return int(part) - 1, int(count)
 
 
-STUDY = re.compile(r"^study\s*:", re.MULTILINE)
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 
 
@@ -142,7 +141,7 @@ def _studies(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and one.is_file())
-    return [one for one in files if STUDY.search(one.read_text("utf-8", "replace"))] or [path]
+    return [one for one in files if kind_of(one) == "study"] or [path]
 
 
 def _drawn(outcome: "Outcome", progress: "Progress") -> Path:
