@@ -31,12 +31,20 @@ def ratio(cross: Array, xx: Array, yy: Array) -> Array:
     """
     if cross.ndim > xx.ndim:
         xx, yy = xx[..., :, None], yy[..., None, :]
-    # Powers of two come out first: xx * yy may overflow, and the product of two roots is not exactly xx.
+    return alignment(cross, xx, yy)
+
+
+def alignment(cross: Array, xx: Array, yy: Array) -> Array:
+    """`cross / sqrt(xx yy)`, sums of inner products that broadcast; NaN where one of the norms is not above zero.
+
+    Powers of two come out first: the product of two norms may overflow, and that of two roots is not exactly the
+    norm of equal ones.
+    """
     half_x, half_y = np.frexp(xx)[1] // 2, np.frexp(yy)[1] // 2
     square = np.ldexp(xx, -2 * half_x) * np.ldexp(yy, -2 * half_y)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.ldexp(cross, -(half_x + half_y)) / np.sqrt(square)
-    return np.where((xx > 0) & (yy > 0), found, np.nan)
+        ratio = np.ldexp(cross, -(half_x + half_y)) / np.sqrt(square)
+    return np.where((xx > 0) & (yy > 0), ratio, np.nan)
 
 
 def shares(rows: Array) -> Array:

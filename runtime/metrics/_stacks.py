@@ -6,12 +6,10 @@ the sum over images is the product of the whole matrices. Does not own one matri
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator, two_to, u_gram
 
 
@@ -51,15 +49,3 @@ class Stack:
         exact = accumulator(self.matrices.device)
         squares = [matrix.to(exact).square().sum(1) for matrix in self.matrices]
         return torch.stack(squares, 1) * self.scale.square()
-
-
-def alignment(cross: Array, xx: Array, yy: Array) -> Array:
-    """`cross / sqrt(xx yy)`, sums of inner products that broadcast; NaN where one of the norms is not above zero.
-
-    Powers of two come out first: the product of two norms may overflow.
-    """
-    half_x, half_y = np.frexp(xx)[1] // 2, np.frexp(yy)[1] // 2
-    square = np.ldexp(xx, -2 * half_x) * np.ldexp(yy, -2 * half_y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.ldexp(cross, -(half_x + half_y)) / np.sqrt(square)
-    return np.where((xx > 0) & (yy > 0), ratio, np.nan)

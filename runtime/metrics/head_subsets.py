@@ -48,7 +48,8 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import prefix_of, refuse_tokens
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import SMALLEST_BATCH, u_gram
-from vitdsl.runtime.metrics._stacks import Stack, alignment
+from vitdsl.runtime.metrics._ratios import alignment
+from vitdsl.runtime.metrics._stacks import Stack
 from vitdsl.runtime.metrics.attention_distance import distance_and_prefix_mass
 
 SHARE = 4

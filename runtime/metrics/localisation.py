@@ -50,7 +50,8 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import SMALLEST_BATCH
-from vitdsl.runtime.metrics._stacks import Stack, alignment
+from vitdsl.runtime.metrics._ratios import alignment
+from vitdsl.runtime.metrics._stacks import Stack
 
 REGIONS = ("interior", "edge")
 FEW = 8
