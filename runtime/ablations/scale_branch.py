@@ -19,37 +19,20 @@ Example:
       fading: {kind: scale_branch, of: vit, at: "blocks.*.mlp", each: true, by: 1, vary: {by: [0, 0.5, 1, 2]}}
 """
 
-from typing import Any
-
 from pydantic import Field
-from torch import Tensor
 
-from vitdsl.dsl.study import Entry
-from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
+from vitdsl.runtime.ablations._scaling import Factor, Scaling
 
 
-class Params(Entry):
+class Params(Factor):
     """How much is left."""
 
     by: float = Field(allow_inf_nan=False, description="What the branch is multiplied by; 1 changes nothing.")
 
 
-class ScaleBranch(Ablation):
+class ScaleBranch(Scaling):
     """The branch times a factor."""
 
     name = "scale_branch"
     Params = Params
     roles = ("branch",)
-
-    def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:
-        """What the add takes, times the factor; nothing where that is 0."""
-        assert isinstance(self.params, Params)
-        if self.params.by == 0:
-            return build.nothing
-        return build.call(Operation(times, (("by", self.params.by),)), build.before)
-
-
-def times(tensor: Tensor, *, by: float) -> Tensor:
-    """A tensor times a number."""
-    return tensor * by

@@ -21,32 +21,20 @@ Example:
       thinner: {kind: scale_skip, of: vit, at: "blocks.*.attn", each: true, by: 1, vary: {by: [0, 0.5, 0.9, 1]}}
 """
 
-from typing import Any
-
 from pydantic import Field
 
-from vitdsl.dsl.study import Entry
-from vitdsl.runtime.ablations._base import Ablation
-from vitdsl.runtime.ablations.scale_branch import times
-from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
+from vitdsl.runtime.ablations._scaling import Factor, Scaling
 
 
-class Params(Entry):
+class Params(Factor):
     """How much is left."""
 
     by: float = Field(allow_inf_nan=False, description="What the skip is multiplied by; 1 changes nothing.")
 
 
-class ScaleSkip(Ablation):
+class ScaleSkip(Scaling):
     """The skip times a factor."""
 
     name = "scale_skip"
     Params = Params
     roles = ("skip",)
-
-    def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:
-        """What the add takes, times the factor; nothing where that is 0."""
-        assert isinstance(self.params, Params)
-        if self.params.by == 0:
-            return build.nothing
-        return build.call(Operation(times, (("by", self.params.by),)), build.before)
