@@ -121,7 +121,7 @@ class Params(Entry):
         "free", description="Of objects: any of six hues, unevenly bright, or the same for all."
     )
     diameter: tuple[float, float] = Field(
-        (0.35, 0.55),
+        (0.45, 0.6),
         strict=False,
         description="Range of the object's diameter, as a share of the image's side.",
     )
