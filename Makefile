@@ -28,8 +28,10 @@ test:
 wheel:  ## test what ships; plain `pytest`, never `python -m pytest` (the checkout would shadow the wheel)
 	python3 -m venv .wheelenv && .wheelenv/bin/pip install -q '.[dev]' && .wheelenv/bin/pytest -q
 
-zoo:  ## train the shipped weights anew and write them into specs/zoo/weights
+zoo:  ## train the shipped weights anew and write them into specs/zoo/weights (some two hours on one core)
 	OMP_NUM_THREADS=1 vitdsl train specs/zoo/digits.yaml --force --store specs/zoo/weights
+	OMP_NUM_THREADS=1 vitdsl train specs/zoo/shapes.yaml --half --force --store specs/zoo/weights
+	OMP_NUM_THREADS=1 vitdsl train specs/questions/families.yaml --half --force --store specs/zoo/weights
 
 bench:  ## ratios against bare forwards; never part of the test suite
 	python tests/benchmarks/run.py

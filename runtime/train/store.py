@@ -39,7 +39,8 @@ from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
 from vitdsl.runtime.train import loop as train
-from vitdsl.runtime.train.weights import content_hash, naming_the_store, read, save
+from vitdsl.runtime.train.outlook import Outlook
+from vitdsl.runtime.train.weights import content_hash, naming_the_store, read, rounded, save
 
 TRAINER_VERSION = 1
 """Raised when the same recipe would give other weights."""
@@ -142,6 +143,7 @@ def obtain(
     wrap: Wrap | None = None,
     without: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
+    half: bool = False,
 ) -> LoadedModel:
     """A model with its weights; one with `train` is taken from the store, or trained and stored.
 
@@ -160,6 +162,7 @@ def obtain(
         wrap: See `train.train`.
         without: The resolved ablations that hold during training, for the hash.
         ranks: Which of several processes this is; a shard trains alone.
+        half: Round what is trained now to float16, for a file of half the size.
 
     Raises:
         StudyError: As `models.load` and `train.train`.
@@ -185,6 +188,7 @@ def obtain(
             name=name,
             ranks=team,
         )
+        done = rounded(done, model) if half else done
         path = team.told(_kept(done, content, store or user_store(), progress) if team.leads else None)
     assert path is not None
     if not all(team.gathered(path.is_file())):
@@ -220,6 +224,7 @@ def train_study(
     wraps: Mapping[str, Wrap] | None = None,
     without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ranks: Ranks = ALONE,
+    half: bool = False,
 ) -> list[Stored]:
     """Train the models of a study that have `train`, or find them trained.
 
@@ -233,32 +238,39 @@ def train_study(
         wraps: By model: see `train.train`.
         without: By model: see `resolved_recipe`.
         ranks: Which of several processes this is.
+        half: See `obtain`.
     """
-    found = []
+    found, seed, wanted = [], loaded.study.seed, []
     for entry_name, entry in loaded.study.models.items():
         for variant in variants(entry_name, entry):
             model, name = variant.entry, variant.name
             if model.train is None or (names and not {entry_name, name} & set(names)):
                 continue
-            seed, held = loaded.study.seed, (without or {}).get(name, ())
+            held = (without or {}).get(name, ())
             key = recipe_key(model, seed=seed, folder=loaded.folder, without=held)
             known = None if force else find(key, store)
-            with placing(loaded.source, ("models", entry_name)):
-                ready = obtain(
-                    model,
-                    seed=seed,
-                    folder=loaded.folder,
-                    progress=progress,
-                    name=name,
-                    device=device,
-                    force=force,
-                    store=store,
-                    wrap=(wraps or {}).get(name),
-                    without=held,
-                    ranks=ranks,
-                )
-            detail = ready.weights.detail
-            found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
+            wanted.append((entry_name, name, model, held, key, known))
+    outlook = Outlook([model for _, _, model, _, _, known in wanted if known is None], progress)
+    for entry_name, name, model, held, key, known in wanted:
+        with placing(loaded.source, ("models", entry_name)):
+            ready = obtain(
+                model,
+                seed=seed,
+                folder=loaded.folder,
+                progress=progress,
+                name=name,
+                device=device,
+                force=force,
+                store=store,
+                wrap=(wraps or {}).get(name),
+                without=held,
+                ranks=ranks,
+                half=half,
+            )
+        if known is None:
+            outlook.trained()
+        detail = ready.weights.detail
+        found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
     return found
 
 

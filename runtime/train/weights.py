@@ -74,6 +74,20 @@ def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, SEAL: content_hash(said)}
 
 
+def rounded(done: Trained, model: Model) -> Trained:
+    """A trained model with its parameters rounded to float16, which its file then needs half the bytes for.
+
+    Buffers (the statistics of batch norms) stay as they are. It computes in float32 all the same.
+    """
+    module = done.model.module
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half())
+    detail = {**done.model.weights.detail, "rounded": "float16"}
+    stats = {**done.stats, "rounded": "float16"}
+    return Trained(models.finish(module, model, done.model.weights.origin, detail), stats)
+
+
 def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
     """Write a trained model's weights, named by the hash of its resolved recipe, and give their path.
 
@@ -90,7 +104,11 @@ def save(done: Trained, content: Mapping[str, Any], store: Path) -> Path:
         "versions": {"torch": torch.__version__, "timm": timm.__version__},
         "sha256": done.model.weights.sha256,
     }
-    state = {name: value.contiguous().clone() for name, value in done.model.module.state_dict().items()}
+    narrow = dict(done.model.module.named_parameters()) if "rounded" in done.stats else {}
+    state = {
+        name: value.to(torch.float16 if name in narrow else value.dtype).contiguous().clone()
+        for name, value in done.model.module.state_dict().items()
+    }
     data = safetensors.torch.save(state, {HEADER: canonical(_sealed(header))})
     with naming_the_store():
         write_atomically(path, lambda temporary: temporary.write_bytes(data))

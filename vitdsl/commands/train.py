@@ -24,6 +24,7 @@ PLACE = 70
 @click.option(
     "--store", type=click.Path(path_type=Path), help="The folder of weights to look in and write to."
 )
+@click.option("--half", is_flag=True, help="Round the weights to 16 bits, for files of half the size.")
 @DEVICE
 @JSON
 @QUIET
@@ -35,6 +36,7 @@ def train(
     overrides: Sequence[str],
     force: bool,
     store: Path | None,
+    half: bool,
     device: str,
     as_json: bool,
     quiet: bool,
@@ -69,6 +71,7 @@ def train(
             wraps={name: form["wrap"] for name, form in forms.items() if form},
             without={name: form["without"] for name, form in forms.items() if form},
             ranks=ranks,
+            half=half,
         )
     if not ranks.leads:
         return
