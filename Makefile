@@ -33,6 +33,13 @@ zoo:  ## train the shipped weights anew and write them into specs/zoo/weights (s
 	OMP_NUM_THREADS=1 vitdsl train specs/zoo/shapes.yaml --half --force --store specs/zoo/weights
 	OMP_NUM_THREADS=1 vitdsl train specs/questions/families.yaml --half --force --store specs/zoo/weights
 
+census:  ## ask every file of timm what it takes: docs/models.md, in some minutes
+	python tests/census/census.py
+
+science:  ## run the findings and the questions, and write their verdicts into docs/science.md
+	vitdsl run specs/findings --out runs/science && vitdsl run specs/questions --out runs/science
+	python tests/science/tables.py runs/science
+
 bench:  ## ratios against bare forwards; never part of the test suite
 	python tests/benchmarks/run.py
 

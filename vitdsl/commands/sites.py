@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
@@ -12,6 +14,9 @@ from vitdsl.commands._options import JSON
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import shown
 
+if TYPE_CHECKING:
+    from vitdsl.dsl.study import Model
+
 PLACE = 40
 
 
@@ -20,6 +25,7 @@ PLACE = 40
     "  vitdsl sites vit_base_patch16_224 'blocks.*' --role branch\n"
     "  vitdsl sites resnet50 'layer*.*'\n"
     "  vitdsl sites vit --study specs/skip_ablation.yaml --role attention\n"
+    "  vitdsl sites levit_128s --summary\n"
 )
 @click.argument("model")
 @click.argument("selectors", nargs=-1)
@@ -40,6 +46,9 @@ PLACE = 40
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture."
 )
 @click.option("--input-size", type=int, help="Pixels of the input, for models that take any size.")
+@click.option(
+    "--summary", is_flag=True, help="Which metrics and ablations the model takes, and why not others."
+)
 @JSON
 def sites(
     model: str,
@@ -48,6 +57,7 @@ def sites(
     study: Path | None,
     options: Sequence[str],
     input_size: int | None,
+    summary: bool,
     as_json: bool,
 ) -> None:
     """List the sites of a model: names, shapes of one image's tensor, depth.
@@ -76,6 +86,9 @@ def sites(
     from vitdsl.runtime.plan.matching import chosen
 
     first = variants(model, entry)[0].entry
+    if summary:
+        _summarise(first, as_json)
+        return
     module = skeleton(first)
     found = sites_of(module, preprocessing(module, first).input_size)
     names = found.names(role)
@@ -93,4 +106,25 @@ def sites(
     for row in rows:
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
         answer.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
+    show(answer)
+
+
+def _summarise(entry: "Model", as_json: bool) -> None:
+    """Print what a model takes; in the shortest words where it takes nothing."""
+    from vitdsl.runtime.plan.fitting import fitting
+
+    found = fitting(entry)
+    if as_json:
+        click.echo(json.dumps({"schema": "vitdsl.fitting/1", "model": entry.arch, **asdict(found)}, indent=2))
+        return
+    if found.trace:
+        click.echo(f"{entry.arch} cannot be studied: {found.trace}")
+        return
+    size = "x".join(map(str, found.input_size))
+    click.echo(
+        f"{entry.arch}, images of {size}: {len(found.units)} residual units, {len(found.attention)} attention modules"
+    )
+    answer = table("kind", "taken", "why not")
+    for kind, reason in found.kinds.items():
+        answer.add_row(kind, "no" if reason else "yes", escape(reason))
     show(answer)

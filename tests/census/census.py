@@ -1,0 +1,115 @@
+"""Write docs/models.md: one small architecture of each of timm's model files, and what the language takes of it.
+
+    python tests/census/census.py            # all files, in some minutes on one core
+    python tests/census/census.py vision_transformer swin_transformer     # the rows of some, printed
+
+Does not own the question that is put to a model (`vitdsl.runtime.plan.fitting`).
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import timm
+from timm.models import _registry
+
+from vitdsl.dsl.study import Model
+from vitdsl.runtime.plan.fitting import Fitting, fitting
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+SMALL = (
+    "test",
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "tiny",
+    "_xxs",
+    "_xs",
+    "_s",
+    "small",
+    "18",
+    "b0",
+    "_050",
+    "_m",
+)
+"""Words in the names of small architectures, the smallest first."""
+COLUMNS = ("skip_ratio", "attention_entropy", "attention_distance", "attention_rollout")
+HEAD = """# Models
+
+Any architecture of timm can be named. What the language takes of it was asked of one small architecture of each of
+timm's model files, with timm {version} and random weights: `python tests/census/census.py` writes this page, and the
+test suite asks a quarter of the rows again. `vitdsl sites ARCH --summary` answers for any architecture.
+
+A dash means that the metric is refused; the reason is below the table. Metrics of layers (`cka`, `linear_probe`, ...)
+and `accuracy` need nothing but that a model can be traced.
+
+{counts}
+
+| file | architecture | residual units | attention | {columns} |
+|---|---|---|---|{lines}|
+"""
+
+
+def architectures() -> dict[str, str]:
+    """File of timm to the architecture that stands for it."""
+    found = {}
+    for file, names in sorted(_registry._module_to_models.items()):
+        kept = sorted(names, key=lambda name: (_rank(name), len(name), name))
+        if kept:
+            found[file] = kept[0]
+    return found
+
+
+def _rank(name: str) -> int:
+    return next((place for place, word in enumerate(SMALL) if word in name), len(SMALL))
+
+
+def row(file: str, arch: str) -> tuple[str, Fitting]:
+    """A row of the table, and the answer it stands for."""
+    found = fitting(Model(arch=arch, weights="random"))
+    if found.trace:
+        return f"| {file} | `{arch}` | | | {' | '.join('-' for _ in COLUMNS)} |", found
+    taken = ["-" if found.kinds[name] else "yes" for name in COLUMNS]
+    numbers = [str(len(found.units) or "-"), str(len(found.attention) or "-")]
+    return f"| {file} | `{arch}` | {' | '.join((*numbers, *taken))} |", found
+
+
+def reasons(arch: str, found: Fitting) -> list[str]:
+    """Lines that say why something is refused."""
+    if found.trace:
+        return [f"- `{arch}`: {found.trace}"]
+    if not found.attention:
+        return []
+    said: dict[str, list[str]] = {}
+    for name in COLUMNS:
+        if found.kinds[name]:
+            said.setdefault(found.kinds[name], []).append(f"`{name}`")
+    return [f"- `{arch}`, {', '.join(names)}: {reason}" for reason, names in said.items()]
+
+
+def page() -> str:
+    """The whole page."""
+    rows, why, traced = [], [], 0
+    for file, arch in architectures().items():
+        line, found = row(file, arch)
+        print(line, file=sys.stderr)
+        rows.append(line)
+        why += reasons(arch, found)
+        traced += not found.trace
+    counts = f"{traced} of {len(rows)} can be traced."
+    head = HEAD.format(
+        version=timm.__version__,
+        counts=counts,
+        columns=" | ".join(f"`{c}`" for c in COLUMNS),
+        lines="---|" * 3 + "---",
+    )
+    return head + "\n".join(rows) + "\n\n## Why not\n\n" + "\n".join(why) + "\n"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        for name in sys.argv[1:]:
+            print(row(name, architectures()[name])[0])
+    else:
+        PAGE.write_text(re.sub(r" +\n", "\n", page()), "utf-8")
