@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering generated test wheel zoo bench coverage
+.PHONY: fmt check lint types layering generated test wheel zoo bench coverage census science
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .

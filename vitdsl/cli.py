@@ -63,7 +63,7 @@ class FolderGroup(click.Group):
         if name and name not in known and not name.startswith("-") and not context.resilient_parsing:
             from vitdsl.dsl.text import did_you_mean, shown
 
-            hint = did_you_mean(name, known)
+            hint = did_you_mean(name, known, cutoff=0.6)
             context.fail(f"no such command `{shown(name)}`{'; ' + hint if hint else ''}")
         return super().resolve_command(context, args)
 

@@ -177,9 +177,11 @@ def _unknown(arch: str, name: str) -> Diagnostic:
             f"`{arch}` is not a name of an architecture",
             f"write `arch: NAME` and `weights: {{hub: {repository}}}`",
         )
+    known = timm.list_models()
+    begun = sorted((one for one in known if one.startswith(name)), key=lambda one: (len(one), one))[:3]
     return _of_arch(
         f"timm {timm.__version__} has no architecture `{arch}`",
-        did_you_mean(name, timm.list_models(), count=3, cutoff=0.6),
+        did_you_mean(name, begun or known, count=3, cutoff=0 if begun else 0.6),
         f"`vitdsl list models '{_family(name)}*'` shows what there is",
     )
 
