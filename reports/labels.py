@@ -34,7 +34,7 @@ def number(value: float | int | None, digits: int = 3) -> str:
 
 def short(value: float) -> str:
     """A number that somebody wrote: as few digits as it takes."""
-    return f"{value:.6g}".replace("-", MINUS)
+    return f"{value + 0.0:.6g}".replace("-", MINUS)
 
 
 def spread(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:

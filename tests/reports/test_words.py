@@ -37,6 +37,10 @@ def test_an_interval_sets_the_digits(numbers: tuple[float, float, float], text: 
     assert labels.estimate(*numbers) == text
 
 
+def test_nothing_has_no_sign() -> None:
+    assert labels.short(-0.0) == labels.short(0.0) == "0" and labels.short(-0.05) == "\N{MINUS SIGN}0.05"
+
+
 def test_sites_are_shortened_by_what_they_share() -> None:
     names = [f"blocks.{i}.attn" for i in range(24)]
     at, short, pattern = labels.ticks(names, 12)
