@@ -11,8 +11,6 @@ from vitdsl.runtime.train.without import training_form
 
 ROOT = Path(__file__).parent.parent
 YAML = sorted((ROOT / "specs").rglob("*.yaml"))
-TRAINED_BY_USERS = {"shapes"}
-"""Studies of which no weights ship: many models, that `vitdsl train` makes."""
 STUDIES = [path for path in YAML if not is_recipe(path.read_text("utf-8"), str(path))]
 
 
@@ -22,7 +20,7 @@ def test_shipped_studies_bind_and_need_no_training(path: Path) -> None:
     plan = bind(loaded)
     assert loaded.study.claims, "a study claims something"
     for planned in plan.models.values():
-        if planned.entry.train is not None and path.stem not in TRAINED_BY_USERS:
+        if planned.entry.train is not None:
             form = training_form(planned)
             key = recipe_key(
                 planned.entry, seed=loaded.study.seed, folder=loaded.folder, without=form.get("without", ())
