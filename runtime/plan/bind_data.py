@@ -2,7 +2,8 @@
 
 Also whether what a metric keeps of each of so many images, or sums to learn from, is bounded.
 
-Opens what a run would open, and decodes nothing. A source that would use the network is left to the run.
+Opens what a run would open, and decodes nothing. A source that would use the network is left to the run, and so are
+images that are not here where the caller asks for them to be noted.
 """
 
 from collections.abc import Mapping, Sequence
