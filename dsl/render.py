@@ -32,6 +32,7 @@ def render(
     *,
     everything: bool = False,
     style: Style = _unstyled,
+    missing: Sequence[Diagnostic] = (),
 ) -> str:
     """All diagnostics as one text, with no newline at its end; empty for none.
 
@@ -40,11 +41,24 @@ def render(
         output_format: `full`, `concise`, `json` or `github`.
         everything: Show all of them; otherwise `full` and `concise` stop after 20.
         style: Colours a text; gets it and one of `error`, `caret`, `second`, `frame`, `help`, `bold`.
+        missing: What is no error but not on this machine, each in one line after the errors.
     """
     if output_format == "json":
-        return as_json(diagnostics)
+        return as_json(diagnostics, missing)
     if output_format == "github":
-        return "\n".join(_github(one) for one in diagnostics)
+        return "\n".join([*map(_github, diagnostics), *(_github(one, "warning") for one in missing)])
+    absent = "\n".join(
+        (_place(one.span) if output_format == "concise" else "") + not_here(one) for one in missing
+    )
+    found = _errors(diagnostics, output_format, everything=everything, style=style)
+    between = "\n\n" if output_format == "full" else "\n"
+    return between.join(text for text in (found, absent) if text)
+
+
+def _errors(
+    diagnostics: Sequence[Diagnostic], output_format: Format, *, everything: bool, style: Style
+) -> str:
+    """Errors for people, `full` or `concise`."""
     shown = list(diagnostics) if everything else list(diagnostics[:CAP])
     rest = len(diagnostics) - len(shown)
     more = [f"+{rest} more, see them with --all"] if rest else []
@@ -61,12 +75,22 @@ def concise(diagnostic: Diagnostic) -> str:
     return f"{_place(diagnostic.span)}{diagnostic.code} {safe(diagnostic.message)}"
 
 
-def as_json(diagnostics: Sequence[Diagnostic]) -> str:
+def not_here(diagnostic: Diagnostic) -> str:
+    """One line: `missing: data.val: what is not on this machine; what to do`."""
+    path = diagnostic.about[0] if diagnostic.about else ()
+    where = f"{'.'.join(map(str, path[:2]))}: " if path else ""
+    notes = f" ({'; '.join(diagnostic.notes)})" if diagnostic.notes else ""
+    instead = f", or `--set {'.'.join(map(str, path))}=...`" if path else ""
+    return safe(f"missing: {where}{diagnostic.message}{notes}; {'; '.join(diagnostic.help)}{instead}")
+
+
+def as_json(diagnostics: Sequence[Diagnostic], missing: Sequence[Diagnostic] = ()) -> str:
     """One JSON object with everything that is known."""
     found = {
         "schema": "vitdsl.diagnostics/1",
         "count": len(diagnostics),
         "diagnostics": [_object(one) for one in diagnostics],
+        "missing": [_object(one) for one in missing],
     }
     return json.dumps(found, indent=2)
 
@@ -185,7 +209,7 @@ def _span_object(span: Span | None) -> dict[str, Any] | None:
     }
 
 
-def _github(diagnostic: Diagnostic) -> str:
+def _github(diagnostic: Diagnostic, level: str = "error") -> str:
     """A workflow command that GitHub shows beside the line."""
     fields = [f"title={_property(diagnostic.code)}"]
     span = diagnostic.span
@@ -199,7 +223,7 @@ def _github(diagnostic: Diagnostic) -> str:
             *fields,
         ]
     text = "\n".join([diagnostic.message, *(f"help: {line}" for line in diagnostic.help)])
-    return f"::error {','.join(fields)}::{_data(text)}"
+    return f"::{level} {','.join(fields)}::{_data(text)}"
 
 
 def _data(text: str) -> str:

@@ -97,10 +97,10 @@ def test_check_tells_a_wrong_study_from_a_machine_that_lacks_something(
     (here / "photos.yaml").write_text(
         SWEEP.replace("source: digits, split: test", "source: folder, path: ./photos")
     )
-    assert run(["check", "photos.yaml"]) == 3
-    assert run(["check", "photos.yaml", "sweep.yaml"]) == 3
+    assert run(["check", "photos.yaml", "--need-images"]) == 3
+    assert run(["check", "photos.yaml", "sweep.yaml", "--need-images"]) == 3
     (here / "wrong.yaml").write_text(SWEEP.replace("accuracy", "acuracy"))
-    assert run(["check", "photos.yaml", "wrong.yaml", "--output-format", "concise"]) == 2
+    assert run(["check", "photos.yaml", "wrong.yaml", "--need-images", "--output-format", "concise"]) == 2
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.partition(":")[0] for line in lines] == ["photos.yaml", "wrong.yaml"]
 

@@ -67,15 +67,17 @@ class Output:
         known = output_format if output_format in ("full", "concise", "json", "github") else "full"
         return cls.of(known, value("--color", "auto"), everything="--all" in words, debug="--debug" in words)
 
-    def diagnostics(self, found: Sequence[Diagnostic], *, err: bool = True) -> None:
-        """Write diagnostics: to the standard error stream, or as a command's answer."""
+    def diagnostics(
+        self, found: Sequence[Diagnostic], *, err: bool = True, missing: Sequence[Diagnostic] = ()
+    ) -> None:
+        """Write diagnostics: to the standard error stream, or as a command's answer; what is missing after them."""
         stream = sys.stderr if err else sys.stdout
         colored = self.color if self.color is not None else stream.isatty()
 
         def style(text: str, name: str) -> str:
             return click.style(text, **_STYLES[name]) if colored else text  # type: ignore[arg-type]
 
-        text = render(found, self.format, everything=self.everything, style=style)
+        text = render(found, self.format, everything=self.everything, style=style, missing=missing)
         if text:
             click.echo(text, err=err, color=True)
 

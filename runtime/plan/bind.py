@@ -35,8 +35,13 @@ Where = tuple[str | int, ...]
 Places = Mapping[Where, Where]
 
 
-def bind(loaded: Loaded) -> Plan:
+def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
     """Resolve a study.
+
+    Args:
+        loaded: The study.
+        missing: Where images that are not on this machine are noted, and the rest is resolved as if there were as many
+            as it asks for, of classes that fit; None: without them there is no plan.
 
     Raises:
         StudyError: Everything that is wrong with it, in the first step that finds anything.
@@ -61,7 +66,7 @@ def bind(loaded: Loaded) -> Plan:
                 what = f"site of `{model.name}` with the role `{layer.role}`"
                 matched(loaded, ("layers", name, "at"), layer.at, model.sites, layer.role, what, problems)
     groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
-    images = bind_data(loaded, kinds.metrics, conditioned, groups, problems)
+    images = bind_data(loaded, kinds.metrics, conditioned, groups, problems, missing)
     problems += large_rows(loaded, groups, images)
     _stop(problems)
     unfuse = {name: _unfused(model, groups) for name, model in conditioned.items()}

@@ -2,7 +2,8 @@
 
 Also whether what a metric keeps of each of so many images, or sums to learn from, is bounded.
 
-Opens what a run would open, and decodes nothing. A source that would use the network is left to the run.
+Opens what a run would open, and decodes nothing. A source that would use the network is left to the run, and so are
+images that are not here where the caller asks for them to be noted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same_classes
 from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
-from vitdsl.runtime.data.sources._base import SOURCES, Source
+from vitdsl.runtime.data.sources._base import SOURCES, ImagesNotHere, Source
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, PlannedModel
@@ -32,6 +33,7 @@ def bind_data(
     models: Mapping[str, PlannedModel],
     groups: Sequence[Group],
     problems: list[Diagnostic],
+    missing: list[Diagnostic] | None = None,
 ) -> dict[str, int]:
     """Open the data that a study reads, note what is wrong with them, and say how many images each stream has.
 
@@ -41,9 +43,10 @@ def bind_data(
         models: The models by name.
         groups: The results to come.
         problems: Where problems are noted.
+        missing: Where images that are not on this machine are noted; None: they are problems.
 
     Returns:
-        The number of images by stream; without streams that only a run can open.
+        The number of images by stream, as asked for where they are not here; without streams that only a run can open.
     """
     images: dict[str, int] = {}
     fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
@@ -61,7 +64,7 @@ def bind_data(
         if not readers and name not in fitted:
             continue
         for variant in variants(name, entry):
-            source = _open(loaded, name, variant, opened, problems)
+            source = _open(loaded, name, variant, opened, problems, missing)
             labelled = source is None or source.has_labels()
             for metric in readers:
                 if metrics[metric].labels:
@@ -77,6 +80,8 @@ def bind_data(
     for metric, kind in metrics.items():
         problems += _other_classes(loaded, metric, kind, classes)
     problems[:] = dict.fromkeys(problems)
+    if missing is not None:
+        missing[:] = dict.fromkeys(missing)
     return images
 
 
@@ -116,6 +121,7 @@ def _open(
     variant: Variant[Data],
     opened: dict[str, Source | None],
     problems: list[Diagnostic],
+    missing: list[Diagnostic] | None,
 ) -> Source | None:
     entry, where = variant.entry, ("data", name)
     source = loaded.source.moved(sweep_places(where, loaded.study.data[name], variant))
@@ -131,6 +137,14 @@ def _open(
         if found is not None:
             check_count(entry, found)
         return found
+    except ImagesNotHere as error:
+        placed = [source.placed(one, where) for one in error.diagnostics]
+        if missing is None:
+            problems += placed
+        else:
+            missing += placed
+            del opened[key]  # another entry on the same images says so, too
+        return None
     except VitdslError as error:
         problems += [source.placed(one, where) for one in error.diagnostics]
         return None

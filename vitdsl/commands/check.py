@@ -21,26 +21,34 @@ PLACE = 20
 )
 @click.argument("specs", nargs=-1, required=True, metavar="STUDY...", type=click.Path(path_type=Path))
 @SET
+@click.option("--need-images", is_flag=True, help="Exit with 3 where images are not here, as a run would.")
 @click.pass_obj
-def check(output: Output, specs: Sequence[Path], overrides: Sequence[str]) -> int:
+def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_images: bool) -> int:
     """Check study files, or every study in a folder; nothing is run or downloaded.
 
     Syntax, schema and names first. Where those hold: whether the models exist, the selectors match, and every
-    kind takes what it is given.
+    kind takes what it is given. A folder of images that is not here is said, and the rest is checked.
     """
     found: list[Diagnostic] = []
+    missing: list[Diagnostic] | None = None if need_images else []
+    without: set[Path] = set()
     codes = {0}
     files, skipped = _files(specs)
     for path in files:
-        error = _problem(path, overrides)
+        absent: list[Diagnostic] | None = None if missing is None else []
+        error = _problem(path, overrides, absent)
+        if missing is not None and absent:
+            missing += absent
+            without.add(path)
         if error is not None:
             found += error.diagnostics
             codes.add(error.exit_code)
-    if output.format == "json" or found:
-        output.diagnostics(found, err=False)
+    if output.format == "json" or found or missing:
+        output.diagnostics(found, err=False, missing=tuple(dict.fromkeys(missing or ())))
     if not found and output.format in ("full", "concise"):
         for path in files:
-            click.echo(f"{click.format_filename(path)}: ok")
+            but = ", but for images: how many there are, their labels and classes" if path in without else ""
+            click.echo(f"{click.format_filename(path)}: ok{but}")
     if skipped and output.format == "full":
         click.echo(f"skipped, for they are no studies: {', '.join(map(str, skipped))}", err=True)
     return 2 if 2 in codes else max(codes)
@@ -64,8 +72,8 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(dict.fromkeys(files)), skipped
 
 
-def _problem(path: Path, overrides: Sequence[str]) -> VitdslError | None:
-    """Everything wrong with one file."""
+def _problem(path: Path, overrides: Sequence[str], missing: list[Diagnostic] | None) -> VitdslError | None:
+    """Everything wrong with one file; images that are not here are noted in `missing` where there is such a list."""
     from vitdsl.dsl.load import is_recipe, load_recipe, load_source
     from vitdsl.dsl.reader import read_text
 
@@ -76,7 +84,7 @@ def _problem(path: Path, overrides: Sequence[str]) -> VitdslError | None:
         loaded = load_source(path, overrides=overrides)
         from vitdsl.runtime.plan.bind import bind
 
-        bind(loaded)
+        bind(loaded, missing=missing)
     except VitdslError as error:
         return error
     return None

@@ -32,22 +32,27 @@ ROWS = 20
 def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     """Show what a run will do and cost: conditions, matched sites, passes, work saved, memory.
 
-    Needs no weights and no GPU.
+    Needs no weights, no GPU, and no images: a folder that is not here is said.
     """
+    from vitdsl.dsl.diagnostics import Diagnostic
     from vitdsl.dsl.load import load_source
+    from vitdsl.dsl.render import not_here
 
     loaded = load_source(study, overrides=overrides)
     from vitdsl.runtime.plan.bind import bind
     from vitdsl.runtime.run.cost import cost
 
-    bound = bind(loaded)
+    missing: list[Diagnostic] = []
+    bound = bind(loaded, missing=missing)
     price = cost(bound)
+    absent = [not_here(one) for one in missing]
     if as_json:
-        click.echo(
-            json.dumps({"schema": "vitdsl.plan/1", **price.as_dict(bound)}, indent=2, ensure_ascii=False)
-        )
+        found = {"schema": "vitdsl.plan/1", **price.as_dict(bound), "missing": absent}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _print_plan(bound, price)
+        for line in absent:
+            click.echo(line)
 
 
 def _print_plan(bound: "Plan", price: "Cost") -> None:

@@ -61,15 +61,19 @@ def _check(loaded: "Loaded") -> None:
     Raises:
         StudyError: Something is wrong with it.
     """
-    from vitdsl.dsl.diagnostics import EnvironmentProblem
+    from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
     from vitdsl.runtime.plan.bind import bind
 
+    missing: list[Diagnostic] = []
     try:
-        bind(loaded)
+        bind(loaded, missing=missing)
     except EnvironmentProblem as problem:
         click.echo(
             f"note: sealed without a check of models and images: {problem.diagnostics[0].message}", err=True
         )
+        return
+    if missing:
+        click.echo(f"note: sealed without a check of images: {missing[0].message}", err=True)
 
 
 def _write(found: "Seal", path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from PIL.Image import Image
 
+from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.kinds import Registry
 
@@ -22,6 +23,10 @@ class Item:
     image: Image
     label: int | None
     sha256: str
+
+
+class ImagesNotHere(EnvironmentProblem):
+    """There is nothing where a source's images should be: its study can be checked and priced, and not run."""
 
 
 class Source(ABC):
@@ -58,7 +63,8 @@ class Source(ABC):
             seed: For a source that draws its images.
 
         Raises:
-            EnvironmentProblem: It is missing, empty or unreadable, with what to do.
+            ImagesNotHere: There is nothing at its path, with what to do.
+            EnvironmentProblem: It is empty or unreadable, or something else is missing, with what to do.
         """
 
     @classmethod

@@ -39,7 +39,7 @@ from timm.data import ImageNetInfo
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.dsl.text import counted, near_files
-from vitdsl.runtime.data.sources._base import Item, Source
+from vitdsl.runtime.data.sources._base import ImagesNotHere, Item, Source
 from vitdsl.runtime.paths import expanded
 
 FORMATS = "AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI TGA TIFF WEBP".split()
@@ -149,7 +149,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _listed(root: Path, written: str) -> list[str]:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise EnvironmentProblem(
+        raise (EnvironmentProblem if root.exists() else ImagesNotHere)(
             Diagnostic(
                 "VD401",
                 f"the image folder `{written}` {what}",

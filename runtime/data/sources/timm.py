@@ -32,7 +32,7 @@ from timm.data import create_dataset
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.data.sources._base import Item, Source
+from vitdsl.runtime.data.sources._base import ImagesNotHere, Item, Source
 from vitdsl.runtime.data.sources.folder import opened, to_rgb
 from vitdsl.runtime.paths import expanded
 
@@ -198,7 +198,7 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
         raise StudyError(_problem("VD101", params, "it needs `root`", "write `root: path/of/the/data`"))
     root = None if params.root is None else (folder / expanded(params.root)).resolve()
     if root is not None and kind not in ("hfds", "hfids") and not root.exists():
-        raise EnvironmentProblem(
+        raise ImagesNotHere(
             _problem(
                 "VD401",
                 params,

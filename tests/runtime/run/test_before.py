@@ -214,9 +214,11 @@ def test_a_wrong_study_is_not_sealed_and_one_without_images_is(
     path.write_text(
         path.read_text().replace("total: 32, images: 16, size: 32,", "").replace(", classes: 10", "")
     )
+    assert command(["seal", "study.yaml", "--set", "claims.good.left.value=top7"]) == 2
+    assert "VD250" in capsys.readouterr().err and not seal_path(path).exists()
     assert command(["seal", "study.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("vitdsl seal looked ") and "sealed without a check of models and images" in err
+    assert out.startswith("vitdsl seal looked ") and "sealed without a check of images: the image" in err
 
 
 def test_a_seal_that_is_none_stops_the_run_before_it_begins(
