@@ -148,9 +148,7 @@ def test_the_box_and_the_centre_are_those_of_the_pixels(size: int) -> None:
             assert [truth.x, truth.y] == pytest.approx(
                 [(cols[0] + cols[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2], abs=1
             )
-            assert truth.diameter == pytest.approx(
-                cols[-1] + 1 - cols[0], abs=2 * 1.3
-            )  # two edges, as the box
+            assert truth.diameter == pytest.approx(cols[-1] + 1 - cols[0], abs=2 * 1.3)
         seen.add(truth.shape)
     assert len(seen) > 8
 
