@@ -16,7 +16,6 @@ from vitdsl.dsl.load import load_text
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.ablations._base import ABLATIONS
 from vitdsl.runtime.graph.whole import WHOLE_ROLES
-from vitdsl.runtime.kinds import Registry
 from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan
@@ -30,9 +29,7 @@ LEAST: Mapping[str, Mapping[str, Any]] = {
     "shuffle_patches": {"grid": 2},
     "swap_pool": {"to": "gap"},
 }
-"""Parameters that have no default, of kinds that can be asked about without knowing the model's sites."""
-
-
+"""The least that kinds must be told which say nothing by themselves, and do not have to know the model's sites."""
 ASKED_OTHERWISE = {"remove_unit"}
 """Kinds that every model takes at each of its residual units, which are counted."""
 
@@ -63,8 +60,10 @@ def fitting(model: Model) -> Fitting:
         model: As a study has it; its weights and its training do not matter.
     """
     entry = model.model_copy(update={"weights": "random", "train": None, "vary": None})
-    metrics = _entries(METRICS, lambda kind: kind.inputs.of == "models" and not kind.labels)
-    ablations = _entries(ABLATIONS, lambda kind: True)
+    of_models = {
+        name: kind for name, kind in METRICS.kinds().items() if kind.inputs.of == "models" and not kind.labels
+    }
+    metrics, ablations = _entries(of_models), _entries(ABLATIONS.kinds())
     refused: dict[str, str] = {}
     while True:
         try:
@@ -90,20 +89,21 @@ def fitting(model: Model) -> Fitting:
     )
 
 
-def _entries(registry: Registry[Any], wanted: Any) -> dict[str, dict[str, Any]]:
+def _entries(kinds: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Kinds that need nothing that is not in `LEAST`, each with what it needs."""
     found = {}
-    for name, kind in registry.kinds().items():
+    for name, kind in kinds.items():
+        told = LEAST.get(name, {})
         required = {key for key, one in kind.Params.model_fields.items() if one.is_required()}
-        if wanted(kind) and name not in ASKED_OTHERWISE and required <= set(LEAST.get(name, {})):
-            found[name] = dict(LEAST.get(name, {}))
+        if name not in ASKED_OTHERWISE and required <= set(told):
+            found[name] = told
     return found
 
 
 def _bound(entry: Model, metrics: Mapping[str, Any], ablations: Mapping[str, Any]) -> Plan:
     """The study with one entry for each kind, bound; a study of a model alone where all are refused."""
     written = entry.model_dump(mode="json", exclude_none=True, by_alias=True)
-    every = {name: ABLATIONS.kinds()[name].roles[0] for name in ablations}
+    whole = {name for name in ablations if ABLATIONS.kinds()[name].roles[0] in WHOLE_ROLES}
     study = {
         "vitdsl": 1,
         "study": "fitting",
@@ -117,7 +117,7 @@ def _bound(entry: Model, metrics: Mapping[str, Any], ablations: Mapping[str, Any
             },
         },
         "ablations": {
-            name: {"kind": name, "of": "it", **({} if every[name] in WHOLE_ROLES else {"at": "**"}), **more}
+            name: {"kind": name, "of": "it", **({} if name in whole else {"at": "**"}), **more}
             for name, more in ablations.items()
         },
     }

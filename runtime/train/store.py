@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -64,6 +64,17 @@ class Stored:
     key: str
     path: Path
     stats: dict[str, Any]
+    trained: bool
+
+
+class _Wanted(NamedTuple):
+    """A model of a study that is to have trained weights: `trained` where they are not there yet."""
+
+    entry: str
+    name: str
+    model: Model
+    without: Sequence[Mapping[str, Any]]
+    key: str
     trained: bool
 
 
@@ -240,7 +251,7 @@ def train_study(
         ranks: Which of several processes this is.
         half: See `obtain`.
     """
-    found, seed, wanted = [], loaded.study.seed, []
+    seed, wanted = loaded.study.seed, []
     for entry_name, entry in loaded.study.models.items():
         for variant in variants(entry_name, entry):
             model, name = variant.entry, variant.name
@@ -249,28 +260,29 @@ def train_study(
             held = (without or {}).get(name, ())
             key = recipe_key(model, seed=seed, folder=loaded.folder, without=held)
             known = None if force else find(key, store)
-            wanted.append((entry_name, name, model, held, key, known))
-    outlook = Outlook([model for _, _, model, _, _, known in wanted if known is None], progress)
-    for entry_name, name, model, held, key, known in wanted:
-        with placing(loaded.source, ("models", entry_name)):
+            wanted.append(_Wanted(entry_name, name, model, held, key, trained=known is None))
+    outlook = Outlook([one.model for one in wanted if one.trained], progress)
+    found = []
+    for one in wanted:
+        with placing(loaded.source, ("models", one.entry)):
             ready = obtain(
-                model,
+                one.model,
                 seed=seed,
                 folder=loaded.folder,
                 progress=progress,
-                name=name,
+                name=one.name,
                 device=device,
                 force=force,
                 store=store,
-                wrap=(wraps or {}).get(name),
-                without=held,
+                wrap=(wraps or {}).get(one.name),
+                without=one.without,
                 ranks=ranks,
                 half=half,
             )
-        if known is None:
+        if one.trained:
             outlook.trained()
         detail = ready.weights.detail
-        found.append(Stored(name, key, Path(detail["file"]), detail["training"], known is None))
+        found.append(Stored(one.name, one.key, Path(detail["file"]), detail["training"], one.trained))
     return found
 
 
