@@ -5,6 +5,7 @@ it is. Does not own what a test asks of them; the numbers of a test hold for the
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vitdsl.dsl.load import load_text
@@ -13,6 +14,10 @@ from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan
 
 Fields = Mapping[str, Any]
+
+SPECS = Path(__file__).parent.parent / "specs"
+OFFLINE = [path for path in sorted(SPECS.rglob("*.yaml")) if path.parent.name != "imagenet"]
+"""The shipped files whose images and weights ship, too: studies and recipes; `test_imagenet` has the others."""
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 2, "num_classes": 10}
 """Options that make a ViT with 17 tokens of width 24."""

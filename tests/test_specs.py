@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from studies import OFFLINE
 from vitdsl.dsl.load import is_recipe, load_source
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.train.store import find, recipe_key, shipped_store
@@ -12,11 +13,9 @@ from vitdsl.runtime.train.without import training_form
 ROOT = Path(__file__).parent.parent
 YAML = sorted((ROOT / "specs").rglob("*.yaml"))
 STUDIES = [path for path in YAML if not is_recipe(path.read_text("utf-8"), str(path))]
-OFFLINE = [path for path in STUDIES if path.parent.name != "imagenet"]
-"""Those whose images and weights ship; `test_imagenet` has the others."""
 
 
-@pytest.mark.parametrize("path", OFFLINE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in STUDIES if path in OFFLINE], ids=lambda path: path.stem)
 def test_shipped_studies_bind_and_need_no_training(path: Path) -> None:
     loaded = load_source(path)
     plan = bind(loaded)
