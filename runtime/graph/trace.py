@@ -17,6 +17,7 @@ from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.undisturbed import undisturbed
 
 FUSED = "fused_attn"
 CONSTANT = "constant"
@@ -139,8 +140,9 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
     tracer = PathTracer()
     before = set(vars(model))
     try:
-        with unfused(model, unfuse):
+        with undisturbed(model), unfused(model, unfuse):
             graph = tracer.trace(model, concrete_args=_defaults(model))
+            constants = {name: getattr(model, name) for name in set(vars(model)) - before}
     except Exception as error:
         reason = str(error).strip().splitlines() or [""]
         raise StudyError(
@@ -153,8 +155,6 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
                 about=(("arch",),),
             )
         ) from error
-    finally:
-        constants = _taken_off(model, set(vars(model)) - before)
     for position, node in enumerate(graph.nodes):
         node.meta[POSITION] = position
     _name_constants(graph, constants)
@@ -195,14 +195,6 @@ def unfused(model: nn.Module, paths: Collection[str] | None) -> Iterator[None]:
 def _defaults(model: nn.Module) -> dict[str, Any]:
     _, *others = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
-
-
-def _taken_off(model: nn.Module, names: set[str]) -> dict[str, Any]:
-    """The tensors that tracing hung on the model, such as masks computed on the way, taken off it again."""
-    found = {name: getattr(model, name) for name in names}
-    for name in names:
-        delattr(model, name)
-    return found
 
 
 def _name_constants(graph: fx.Graph, constants: dict[str, Any]) -> None:
