@@ -215,4 +215,25 @@ BOUND_CODES = (
         images keeps sums that grow with the square of its features. These would not fit in memory. Take
         fewer images, sites, tokens or conditions; `vitdsl plan` prints the memory.""",
     ),
+    Code(
+        "VD304",
+        "answers of a fresh head",
+        """A checkpoint leaves parameters of the model at random, most often its head, which `num_classes` made for
+        other classes than those it was trained on. Answers behind them are random, and a metric that reads them is
+        refused. Metrics of layers before them are not. `weights: random` asks for an untrained control.""",
+        """
+        models:
+          resnet: {arch: resnet18.a1_in1k, options: {num_classes: 10}, weights: pretrained}
+        metrics:
+          acc: {kind: accuracy, of: resnet}
+        """,
+        """
+        models:
+          resnet: {arch: resnet18.a1_in1k, options: {num_classes: 10}, weights: pretrained}
+        layers:
+          stages: {of: resnet, at: "layer*.*"}
+        metrics:
+          acc: {kind: cka, x: stages}
+        """,
+    ),
 )

@@ -17,6 +17,7 @@ def check_labels(
     *,
     needed_by: str = "",
     leave_out: str = "this metric",
+    made: bool = False,
 ) -> None:
     """Make sure that a stream's labels are those that a model predicts.
 
@@ -26,13 +27,14 @@ def check_labels(
         model_name: The model's name, for the message.
         needed_by: What needs labels, for the message; empty for the model's accuracy.
         leave_out: What to do without, for the help.
+        made: Whether the model comes with a head, see `check_classes`.
 
     Raises:
         StudyError: The stream has no labels (VD241), or another number of classes (VD404).
     """
     who = needed_by or f"accuracy of `{model_name}`"
     check_labelled(stream.labelled, who, f"source `{stream.data.source}`", leave_out)
-    check_classes(stream.data, stream.classes or (), num_classes, model_name)
+    check_classes(stream.data, stream.classes or (), num_classes, model_name, made=made)
 
 
 def check_labelled(labelled: bool, who: str, whose: str, leave_out: str = "this metric") -> None:
@@ -59,8 +61,17 @@ def check_labelled(labelled: bool, who: str, whose: str, leave_out: str = "this 
         )
 
 
-def check_classes(data: Data, classes: Sequence[str], num_classes: int, model_name: str) -> None:
+def check_classes(
+    data: Data, classes: Sequence[str], num_classes: int, model_name: str, *, made: bool = False
+) -> None:
     """Make sure that the classes of some images are as many as a model predicts.
+
+    Args:
+        data: The entry of the images.
+        classes: Their names, in label order.
+        num_classes: How many the model predicts.
+        model_name: The model's name, for the message.
+        made: Whether the model comes with a head that was trained elsewhere, so that another one would be random.
 
     Raises:
         StudyError: They are not (VD404).
@@ -72,13 +83,23 @@ def check_classes(data: Data, classes: Sequence[str], num_classes: int, model_na
                 "VD404",
                 f"source `{data.source}` has {len(classes)} classes, model `{model_name}` "
                 f"predicts {num_classes}",
-                help=(
-                    "write `labels: imagenet`: the folders are named by WordNet ids"
-                    if imagenet and num_classes == 1000
-                    else f"write `options: {{num_classes: {len(classes)}}}` for a model trained here",
-                ),
+                help=_other_classes(len(classes), imagenet and num_classes == 1000, made),
             )
         )
+
+
+def _other_classes(count: int, imagenet: bool, made: bool) -> tuple[str, ...]:
+    """What to write where images have so many classes, and a model predicts another number."""
+    if imagenet:
+        return ("write `labels: imagenet`: the folders are named by WordNet ids",)
+    options = f"`options: {{num_classes: {count}}}`"
+    if not made:
+        return (f"write {options}, for a model that is trained here or an untrained control",)
+    return (
+        "its weights were made for other classes, and a head of another size would be random",
+        f"train one on these images: {options} and `train: {{data: ...}}` beside `weights`",
+        "or measure features instead: `kind: linear_probe` with layers of this model",
+    )
 
 
 def check_same_classes(

@@ -18,6 +18,7 @@ from vitdsl.runtime.models import architectures, checkpoints
 from vitdsl.runtime.models.loading import skeleton
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
+from vitdsl.runtime.plan import fresh
 from vitdsl.runtime.plan.bind_batches import cut_apart
 from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
 from vitdsl.runtime.plan.bind_data import bind_data, large_rows, shared_sizes, small_batches
@@ -82,6 +83,9 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
     plan = replace(plan, passes=passes_of(plan))
     frames = {group.path: frame(plan, group) for group in groups} if study.claims else {}
     sizes = [
+        *fresh.problems(
+            loaded, groups, planned, {name: fresh.expected(one) for name, one in planned.items()}
+        ),
         *shared_sizes(loaded, groups, planned),
         *small_batches(loaded, groups, plan.data),
         *cut_apart(loaded, plan, images),

@@ -176,7 +176,7 @@ def _classes(
             model = models[name]
             outputs = model.sites.site("", "output").shape[-1]
             try:
-                check_classes(variant.entry, source.classes or (), outputs, model.base)
+                check_classes(variant.entry, source.classes or (), outputs, model.base, made=model.made)
             except VitdslError as error:
                 where = ("models", model.base)
                 options = loaded.source.exists((*where, "options", "num_classes"))

@@ -75,6 +75,11 @@ class PlannedModel:
     unfuse: frozenset[str] = frozenset()
 
     @property
+    def made(self) -> bool:
+        """Whether its weights were made elsewhere, and are taken as they are: its head with them."""
+        return self.entry.train is None and self.entry.weights not in (None, "random")
+
+    @property
     def edits(self) -> tuple[Edit, ...]:
         """Every edit under any condition."""
         return (*self.always, *(edit for condition in self.conditions for edit in condition.edits))

@@ -21,12 +21,10 @@ from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
 from vitdsl.dsl.text import counted
-from vitdsl.runtime.data.labels import check_labelled, check_labels, check_same_classes
 from vitdsl.runtime.data.stream import Stream, listed, open_stream
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
-from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.ranks import ALONE, Ranks
@@ -39,6 +37,7 @@ from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
+from vitdsl.runtime.run.classes import check_heads, check_labels
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.run.warnings import image_warnings
@@ -193,8 +192,9 @@ class _Run:
     def go(self) -> None:
         """Compute what is not there yet, and estimate everything."""
         streams = {one.data: self._stream(one.data) for one in self.plan.passes}
-        self._check_labels(streams)
+        check_labels(self.plan, streams)
         loaded = self._models()
+        self._warn(check_heads(self.plan, loaded))
         engine = Engine(
             self.plan,
             loaded,
@@ -275,20 +275,6 @@ class _Run:
         study = plan.loaded.study
         with placing(plan.loaded.source, ("data", name.partition("[")[0])):
             return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
-
-    def _check_labels(self, streams: dict[str, Stream]) -> None:
-        for group in (group for one in self.plan.passes for group in one.groups):
-            if not group.kind.labels:
-                continue
-            who, stream = f"`{group.kind.name}`", streams[group.data]
-            check_labelled(stream.labelled, who, f"`{group.data}`")
-            for model in group.models if group.of_output else ():
-                classes = self.plan.models[model].sites.site("", "output").shape[-1]
-                check_labels(stream, classes, model)
-            fit = fit_of(group)
-            if fit is not None and fit.kind.labels:
-                learned = streams[fit.data].classes or ()
-                check_same_classes(stream.classes or (), learned, who, group.data, fit.data)
 
 
 def _removed(folder: Path | None) -> Diagnostic:
