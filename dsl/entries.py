@@ -50,7 +50,19 @@ class WeightsFile(Entry):
 
     in_words: ClassVar[Words] = Words("weights from a file")
 
-    file: str = Field(description="Path of a .safetensors, .pth or .pt file, relative to the study.")
+    file: str = Field(
+        description="Path of a .safetensors, .pth, .pt, .bin, .ckpt or .tar file, of an index of shards, or of a "
+        "folder with one of them, relative to the study."
+    )
+    key: str | None = Field(
+        default=None,
+        description="Where in the file the weights are, such as `state_dict_ema` or `model.teacher`; null: where the "
+        "model's names stand, the averaged or teacher's ones where several do.",
+    )
+    head: Literal["own", "fresh"] = Field(
+        default="own",
+        description="`own`: the file's classifier, which must fit; `fresh`: a new one, drawn at random.",
+    )
 
 
 class WeightsHub(Entry):

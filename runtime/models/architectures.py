@@ -20,6 +20,8 @@ from vitdsl.dsl.scalars import BOOLEAN_WORDS
 from vitdsl.dsl.study import Model
 from vitdsl.dsl.text import did_you_mean
 from vitdsl.runtime.models.checkpoints import Misfit
+from vitdsl.runtime.models.weight_files import beside
+from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.randomness import isolated
 
 OURS = {
@@ -171,6 +173,13 @@ def _of_arch(message: str, *help: str) -> Diagnostic:
 
 
 def _unknown(arch: str, name: str) -> Diagnostic:
+    if arch.startswith("local-dir:"):
+        folder = arch.partition(":")[2]
+        name = beside(expanded(folder) / "config.json", "config.json").get("architecture", "NAME")
+        return _of_arch(
+            f"`{arch}` is not a name of an architecture",
+            f"write `arch: {name}` and `weights: {{file: {folder}}}`",
+        )
     if ":" in arch or "/" in arch:
         repository = arch.partition(":")[2] or arch
         return _of_arch(

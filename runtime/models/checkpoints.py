@@ -1,8 +1,9 @@
-"""Checkpoints: reading files of weights, laying them over a module, and saying what did not fit.
+"""Checkpoints: laying tensors over a module, and saying what did not fit.
 
-Owns: which files are read, the comparison of a checkpoint with its module, the one exception that timm makes
-(a classifier of another number of classes is left at its random start, and recorded), the hash of a state.
-Does not own: renaming keys and resizing position embeddings, which timm's own checkpoint filters do.
+Owns: the comparison of a checkpoint with its module, the one exception that timm makes (a classifier of another
+number of classes is left at its random start, and recorded), the hash of a state.
+Does not own: files (`weight_files`), what names in them mean (`layouts`), renaming keys and resizing position
+embeddings, which timm's own checkpoint filters do.
 """
 
 import hashlib
@@ -17,61 +18,28 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils.hooks import RemovableHandle
 
-from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
-from vitdsl.dsl.text import near_files
-from vitdsl.runtime.paths import expanded
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-WRITTEN_AT = (("weights", "file"), ("weights",))
-"""The fields of a model that name a checkpoint."""
+UNNEEDED = ("num_batches_tracked",)
+"""The ends of names of what a module holds and does not use once it is trained."""
+ONLY_TRAINED = ("decoder", "mask_token", "queue", "predictor", "projector", "projection")
+"""How names start of what stands beside a model while it is trained without labels, and is not part of it."""
 
 
 @dataclass
 class Fit:
-    """How a checkpoint met a model: the keys that it left out, and those that found no place."""
+    """How a checkpoint met a model: the keys that it left out, those that found no place, a classifier's shapes."""
 
     fresh: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    left_out: dict[str, list[int]] = field(default_factory=dict)
     model: nn.Module | None = None
 
 
 class Misfit(Exception):
-    """A checkpoint's tensors are not the module's; the text names the first ones that differ."""
+    """A checkpoint's tensors are not the module's; the text names the first ones that differ, `help` what to do."""
 
-
-def find(file: str, folder: Path) -> Path:
-    """The checkpoint that a study names.
-
-    Raises:
-        EnvironmentProblem: There is no such file, or it is of another kind (VD401).
-    """
-    path = (folder / expanded(file)).resolve()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise EnvironmentProblem(
-            Diagnostic(
-                "VD401",
-                f"the checkpoint `{file}` {what}",
-                label="cannot be opened",
-                notes=(f"looked for `{path}`; relative paths start at the study's folder",),
-                help=(
-                    near_files(path, file, SUFFIXES),
-                    "name a file of weights: `weights: {file: ./model.safetensors}`",
-                ),
-                about=WRITTEN_AT,
-            )
-        )
-    if path.suffix not in SUFFIXES:
-        raise EnvironmentProblem(
-            Diagnostic(
-                "VD401",
-                f"the checkpoint `{file}` is not of a kind that is read: {', '.join(SUFFIXES)}",
-                label="cannot be opened",
-                help=("save the model's `state_dict()` with `safetensors.torch.save_file`",),
-                about=WRITTEN_AT,
-            )
-        )
-    return path
+    def __init__(self, text: str, *help: str) -> None:
+        super().__init__(text)
+        self.help = help
 
 
 @contextmanager
@@ -118,24 +86,31 @@ def fitting(*, strict: bool) -> Iterator[Fit]:
 
 def _compare(module: nn.Module, state: dict[str, Any], fit: Fit, *, strict: bool) -> None:
     """Record how a checkpoint meets a module, and take a classifier that does not fit out of it."""
-    own, head = module.state_dict(), _head(module)
+    own, heads = module.state_dict(), heads_of(module)
+    head = {f"{name}.{part}" for name in heads for part in ("weight", "bias")}
     left_out = {
         key for key in state if key in head and (key not in own or own[key].shape != state[key].shape)
     }
     given = {key: value for key, value in state.items() if key not in left_out}
-    missing = [key for key in own if key not in given]
+    missing = [key for key in own if key not in given and not key.endswith(UNNEEDED)]
     unexpected = [key for key in state if key not in own]
     shapes = [key for key, value in given.items() if key in own and value.shape != own[key].shape]
     fit.model, fit.fresh, fit.unused = module, missing, unexpected
-    wrong_missing, wrong_unexpected = ([k for k in ks if k not in head] for ks in (missing, unexpected))
+    fit.left_out = {key: list(state[key].shape) for key in state if key in left_out}
+    wrong_missing = [key for key in missing if key not in head]
+    wrong_unexpected = [
+        key
+        for key in unexpected
+        if not key.startswith(ONLY_TRAINED) and not key.startswith(tuple(f"{name}." for name in heads))
+    ]
     if shapes or (strict and (wrong_missing or wrong_unexpected)):
         raise Misfit(
             "; ".join(
                 text
                 for text in (
-                    _some("lacks", wrong_missing),
-                    _some("has besides", wrong_unexpected),
-                    _some("has in another shape", [_shape(k, state[k], own[k]) for k in shapes]),
+                    some("lacks", wrong_missing),
+                    some("has besides", wrong_unexpected),
+                    some("has in another shape", [_shape(k, state[k], own[k]) for k in shapes]),
                 )
                 if text
             )
@@ -164,16 +139,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _head(module: nn.Module) -> set[str]:
+def heads_of(module: nn.Module) -> tuple[str, ...]:
+    """The names of a model's classifiers, as timm has them."""
     names = (getattr(module, "pretrained_cfg", None) or {}).get("classifier") or ()
-    names = (names,) if isinstance(names, str) else names
-    return {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _shape(key: str, found: Tensor, wanted: Tensor) -> str:
     return f"{key} {list(found.shape)}, the model {list(wanted.shape)}"
 
 
-def _some(verb: str, keys: list[str], most: int = 3) -> str:
+def some(verb: str, keys: list[str], most: int = 3) -> str:
+    """A verb and the first names of many, for a message; nothing where there are none."""
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return f"it {verb} {', '.join(f'`{key}`' for key in keys[:most])}{more}" if keys else ""

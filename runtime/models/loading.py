@@ -1,9 +1,9 @@
 """Models: from what a study names to a timm module with its weights.
 
 Owns: the skeleton (meta device, no weights, no network) and the origins of weights. Does not own: what
-`create_model` takes (`architectures`), how a checkpoint is laid over a module (`checkpoints`), which images a model
-takes (`preprocessing`), training (`train`), stored weights (`store`). No model is changed beyond what timm's
-`create_model` does.
+`create_model` takes (`architectures`), files of weights (`from_file`), how a checkpoint is laid over a module
+(`checkpoints`), which images a model takes (`preprocessing`), training (`train`), stored weights (`store`). No model is
+changed beyond what timm's `create_model` does.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
-from vitdsl.runtime.models import architectures, checkpoints
+from vitdsl.runtime.models import architectures, checkpoints, from_file
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.randomness import isolated
 
@@ -84,7 +84,7 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
     seed = start_seed(model, seed)
     with isolated(seed):
         if isinstance(weights, WeightsFile):
-            module, detail = _file(model, weights, folder)
+            module, detail = from_file.load(model, weights, folder)
         elif isinstance(weights, WeightsHub):
             module, detail = _hub(model, weights)
         elif weights == "pretrained":
@@ -141,37 +141,6 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    path = checkpoints.find(weights.file, folder)
-    classes = architectures.on_meta(model).num_classes
-    overlay = {"file": str(path), "num_classes": classes, "custom_load": False}
-    with checkpoints.fitting(strict=True) as fit:
-        try:
-            module = architectures.create(
-                model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes
-            )
-        except VitdslError:
-            raise
-        except Exception as error:  # timm and torch raise anything on a file that is not what it should be
-            raise EnvironmentProblem(
-                Diagnostic(
-                    "VD405",
-                    f"the checkpoint `{weights.file}` does not fit `{model.arch}`: {_first_line(error)}",
-                    label="does not fit",
-                    notes=(f"options of the model: {flow(model.options) if model.options else 'none'}",),
-                    help=(
-                        "give the `arch` and `options` that the checkpoint was trained with",
-                        ""
-                        if path.suffix == ".safetensors"
-                        else f"a {path.suffix} file must hold tensors only (`torch.save(model.state_dict(), "
-                        "path)`), bare or under `state_dict` or `model`",
-                    ),
-                    about=(("weights", "file"), ("weights",)),
-                )
-            ) from error
-    return module, {"file": str(path), "file_sha256": checkpoints.file_digest(path), **_left_out(fit)}
-
-
 def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.Module, dict[str, Any]]:
     what = what or f"the pretrained weights of `{model.arch}`"
     with checkpoints.fitting(strict=False) as fit:
@@ -195,7 +164,8 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
     return module, {
         "tag": cfg.get("tag"),
         "from": cfg.get("hf_hub_id") or cfg.get("url"),
-        **_left_out(fit),
+        "fresh": fit.fresh,
+        "unused": fit.unused,
     }
 
 
@@ -232,15 +202,9 @@ def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
     return module, {**detail, "from": weights.hub}
 
 
-def _left_out(fit: checkpoints.Fit) -> dict[str, Any]:
-    return {"fresh": fit.fresh, "unused": fit.unused}
-
-
 def _first_line(error: Exception) -> str:
     """The first sentence of an error of another library."""
     text = str(error).strip()
-    if "weights_only" in text:
-        return "it does not hold tensors alone, or is no checkpoint"
     return text.splitlines()[0].partition(". ")[0].rstrip(".:") if text else type(error).__name__
 
 

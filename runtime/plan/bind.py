@@ -14,7 +14,7 @@ from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.sweeps import sweep_places, variants
 from vitdsl.runtime.graph.sites import Sites, sites_of
-from vitdsl.runtime.models import architectures, checkpoints
+from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.loading import skeleton
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
@@ -154,7 +154,7 @@ def _built_alike(model: Model) -> str:
 def _weights_there(loaded: Loaded, model: Model) -> None:
     """A checkpoint that the study names is there; whether it fits is found when it is read."""
     if isinstance(model.weights, WeightsFile):
-        checkpoints.find(model.weights.file, loaded.folder)
+        weight_files.find(model.weights.file, loaded.folder)
 
 
 def _stop(problems: Sequence[Diagnostic]) -> None:

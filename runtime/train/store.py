@@ -30,8 +30,8 @@ from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import Data, Model, WeightsFile
 from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.data.sources._base import SOURCES
-from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models import loading as models
+from vitdsl.runtime.models import weight_files
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.paths import expanded
@@ -94,7 +94,7 @@ def resolved_recipe(
     fields = entry.model_dump(mode="json", exclude={"recipe", "data", "without", "seed"}, exclude_none=True)
     weights: Any = model.weights or "random"
     if isinstance(weights, WeightsFile):
-        weights = {"file_sha256": checkpoints.file_digest(checkpoints.find(weights.file, folder))}
+        weights = weight_files.identity(weights, folder)
     elif not isinstance(weights, str):
         weights = weights.model_dump()
     return {

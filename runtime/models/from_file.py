@@ -1,0 +1,150 @@
+"""Models from files of weights: from `weights: {file: ...}` to a timm module, and what is said of it.
+
+Owns: the order of reading, laying and checking, the classifier that must fit or be drawn, and the errors. Does not
+own: files (`weight_files`), names (`layouts`), the comparison (`checkpoints`), other origins of weights (`loading`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
+from vitdsl.dsl.emit import flow
+from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.dsl.text import ticked
+from vitdsl.runtime.models import architectures, checkpoints, layouts, weight_files
+from vitdsl.runtime.models.checkpoints import Fit, Misfit
+
+RGB = 3
+
+
+def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a model with the weights of a file.
+
+    Args:
+        model: What the study names.
+        weights: Its weights.
+        folder: Where relative paths start.
+
+    Returns:
+        The module, and what is said of its weights: `file`, `file_sha256`, `read_under`, `beside` (what else the file
+        holds), `fresh`, `unused`, `notes`.
+
+    Raises:
+        EnvironmentProblem: The file is missing (VD401), or does not fit (VD405).
+    """
+    path = weight_files.find(weights.file, folder)
+    planned = architectures.on_meta(model)
+    heads = tuple(f"{name}." for name in checkpoints.heads_of(planned))
+    wanted = [name for name in planned.state_dict() if not name.startswith(heads)]
+    try:
+        contents = weight_files.read(path)
+        _check_config(model, contents.config)
+        reading = layouts.read(contents, wanted, weights.key)
+        state = reading.state
+        if weights.head == "fresh":
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(heads)}
+        module, fit = _laid(model, planned, state)
+        if fit.fresh and weights.head == "own" and model.train is None:
+            raise _no_classifier(fit, planned)
+    except Misfit as error:
+        raise _does_not_fit(model, weights, error) from error
+    notes = [*reading.notes, *_resized(state, module)]
+    return module, {
+        "file": str(path),
+        "file_sha256": weight_files.digest(path),
+        "read_under": reading.prefix.rstrip("."),
+        "beside": reading.beside,
+        "fresh": fit.fresh,
+        "unused": fit.unused,
+        "notes": notes,
+    }
+
+
+def _laid(model: Model, planned: nn.Module, state: dict[str, Tensor]) -> tuple[nn.Module, Fit]:
+    """The module with tensors laid over it as timm does with those of its own checkpoints."""
+    classes = planned.num_classes
+    cfg: dict[str, Any] = planned.pretrained_cfg  # type: ignore[assignment]
+    overlay: dict[str, Any] = {"state_dict": state, "num_classes": classes, "custom_load": False}
+    more: dict[str, Any] = {}
+    if (channels := _channels(cfg, state)) != RGB:
+        overlay["input_size"] = (channels, *cfg["input_size"][1:])
+        more["in_chans"] = RGB
+    with checkpoints.fitting(strict=True) as fit:
+        try:
+            module = architectures.create(
+                model, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=classes, **more
+            )
+        except (VitdslError, Misfit):
+            raise
+        except Exception as error:  # timm's filters raise anything on tensors that are not what they expect
+            raise Misfit(_stopped(planned, state, error)) from error
+    built: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
+    built["input_size"] = cfg["input_size"]
+    built.pop("state_dict", None)
+    return module, fit
+
+
+def _stopped(planned: nn.Module, state: dict[str, Tensor], error: Exception) -> str:
+    """What differs, as far as names tell, where timm's filters do not come to an end."""
+    own = planned.state_dict()
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    found = (
+        checkpoints.some("lacks", [name for name in own if name not in state]),
+        checkpoints.some("has besides", [name for name in state if name not in own]),
+        f"timm's filter stops: {lines[0].partition('. ')[0].rstrip('.:')}",
+    )
+    return "; ".join(text for text in found if text)
+
+
+def _channels(cfg: dict[str, Any], state: dict[str, Tensor]) -> int:
+    """The number of channels that the checkpoint's first convolution takes, three where it is not seen."""
+    first = cfg.get("first_conv")
+    found = state.get(f"{first}.weight") if isinstance(first, str) else None
+    return int(found.shape[1]) if found is not None and found.ndim == 4 else RGB
+
+
+def _resized(state: dict[str, Tensor], module: nn.Module) -> list[str]:
+    """What timm's filters made fit: another grid of positions, other patches, other channels."""
+    own = module.state_dict()
+    return [
+        f"`{name}` made {list(own[name].shape)} from {list(tensor.shape)} as timm does"
+        for name, tensor in state.items()
+        if name in own
+        and own[name].numel() != tensor.numel()
+        and not name.startswith(checkpoints.heads_of(module))
+    ]
+
+
+def _check_config(model: Model, config: dict[str, Any]) -> None:
+    """Refuse a folder that timm saved of another architecture."""
+    arch = config.get("architecture")
+    if isinstance(arch, str) and arch.partition(".")[0] != model.arch.partition(".")[0]:
+        raise Misfit(f"the `config.json` beside it is of `{arch}`", f"write `arch: {arch}`")
+
+
+def _no_classifier(fit: Fit, planned: nn.Module) -> Misfit:
+    found = [f"`{name}` {shape}" for name, shape in fit.left_out.items()]
+    rows = {shape[0] for name, shape in fit.left_out.items() if name.endswith("weight")}
+    return Misfit(
+        f"its classifier is not one of {planned.num_classes} classes: "
+        f"{'it has ' + ', '.join(found) if found else 'it lacks ' + ticked(fit.fresh)}",
+        f"write `options: {{num_classes: {rows.pop()}}}`"
+        if len(rows) == 1
+        else "write `options: {num_classes: 0}`",
+        "or have a new one drawn at random: `weights: {file: ..., head: fresh}`",
+    )
+
+
+def _does_not_fit(model: Model, weights: WeightsFile, error: Misfit) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        Diagnostic(
+            "VD405",
+            f"the checkpoint `{weights.file}` does not fit `{model.arch}`: {error}",
+            label="does not fit",
+            notes=(f"options of the model: {flow(model.options) if model.options else 'none'}",),
+            help=error.help or ("give the `arch` and `options` that the checkpoint was trained with",),
+            about=weight_files.WRITTEN_AT,
+        )
+    )

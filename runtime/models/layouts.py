@@ -1,0 +1,128 @@
+"""Layouts: what the names of a checkpoint's tensors mean, and where in the file a model's weights are.
+
+Owns: the prefix under which a model lies, the choice among several of them, and the tables by which another library's
+names become timm's. Does not own: the tables themselves (a file for each library), reading files (`weight_files`),
+what timm's own filters do (`checkpoints`).
+
+A prefix is not looked up in a list: it is whatever stands before the names that the model has.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from timm.models import clean_state_dict
+from torch import Tensor
+
+from vitdsl.dsl.text import ticked
+from vitdsl.runtime.models.checkpoints import Misfit
+from vitdsl.runtime.models.weight_files import Contents
+
+PREFERRED = frozenset({"ema", "teacher", "base_encoder", "encoder_q"})
+"""What projects evaluate where a file has several: the average over training, DINO's teacher, what MoCo trains."""
+
+
+@dataclass
+class Reading:
+    """What was read in a file.
+
+    Attributes:
+        prefix: What stood before the names, such as `state_dict.module.`.
+        state: Tensors by timm's names, as far as timm's own filters need them.
+        beside: The first part of the names that lie outside the prefix.
+        others: Prefixes under which the model's names stand as well.
+        notes: What was done, in words.
+    """
+
+    prefix: str
+    state: dict[str, Tensor]
+    beside: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read(contents: Contents, wanted: Collection[str], key: str | None) -> Reading:
+    """Find a model's weights in a file.
+
+    Args:
+        contents: Of the file.
+        wanted: The names of the model's state, without its classifier.
+        key: What the study says of where they are.
+
+    Raises:
+        Misfit: There is nothing under `key`; several are there and none comes first.
+    """
+    tensors = _below(contents, key)
+    found = _prefixes(tensors, frozenset(wanted)) or _mappings(contents, tensors)
+    prefix, others = _first(found)
+    state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    outside = dict.fromkeys(
+        name.partition(".")[0] for name in contents.tensors if not name.startswith(prefix)
+    )
+    reading = Reading(prefix, clean_state_dict(state), list(outside), others)
+    if prefix:
+        reading.notes.append(f"read under `{prefix.rstrip('.')}`")
+    if others:
+        reading.notes.append(
+            f"left {ticked([one.rstrip('.') for one in others])}, which would fit as well; `key` chooses"
+        )
+    return reading
+
+
+def _below(contents: Contents, key: str | None) -> dict[str, Tensor]:
+    if key is None:
+        return contents.tensors
+    under = {name: tensor for name, tensor in contents.tensors.items() if name.startswith(f"{key}.")}
+    if not under:
+        starts = dict.fromkeys(name.partition(".")[0] for name in contents.tensors)
+        raise Misfit(f"there is nothing under `{key}`", f"names in it start with {ticked(starts)}")
+    return under
+
+
+def _prefixes(tensors: Collection[str], wanted: frozenset[str]) -> list[str]:
+    """The prefixes under which most of the model's names stand; none where that is less than half of either."""
+    covered: dict[str, int] = defaultdict(int)
+    for name in tensors:
+        for start in _starts(name):
+            covered[name[:start]] += name[start:] in wanted
+    most = max(covered.values(), default=0)
+    best = [prefix for prefix, count in covered.items() if count == most]
+    size = sum(name.startswith(best[0]) for name in tensors) if best else 0
+    return best if 2 * most >= min(len(wanted), size) and most else []
+
+
+def _starts(name: str) -> Iterator[int]:
+    yield 0
+    for index, letter in enumerate(name):
+        if letter == ".":
+            yield index + 1
+
+
+def _mappings(contents: Contents, tensors: Collection[str]) -> list[str]:
+    """Where no name is the model's: the mappings of the file that are no less than half of the largest."""
+    sizes = {
+        (f"{mapping}." if mapping else ""): size
+        for mapping, size in contents.mappings.items()
+        if any(name.startswith(mapping) for name in tensors)
+    }
+    return [prefix for prefix, size in sizes.items() if 2 * size >= max(sizes.values())]
+
+
+def _first(prefixes: Sequence[str]) -> tuple[str, list[str]]:
+    """The prefix that comes first, and the rest."""
+    if len(prefixes) == 1:
+        return prefixes[0], []
+    preferred = [prefix for prefix in prefixes if _is_preferred(prefix)]
+    if len(preferred) != 1:
+        names = [prefix.rstrip(".") or "the top of the file" for prefix in prefixes]
+        raise Misfit(
+            f"it holds {len(prefixes)} sets of weights that fit as well: {ticked(names)}",
+            f"write which one: `weights: {{file: ..., key: {names[0]}}}`",
+        )
+    return preferred[0], [prefix for prefix in prefixes if prefix != preferred[0]]
+
+
+def _is_preferred(prefix: str) -> bool:
+    segments = prefix.split(".")
+    words = {word for segment in segments for word in segment.split("_")}
+    return not PREFERRED.isdisjoint({*segments, *words})

@@ -1,0 +1,68 @@
+"""Checkpoints of other libraries and projects: written from their own modules, read through a study, compared.
+
+Owns what the tests of checkpoints share. Does not own the layouts: each test builds its own.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from studies import TINY_VIT, changed, study
+from vitdsl.dsl.load import load_source
+from vitdsl.runtime.models.loading import LoadedModel, load
+from vitdsl.runtime.plan.bind import bind
+
+LARGEST_ERROR = 1e-5
+"""The largest difference of two outputs, in units of the largest output."""
+
+DATA = "{photos: {source: digits, split: test, images: 8, batch: 4}}"
+
+
+def filled(module: Any, seed: int = 0) -> Any:
+    """A module in eval mode with every parameter and running statistic drawn, so that each of them matters."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if value.is_floating_point():
+                drawn = torch.randn(value.shape, generator=generator) * (0.2 if value.ndim > 1 else 0.1)
+                value.copy_(
+                    drawn.abs() + 0.5
+                    if "running_var" in name or value.ndim == 1 and "bias" not in name
+                    else drawn
+                )
+    return module.eval()
+
+
+def tiny(seed: int = 0, **options: Any) -> nn.Module:
+    """timm's small ViT, filled."""
+    return filled(timm.create_model("vit_tiny_patch16_224", **{**TINY_VIT["options"], **options}), seed)
+
+
+def through_study(
+    folder: Path, weights: Mapping[str, Any] | str, model: Mapping[str, Any] = TINY_VIT
+) -> LoadedModel:
+    """A model whose weights a study in `folder` names."""
+    path = folder / "study.yaml"
+    fields = changed(model, weights=weights)
+    path.write_text(
+        study("foreign", data=DATA, models={"net": fields}, metrics="{flips: {kind: answers, of: net}}")
+    )
+    plan = bind(load_source(path))
+    return load(plan.models["net"].entry, seed=0, folder=folder)
+
+
+def images(size: int = 32, channels: int = 3) -> Tensor:
+    """Two noise images."""
+    return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(9))
+
+
+def error(ours: nn.Module, theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The largest difference of the outputs for `x`, in units of the largest output."""
+    with torch.no_grad():
+        found, wanted = ours(x), theirs(x)
+    assert found.shape == wanted.shape and float(wanted.abs().max()) > 0
+    return float((found - wanted).abs().max() / wanted.abs().max())
