@@ -1,6 +1,6 @@
 """Fresh parameters: those that a checkpoint leaves at random, and what reads what comes behind them.
 
-Owns which parameters `weights: pretrained` will leave, known before they are fetched, and what is wrong with measuring
+Owns which parameters `weights` will leave, as far as it is known before they are read, and what is wrong with measuring
 answers that depend on fresh parameters. Does not own how a checkpoint is laid over a model (`models/checkpoints`).
 A model with `weights: random` has none: it is asked for as it is, such as a control. Nor has one that is trained.
 """
@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.study import WeightsFile
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.plan.plan import Group, PlannedModel
@@ -20,12 +21,15 @@ MOST = 3
 
 
 def expected(planned: PlannedModel) -> tuple[str, ...]:
-    """The parameters that `weights: pretrained` will leave fresh: a head of other classes than its checkpoint's."""
+    """The parameters that will be fresh: a head of other classes than the pretrained one's, or a wanted one."""
     module, entry = planned.sites.model, planned.entry
     cfg = getattr(module, "pretrained_cfg", None) or {}
-    if entry.weights != "pretrained" or not planned.made:
-        return ()
-    if cfg.get("num_classes") in (None, getattr(module, "num_classes", None)):
+    asked = isinstance(entry.weights, WeightsFile) and entry.weights.head == "fresh"
+    other = entry.weights == "pretrained" and cfg.get("num_classes") not in (
+        None,
+        getattr(module, "num_classes", None),
+    )
+    if not planned.made or not (asked or other):
         return ()
     heads = cfg.get("classifier") or ()
     return _parameters_of(module, (heads,) if isinstance(heads, str) else heads)

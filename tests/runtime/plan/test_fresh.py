@@ -41,29 +41,31 @@ def outcome(folder: Path, words: str) -> int:
 
 
 FILE = changed(TINY_RESNET, weights="{file: ./ten.safetensors}")
+TWO = changed(TINY_RESNET, {"num_classes": 2}, weights="{file: ./ten.safetensors, head: fresh}")
 
 
 def test_a_fresh_head_gives_no_accuracy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(here, text(FILE)) == 2
     found = capsys.readouterr().err
     assert "VD404" in found and "a head of another size would be random" in found
-    assert outcome(here, text(changed(FILE, {"num_classes": 2}))) == 2
+    assert outcome(here, text(TWO)) == 2
     found = capsys.readouterr().err
     assert (
         "error[VD304]: `accuracy` reads the answers of `net`" in found and "`fc.weight`, `fc.bias`" in found
     )
     assert "study.yaml:6:" in found
+    assert outcome(here, text(changed(FILE, {"num_classes": 2}))) == 3
+    assert "VD405" in capsys.readouterr().err
     assert outcome(here, text(FILE, classes=10)) == 0
 
 
 def test_layers_before_it_are_measured_and_it_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    two = changed(FILE, {"num_classes": 2})
-    assert outcome(here, text(two, WITHIN)) == 0
+    assert outcome(here, text(TWO, WITHIN)) == 0
     said = "The weights of `net` do not fill `fc.weight`, `fc.bias`"
     assert said in capsys.readouterr().err
     (manifest,) = here.glob("runs/heads/*/manifest.json")
     assert any(one.startswith(said) for one in json.loads(manifest.read_text())["warnings"])
-    assert outcome(here, text(two, WITHIN, at="fc")) == 2
+    assert outcome(here, text(TWO, WITHIN, at="fc")) == 2
     assert "error[VD304]: `cka` reads the answers" in capsys.readouterr().err
 
 
