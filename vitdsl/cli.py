@@ -30,7 +30,8 @@ These options may also stand behind the command.
 \b
 Exit codes:
   0    ok
-  1    ran, but a claim is not supported (with --check), or only a part is there
+  1    ran, but a claim is not supported or a number moved (with --check), only a part is there,
+       or two runs cannot be compared
   2    the study or the command line is wrong
   3    this machine cannot: files, network, memory, device, disk
   70   a bug in vitdsl; the message names a file with the details

@@ -49,7 +49,9 @@ def scale_of(attrs: Mapping[str, Any]) -> Scale:
     return Scale(low, high, bool(share), share == "images" and low == 0, attrs.get("scale") == "z")
 
 
-def jackknife(estimate: Array, replicates: Array, sizes: Array, level: float = LEVEL) -> tuple[Array, Array]:
+def jackknife(
+    estimate: Array, replicates: Array, sizes: Array, level: float | Array = LEVEL
+) -> tuple[Array, Array]:
     """An interval about an estimate.
 
     The jackknife for groups of unequal size (Busing, Meijer and van der Leeden 1999), with Student's t for as many
@@ -85,7 +87,7 @@ def standard_error(estimate: Array, replicates: Array, sizes: Array) -> tuple[Ar
 
 
 def interval(
-    estimate: Array | float, replicates: Any, sizes: Any, scale: Scale = PLAIN, level: float = LEVEL
+    estimate: Array | float, replicates: Any, sizes: Any, scale: Scale = PLAIN, level: float | Array = LEVEL
 ) -> tuple[Array, Array]:
     """The interval of numbers on their scale: `jackknife`, widened and clipped as the scale asks.
 
@@ -94,7 +96,7 @@ def interval(
         replicates: `[part, ...]`, each without one part of the images.
         sizes: `[part]`, images in each part.
         scale: What the numbers are.
-        level: How often the interval holds the truth.
+        level: How often the interval holds the truth; or one for each number, as `estimate`.
     """
     estimate, replicates, sizes = (np.asarray(one, float) for one in (estimate, replicates, sizes))
     if scale.correlation:
@@ -118,7 +120,7 @@ def interval(
     return np.asarray(low), np.asarray(high)
 
 
-def clopper_pearson(share: Array, images: float, level: float = LEVEL) -> tuple[Array, Array]:
+def clopper_pearson(share: Array, images: float, level: float | Array = LEVEL) -> tuple[Array, Array]:
     """The exact interval of a share of images, 0 to 1, from how many of them there are."""
     tail = (1 - level) / 2
     hits = np.asarray(share, float) * images
@@ -129,7 +131,7 @@ def clopper_pearson(share: Array, images: float, level: float = LEVEL) -> tuple[
 
 
 def with_extremes(
-    mean: Array, error: Array, images: float, freedom: int, scale: Scale, level: float = LEVEL
+    mean: Array, error: Array, images: float, freedom: int, scale: Scale, level: float | Array = LEVEL
 ) -> tuple[Array, Array]:
     """The interval of a mean over images that lies between known ends for each, with extreme images added.
 

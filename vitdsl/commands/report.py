@@ -6,20 +6,31 @@ from pathlib import Path
 import click
 
 from vitdsl.commands._options import JSON
+from vitdsl.commands._runs import RUNS, find_run
 
 PLACE = 50
 
 
-@click.command(epilog="\b\nExample:\n  vitdsl report runs/skip_ablation/20261122T110000Z-1a2b3c4d\n")
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.command(
+    epilog="\b\nExamples:\n  vitdsl report runs/skip_ablation/20261122T110000Z-1a2b3c4d\n  vitdsl report latest\n"
+)
+@click.argument("run", metavar="RUN")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where the page goes; the run folder if not given."
 )
+@RUNS
 @JSON
-def report(folder: Path, out: Path | None, as_json: bool) -> None:
-    """Draw the report of a run again, from its folder alone."""
+def report(run: str, out: Path | None, runs_: Path, as_json: bool) -> None:
+    """Draw the report of a run again, from its folder alone.
+
+    RUN is a run folder, `latest`, or a study's name; `~1` behind it means the run before.
+    """
+    from vitdsl.commands._pages import say
     from vitdsl.reports.render import write_report
     from vitdsl.runtime.results.folder import open_run
 
-    path = write_report(open_run(folder), out)
-    click.echo(json.dumps({"schema": "vitdsl.report/1", "report": str(path)}) if as_json else str(path))
+    path = write_report(open_run(find_run(run, runs_)), out)
+    if as_json:
+        click.echo(json.dumps({"schema": "vitdsl.report/1", "report": str(path)}))
+    else:
+        say("", path)

@@ -70,6 +70,9 @@ MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 )
 @click.option("--check", "must_hold", is_flag=True, help="Exit with 1 unless every claim is supported.")
 @click.option("--no-report", is_flag=True, help="Do not draw report.html.")
+@click.option(
+    "--open", "browse_it", is_flag=True, help="Open the report, or the page of all studies, in the browser."
+)
 @JSON
 @QUIET
 @click.pass_obj
@@ -84,15 +87,16 @@ def run(
     shard: tuple[int, int] | None,
     must_hold: bool,
     no_report: bool,
+    browse_it: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Run a study: stream its images once, write the run folder and the report.
 
-    Of a folder, all its studies one after the other, with one table of their claims at the end. The last line of the
-    answer for one study is the path of the report. What image blocks gave is kept beside the runs: a run that was
-    killed goes on where it was, and what is there is not computed again. Image blocks can be dealt to several processes
-    (torchrun) or shares (--shard) on one disk.
+    Of a folder, all its studies one after the other, with one table of their claims at the end, and the same as a page,
+    `index.html` among the runs. The last line of the answer is the path of the report, or of that page. What image
+    blocks gave is kept beside the runs: a run that was killed goes on where it was, and what is there is not computed
+    again. Image blocks can be dealt to several processes (torchrun) or shares (--shard) on one disk.
     """
     from vitdsl.dsl.load import load_source
     from vitdsl.runtime.ranks import Ranks, launched, own_device, together
@@ -123,7 +127,12 @@ def run(
                 )
             return 0
         reports = [None if no_report else _drawn(outcome, progress) for outcome in led]
-    answers = list(zip(led, reports, strict=True))
+        answers = list(zip(led, reports, strict=True))
+        pages = [page for page in reports if page is not None]
+        if study.is_dir():
+            from vitdsl.reports.index import write_index
+
+            pages = [write_index(out, [(outcome.manifest, page) for outcome, page in answers])]
     if as_json:
         found = [_answer(*one) for one in answers]
         click.echo(json.dumps(found if study.is_dir() else found[0], ensure_ascii=False, indent=2))
@@ -131,7 +140,11 @@ def run(
         for one in answers:
             _print(*one)
         if study.is_dir():
-            _print_all(led)
+            _print_all(led, pages[0])
+    if browse_it and pages:
+        from vitdsl.commands._pages import browse
+
+        browse(pages[0])
     claims = [claim for outcome in led for claim in outcome.manifest.claims.values()]
     return 1 if must_hold and any(claim.verdict != "supported" for claim in claims) else 0
 
@@ -153,8 +166,10 @@ def _drawn(outcome: "Outcome", progress: "Progress") -> Path:
     return write_report(open_run(outcome.folder))
 
 
-def _print_all(outcomes: Sequence["Outcome"]) -> None:
-    """One table of the claims of all studies."""
+def _print_all(outcomes: Sequence["Outcome"], index: Path) -> None:
+    """One table of the claims of all studies, and the page that has it."""
+    from vitdsl.commands._pages import say
+
     rows = table("study", "verdict", "claim")
     for outcome in outcomes:
         manifest = outcome.manifest
@@ -164,6 +179,7 @@ def _print_all(outcomes: Sequence["Outcome"]) -> None:
     click.echo(f"\n{counted(len(outcomes), 'study', 'studies')} in {seconds:.0f} s")
     if rows.row_count:
         show(rows)
+    say("index:  ", index)
 
 
 def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
@@ -211,7 +227,9 @@ def _print(outcome: "Outcome", report_path: Path | None) -> None:
         click.echo(f"note: {safe(warning)}", err=True)
     click.echo(f"run:    {outcome.folder}  ({manifest.seconds or 0.0:.1f} s)")
     if report_path:
-        click.echo(f"report: {report_path}")
+        from vitdsl.commands._pages import say
+
+        say("report: ", report_path)
 
 
 def sentence(claim: "Verdict") -> str:
