@@ -35,6 +35,7 @@ class Ends:
         self.sizes = [np.atleast_1d(np.asarray(data.attrs["left_out"], float)) for data in sides]
 
     def __call__(self, level: float | Array, which: np.ndarray | slice = slice(None)) -> tuple[Array, Array]:
+        """The ends of some numbers, or all; `level` is one, or one for each."""
         a, b = (one[which] for one in self.estimates)
         without_a, without_b = (one[:, which] for one in self.without)
         if self.paired:
@@ -53,6 +54,7 @@ class NoEnds:
         self.size = size
 
     def __call__(self, level: float | Array, which: np.ndarray | slice = slice(None)) -> tuple[Array, Array]:
+        """The ends of some numbers, or all; `level` is one, or one for each."""
         return np.full(self.size, np.nan), np.full(self.size, np.nan)
 
 

@@ -3,8 +3,8 @@
 Numbers are matched by metric, models, value, and every label that they have: condition, site, token, head. Where both
 runs saw the same images in the same order, the interval is that of the paired difference, from leaving the same images
 out of both; otherwise the two are taken as independent, and the reaches of their intervals add as such. All numbers of
-both runs are one family (Holm). Numbers of single images are not compared. Does not own the
-intervals (`diff_intervals`), or whether a metric may be compared at all (`diff_facts`).
+both runs are one family (Holm). Numbers of single images are not compared. Does not own the intervals
+(`diff_intervals`), or whether a metric may be compared at all (`diff_facts`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
