@@ -22,10 +22,10 @@ MACHINE_CODES = (
     ),
     Code(
         "VD404",
-        "label count differs from the model's classes",
-        """The data has another number of classes than the model has outputs, so that accuracy would be
-        meaningless. Give the model `options: {num_classes: ...}` and train it, or take data with its
-        classes.""",
+        "labels are not the model's classes",
+        """The data has another number of classes than the model has outputs, or the same ones in another order, so
+        that accuracy would be meaningless. Say which classes of the model the images show with `labels:`, give the
+        model `options: {num_classes: ...}` and train it, or take data with its classes.""",
     ),
     Code(
         "VD405",

@@ -260,7 +260,7 @@ def test_too_much_of_each_image(
     here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METRICS.kinds(), "median_norm", MedianNorm)
-    monkeypatch.setattr("vitdsl.runtime.plan.bind_data.MOST_ROWS", 100)
+    monkeypatch.setattr("vitdsl.runtime.plan.bind_memory.MOST_ROWS", 100)
     study(here, metrics="{norms: {kind: median_norm, x: stages}}")
     fails("VD303_rows", 2, "check", "study.yaml")
 

@@ -3,7 +3,7 @@
 A kind says what it makes of all images' features of a site once (`known`), what of that belongs to some of the images
 (`form`), and what two such forms say of their layers (`compare`). What is left out at a time is chosen from what is
 known, so that products over features are made once. Does not own any comparison (the kinds), nor how rows are kept,
-bounded and left out (`run.statistics`, `plan.bind_data`).
+bounded and left out (`run.statistics`, `plan.bind_memory`).
 """
 
 from abc import abstractmethod

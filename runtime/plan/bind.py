@@ -21,8 +21,9 @@ from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan import fresh
 from vitdsl.runtime.plan.bind_batches import cut_apart
 from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
-from vitdsl.runtime.plan.bind_data import bind_data, large_rows, shared_sizes, small_batches
+from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
 from vitdsl.runtime.plan.bind_kinds import Kinds
+from vitdsl.runtime.plan.bind_memory import large_rows
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import changed_by, unfused_for
@@ -68,7 +69,7 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
                 matched(loaded, ("layers", name, "at"), layer.at, model.sites, layer.role, what, problems)
     groups, notes = bind_metrics(loaded, conditioned, kinds.metrics, streams, problems)
     images = bind_data(loaded, kinds.metrics, conditioned, groups, problems, missing)
-    problems += large_rows(loaded, groups, images)
+    problems += large_rows(loaded, groups, images.counts)
     _stop(problems)
     unfuse = {name: _unfused(model, groups) for name, model in conditioned.items()}
     planned = {name: replace(model, unfuse=unfuse[name]) for name, model in conditioned.items()}
@@ -77,10 +78,10 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
         {variant.name: variant.entry for found in data.values() for variant in found},
         planned,
         tuple(groups),
-        tuple(notes),
+        (*notes, *images.notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
-    plan = replace(plan, passes=passes_of(plan))
+    plan = replace(plan, passes=passes_of(plan), about_images=(*images.shown, *images.notes))
     frames = {group.path: frame(plan, group) for group in groups} if study.claims else {}
     sizes = [
         *fresh.problems(
@@ -88,7 +89,7 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
         ),
         *shared_sizes(loaded, groups, planned),
         *small_batches(loaded, groups, plan.data),
-        *cut_apart(loaded, plan, images),
+        *cut_apart(loaded, plan, images.counts),
     ]
     _stop([*sizes, *claim_problems(loaded, frames)])
     return plan

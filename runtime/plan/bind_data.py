@@ -1,12 +1,11 @@
 """Data entries meet their sources: whether they can be opened, hold as many images, and have the labels needed.
 
-Also whether what a metric keeps of each of so many images, or sums to learn from, is bounded.
-
 Opens what a run would open, and decodes nothing. A source that would use the network is left to the run, and so are
 images that are not here where the caller asks for them to be noted.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.hashing import canonical
@@ -17,14 +16,23 @@ from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same
 from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
 from vitdsl.runtime.data.sources._base import SOURCES, ImagesNotHere, Source
 from vitdsl.runtime.metrics._base import Metric
-from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
-GIB = 2**30
-MOST_ROWS = 4 * GIB
-"""Bytes that a metric may keep of a stream, rows and large sums; they are in memory at once when it estimates."""
-EXACT = 8
-"""Bytes of a kept number, float64."""
+
+@dataclass(frozen=True)
+class Images:
+    """What is known of the streams before a run.
+
+    Attributes:
+        counts: The number of images by stream, as asked for where they are not here; without streams that only a run
+            can open.
+        notes: What the reader of a run should know of how sources were read.
+        shown: How classes became labels, for who checks the study.
+    """
+
+    counts: dict[str, int]
+    notes: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
 
 def bind_data(
@@ -34,7 +42,7 @@ def bind_data(
     groups: Sequence[Group],
     problems: list[Diagnostic],
     missing: list[Diagnostic] | None = None,
-) -> dict[str, int]:
+) -> Images:
     """Open the data that a study reads, note what is wrong with them, and say how many images each stream has.
 
     Args:
@@ -46,9 +54,11 @@ def bind_data(
         missing: Where images that are not on this machine are noted; None: they are problems.
 
     Returns:
-        The number of images by stream, as asked for where they are not here; without streams that only a run can open.
+        What is known of the streams before a run.
     """
     images: dict[str, int] = {}
+    notes: dict[str, None] = {}
+    shown: dict[str, None] = {}
     fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
     fitted |= {metric.over() for metric in metrics.values()}
     opened: dict[str, Source | None] = {}
@@ -72,6 +82,9 @@ def bind_data(
             for metric, kind in metrics.items():
                 if kind.over() == name and (fit := kind.fit()) is not None and fit.labels:
                     problems += _unlabelled(loaded, metric, kind, name, labelled)
+            if source is not None:
+                notes |= dict.fromkeys(f"data.{name}: {one}" for one in source.notes)
+                shown |= dict.fromkeys(f"data.{name}: {one}" for one in source.shown)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
                 classes.setdefault(name, source.classes or ())
@@ -82,7 +95,7 @@ def bind_data(
     problems[:] = dict.fromkeys(problems)
     if missing is not None:
         missing[:] = dict.fromkeys(missing)
-    return images
+    return Images(images, tuple(notes), tuple(shown))
 
 
 def _other_classes(
@@ -176,7 +189,14 @@ def _classes(
             model = models[name]
             outputs = model.sites.site("", "output").shape[-1]
             try:
-                check_classes(variant.entry, source.classes or (), outputs, model.base, made=model.made)
+                check_classes(
+                    variant.entry,
+                    source.classes or (),
+                    outputs,
+                    model.base,
+                    made=model.made,
+                    of=model.label_set,
+                )
             except VitdslError as error:
                 where = ("models", model.base)
                 options = loaded.source.exists((*where, "options", "num_classes"))
@@ -243,55 +263,3 @@ def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Da
                 )
             )
     return list(dict.fromkeys(problems))
-
-
-def _large_sums(loaded: Loaded, group: Group) -> list[Diagnostic]:
-    """A metric whose fit, or the fit of it, sums more numbers than memory should hold."""
-    problems = []
-    fit = fit_of(group)
-    while fit is not None:
-        size = EXACT * fit.kind.sum_size(fit.x.sites) * len(fit.views)
-        if size > MOST_ROWS:
-            problems.append(
-                loaded.problem(
-                    "VD303",
-                    ("metrics", group.metric),
-                    f"`{group.kind.name}` would sum {size / GIB:.3g} GiB of numbers to learn from",
-                    label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
-                    help=("name fewer sites, fewer tokens, or fewer conditions with `under`",),
-                )
-            )
-        fit = fit_of(fit)
-    return problems
-
-
-def large_rows(loaded: Loaded, groups: Sequence[Group], images: Mapping[str, int]) -> list[Diagnostic]:
-    """Metrics that keep more numbers than memory should hold: of each image, in large sums, or in what they learn from.
-
-    Args:
-        loaded: The study.
-        groups: What will be measured.
-        images: The number of images by stream, where it is known.
-    """
-    problems = [problem for group in groups for problem in _large_sums(loaded, group)]
-    for group in groups:
-        data, sums = group.data.partition("[")[0], group.kind.sum_size(group.x.sites)
-        of_image = group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired)
-        numbers = of_image * images.get(group.data, 0) + sums * loaded.study.data[data].image_blocks
-        size = EXACT * numbers * len(group.views)
-        if size > MOST_ROWS:
-            problems.append(
-                loaded.problem(
-                    "VD303",
-                    ("metrics", group.metric),
-                    f"`{group.kind.name}` would keep {size / GIB:.3g} GiB of numbers"
-                    + (f" of {images[group.data]} images" if group.data in images else ""),
-                    label=f"at most {MOST_ROWS / GIB:g} GiB are kept",
-                    help=(
-                        f"take fewer {'`image_blocks`' if sums else '`images`'}, name fewer sites, or fewer conditions "
-                        "with `under`",
-                    ),
-                    secondary_paths=((("data", data), "these images"),),
-                )
-            )
-    return problems

@@ -64,7 +64,7 @@ def problems(
                 f"{_some(names)}",
                 label="gives it a fresh head" if loaded.source.exists(options) else "do not fill it",
                 help=(
-                    "leave `num_classes` as the weights have it, and map the labels to its classes with `labels:`",
+                    "leave `num_classes` as the weights have it, and say which of its classes images show: `labels:`",
                     "or train the head on images of these classes: `train: {data: ...}` beside `weights`",
                     "or measure features: `kind: linear_probe` with layers of this model",
                     "or write `weights: random` for an untrained control",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic
 
+from timm.data import infer_imagenet_subset
 from typing_extensions import TypeVar
 
 from vitdsl.dsl.loaded import Loaded
@@ -78,6 +79,15 @@ class PlannedModel:
     def made(self) -> bool:
         """Whether its weights were made elsewhere, and are taken as they are: its head with them."""
         return self.entry.train is None and self.entry.weights not in (None, "random")
+
+    @property
+    def label_set(self) -> str | None:
+        """The label set that the head of pretrained weights was trained on, where timm knows it."""
+        return (
+            infer_imagenet_subset(self.sites.model)
+            if self.entry.weights == "pretrained" and self.made
+            else None
+        )
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -200,9 +210,11 @@ class Plan:
         data: Image streams by name, sweeps resolved.
         models: Models by name, sweeps resolved.
         groups: The results to come, in order.
-        notes: What the user should know: sites that a metric leaves out.
+        notes: What the user should know: sites that a metric leaves out, files that a folder does.
         swept: For a stream of a swept entry, its coordinates.
         passes: The walks over streams, each after those that it needs.
+        about_images: For who checks the study: how classes became labels, where not in the order of their names, and
+            what sources left out.
     """
 
     loaded: Loaded
@@ -212,6 +224,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     swept: dict[str, dict[str, Any]] = field(default_factory=dict)
     passes: tuple[Pass, ...] = ()
+    about_images: tuple[str, ...] = ()
 
     @property
     def conditions(self) -> int:

@@ -28,7 +28,7 @@ def check_labels(plan: Plan, streams: Mapping[str, Stream]) -> None:
         for name in group.models if group.of_output else ():
             model = plan.models[name]
             classes = model.sites.site("", "output").shape[-1]
-            labels.check_labels(stream, classes, name, made=model.made)
+            labels.check_labels(stream, classes, name, made=model.made, of=model.label_set)
         fit = fit_of(group)
         if fit is not None and fit.kind.labels:
             learned = streams[fit.data].classes or ()

@@ -27,9 +27,8 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.source import placing
-from vitdsl.dsl.study import Data, Model, WeightsFile
+from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.sweeps import variants
-from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models import weight_files
 from vitdsl.runtime.models.loading import LoadedModel
@@ -40,6 +39,7 @@ from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
 from vitdsl.runtime.train import loop as train
 from vitdsl.runtime.train.outlook import Outlook
+from vitdsl.runtime.train.recipe_images import images_that_count
 from vitdsl.runtime.train.weights import content_hash, naming_the_store, read, rounded, save
 
 TRAINER_VERSION = 1
@@ -104,7 +104,7 @@ def resolved_recipe(
         "weights": weights,
         "start_seed": models.start_seed(model, seed),
         "seed": entry.seed if entry.seed is not None else seed,
-        "data": _data(entry.data, folder),
+        "data": images_that_count(entry.data, folder),
         "train": fields,
         "without": [dict(ablation) for ablation in without],
         "trainer": TRAINER_VERSION,
@@ -284,17 +284,3 @@ def train_study(
         detail = ready.weights.detail
         found.append(Stored(one.name, one.key, Path(detail["file"]), detail["training"], one.trained))
     return found
-
-
-def _data(data: Data, folder: Path) -> dict[str, Any]:
-    """A training entry without what does not matter to training, its paths made absolute."""
-    fields = data.model_dump(mode="json", exclude={"image_blocks", "preprocess", "vary"}, exclude_none=True)
-    kind = SOURCES.kinds().get(data.source)
-    for name in kind.paths if kind else ():
-        if (value := fields.get(name)) is not None:
-            several = [
-                str((folder / expanded(one)).resolve())
-                for one in (value if isinstance(value, list) else [value])
-            ]
-            fields[name] = several if isinstance(value, list) else several[0]
-    return fields

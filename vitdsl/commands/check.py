@@ -11,6 +11,7 @@ import click
 from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import SET
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
+from vitdsl.dsl.text import safe
 from vitdsl.output import Output
 
 PLACE = 20
@@ -32,11 +33,13 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_
     found: list[Diagnostic] = []
     missing: list[Diagnostic] | None = None if need_images else []
     without: set[Path] = set()
+    lines: list[str] = []
     codes = {0}
     files, skipped = _files(specs)
     for path in files:
         absent: list[Diagnostic] | None = None if missing is None else []
-        error = _problem(path, overrides, absent)
+        error, said = _read(path, overrides, absent)
+        lines += said
         if missing is not None and absent:
             missing += absent
             without.add(path)
@@ -46,6 +49,8 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_
     if output.format == "json" or found or missing:
         output.diagnostics(found, err=False, missing=tuple(dict.fromkeys(missing or ())))
     if not found and output.format in ("full", "concise"):
+        for line in dict.fromkeys(lines):
+            click.echo(safe(line))
         for path in files:
             but = ", but for images: how many there are, their labels and classes" if path in without else ""
             click.echo(f"{click.format_filename(path)}: ok{but}")
@@ -72,19 +77,24 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(dict.fromkeys(files)), skipped
 
 
-def _problem(path: Path, overrides: Sequence[str], missing: list[Diagnostic] | None) -> VitdslError | None:
-    """Everything wrong with one file; images that are not here are noted in `missing` where there is such a list."""
+def _read(
+    path: Path, overrides: Sequence[str], missing: list[Diagnostic] | None
+) -> tuple[VitdslError | None, Sequence[str]]:
+    """Everything wrong with one file, and what else to say of it: how its labels were read, what was left out.
+
+    Images that are not here are noted in `missing` where there is such a list.
+    """
     from vitdsl.dsl.load import is_recipe, load_recipe, load_source
     from vitdsl.dsl.reader import read_text
 
     try:
         if not overrides and is_recipe(read_text(path, str(path)), str(path)):
             load_recipe(path)
-            return None
+            return None, ()
         loaded = load_source(path, overrides=overrides)
         from vitdsl.runtime.plan.bind import bind
 
-        bind(loaded, missing=missing)
+        plan = bind(loaded, missing=missing)
     except VitdslError as error:
-        return error
-    return None
+        return error, ()
+    return None, plan.about_images

@@ -41,6 +41,8 @@ class Source(ABC):
         costly: Whether decoding takes long enough for other processes to do it.
         endless: Whether it has as many images as it is asked for.
         asked: How many that is: `images` of the data entry, set when the entry's source is opened.
+        notes: What the reader of a run should know of how it was read, such as files that were left out.
+        shown: How its classes became labels, for who checks a study; empty where nothing was mapped.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,8 @@ class Source(ABC):
     costly: ClassVar[bool] = True
     endless: ClassVar[bool] = False
     asked: int = 0
+    notes: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @abstractmethod
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:

@@ -28,7 +28,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry, OneOrMany
 from vitdsl.dsl.text import near_files
 from vitdsl.runtime.data.sources._base import Item, Source
-from vitdsl.runtime.data.sources.folder import formats, opened, to_rgb
+from vitdsl.runtime.data.sources._pixels import formats, opened, to_rgb
 from vitdsl.runtime.paths import expanded
 
 

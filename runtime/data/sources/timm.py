@@ -33,7 +33,7 @@ from timm.data import create_dataset
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.data.sources._base import ImagesNotHere, Item, Source
-from vitdsl.runtime.data.sources.folder import opened, to_rgb
+from vitdsl.runtime.data.sources._pixels import opened, to_rgb
 from vitdsl.runtime.paths import expanded
 
 NEEDS = {

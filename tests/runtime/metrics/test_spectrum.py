@@ -16,7 +16,7 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.metrics.spectrum import Params, Spectrum
 from vitdsl.runtime.models import loading
-from vitdsl.runtime.plan import bind_data
+from vitdsl.runtime.plan import bind_memory
 from vitdsl.runtime.results.folder import open_run
 from vitdsl.runtime.run.cost import cost
 from vitdsl.runtime.run.run import run
@@ -163,7 +163,7 @@ def test_products_are_priced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     with monkeypatch.context() as patch:
         patch.setattr(Spectrum, "sum_size", lambda self, sites: 0)
         assert whole - memory() == 8 * (2 * 24**2) * 3 * 2
-    monkeypatch.setattr(bind_data, "MOST_ROWS", 8 * 2 * 24**2 * 3 - 1)
+    monkeypatch.setattr(bind_memory, "MOST_ROWS", 8 * 2 * 24**2 * 3 - 1)
     with pytest.raises(StudyError) as raised:
         bound(STUDY)
     assert [problem.code for problem in raised.value.diagnostics] == ["VD303", "VD303"]

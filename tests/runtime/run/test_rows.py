@@ -15,7 +15,7 @@ from vitdsl.dsl.load import load_text
 from vitdsl.runtime.data.stream import open_stream
 from vitdsl.runtime.metrics._base import METRICS
 from vitdsl.runtime.models import loading
-from vitdsl.runtime.plan import bind_data
+from vitdsl.runtime.plan import bind_memory
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results.folder import open_run
@@ -96,7 +96,7 @@ def test_rows_are_priced_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setitem(METRICS.kinds(), "median_norm", MedianNorm)
     assert cost(plan).models[0].memory - without == 8 * 60 * 2 * 2
-    monkeypatch.setattr(bind_data, "MOST_ROWS", 8 * 60 * 2 * 2 - 1)
+    monkeypatch.setattr(bind_memory, "MOST_ROWS", 8 * 60 * 2 * 2 - 1)
     with pytest.raises(StudyError) as raised:
         bind(load_text(STUDY))
     (problem,) = raised.value.diagnostics

@@ -15,6 +15,7 @@ from vitdsl.dsl.diagnostics import EnvironmentProblem, VitdslError
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.dsl.study import Model
 from vitdsl.dsl.sweeps import variants
+from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import checkpoints
 from vitdsl.runtime.models.loading import LoadedModel, load
 from vitdsl.runtime.train import loop as train
@@ -103,6 +104,18 @@ def test_the_same_relative_path_elsewhere_is_another_folder(tmp_path: Path) -> N
         for name in ("one", "two")
     )
     assert one != two
+
+
+def test_the_version_of_a_source_counts_from_the_second_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = key()
+    assert "version" not in store.resolved_recipe(model(), seed=0, folder=Path())["data"]
+    monkeypatch.setattr(SOURCES.find(model().train.data.source), "version", 2)  # type: ignore[union-attr]
+    assert key() != first
+    labels = {"csv": "l.csv", "outputs": {"cat": 0}}
+    data = {"source": "folder", "path": "./train", "labels": labels}
+    entry = Model.model_validate({"arch": "resnet18", "train": {"data": data}})
+    found = store.resolved_recipe(entry, seed=0, folder=Path("/a"))["data"]
+    assert found["labels"] == labels | {"csv": "/a/l.csv"} and found["version"] == 2
 
 
 def test_a_recipe_is_trained_once_and_an_edited_one_again(cache: Path, trainings: list[str]) -> None:

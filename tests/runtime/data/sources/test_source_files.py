@@ -12,7 +12,7 @@ from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.train.store import _data
+from vitdsl.runtime.train.recipe_images import images_that_count
 
 
 def opened(folder: Path, path: Any) -> Source:
@@ -67,4 +67,4 @@ def test_a_file_that_is_no_image(folder: Path) -> None:
 
 def test_training_images_are_the_same_from_any_folder(folder: Path) -> None:
     data = Data(source="files", **{"path": ["a.bmp", "words.jpg"]})
-    assert _data(data, folder)["path"] == [str(folder / "a.bmp"), str(folder / "words.jpg")]
+    assert images_that_count(data, folder)["path"] == [str(folder / "a.bmp"), str(folder / "words.jpg")]
