@@ -26,7 +26,7 @@ def filled(module: Any, seed: int = 0) -> Any:
     """A module in eval mode with every parameter and running statistic drawn, so that each of them matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        for name, value in module.state_dict().items():
             if value.is_floating_point():
                 drawn = torch.randn(value.shape, generator=generator) * (0.2 if value.ndim > 1 else 0.1)
                 value.copy_(

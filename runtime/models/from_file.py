@@ -13,8 +13,10 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.text import ticked
-from vitdsl.runtime.models import architectures, checkpoints, layouts, weight_files
+from vitdsl.runtime.models import architectures, checkpoints, configs, layouts, weight_files
 from vitdsl.runtime.models.checkpoints import Fit, Misfit
+from vitdsl.runtime.models.layouts import Reading
+from vitdsl.runtime.models.weight_files import Contents
 
 RGB = 3
 
@@ -37,27 +39,26 @@ def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, d
     path = weight_files.find(weights.file, folder)
     planned = architectures.on_meta(model)
     heads = tuple(f"{name}." for name in checkpoints.heads_of(planned))
-    wanted = [name for name in planned.state_dict() if not name.startswith(heads)]
     try:
         contents = weight_files.read(path)
-        _check_config(model, contents.config)
-        reading = layouts.read(contents, wanted, weights.key)
+        configs.check_architecture(contents.config, model.arch)
+        reading = layouts.read(contents, planned.state_dict(), heads, weights.key)
         state = reading.state
         if weights.head == "fresh":
             state = {name: tensor for name, tensor in state.items() if not name.startswith(heads)}
         module, fit = _laid(model, planned, state)
         if fit.fresh and weights.head == "own" and model.train is None:
             raise _no_classifier(fit, planned)
+        notes = [*reading.notes, *_resized(state, module), *_computed_alike(contents, reading, module)]
     except Misfit as error:
         raise _does_not_fit(model, weights, error) from error
-    notes = [*reading.notes, *_resized(state, module)]
     return module, {
         "file": str(path),
         "file_sha256": weight_files.digest(path),
         "read_under": reading.prefix.rstrip("."),
         "beside": reading.beside,
         "fresh": fit.fresh,
-        "unused": fit.unused,
+        "unused": [*fit.unused, *reading.unused],
         "notes": notes,
     }
 
@@ -117,16 +118,19 @@ def _resized(state: dict[str, Tensor], module: nn.Module) -> list[str]:
     ]
 
 
-def _check_config(model: Model, config: dict[str, Any]) -> None:
-    """Refuse a folder that timm saved of another architecture."""
-    arch = config.get("architecture")
-    if isinstance(arch, str) and arch.partition(".")[0] != model.arch.partition(".")[0]:
-        raise Misfit(f"the `config.json` beside it is of `{arch}`", f"write `arch: {arch}`")
+def _computed_alike(contents: Contents, reading: Reading, module: nn.Module) -> list[str]:
+    """What is known of what shapes do not tell, where the names were not timm's."""
+    if reading.library is None:
+        return []
+    if "model_type" in contents.config:
+        return configs.check(contents.config, module)
+    return ["heads, activation and eps of norms are not in the file: the model's own are taken"]
 
 
 def _no_classifier(fit: Fit, planned: nn.Module) -> Misfit:
     found = [f"`{name}` {shape}" for name, shape in fit.left_out.items()]
     rows = {shape[0] for name, shape in fit.left_out.items() if name.endswith("weight")}
+    rows.discard(getattr(planned, "num_classes", None))
     return Misfit(
         f"its classifier is not one of {planned.num_classes} classes: "
         f"{'it has ' + ', '.join(found) if found else 'it lacks ' + ticked(fit.fresh)}",

@@ -1,23 +1,26 @@
 """Layouts: what the names of a checkpoint's tensors mean, and where in the file a model's weights are.
 
-Owns: the prefix under which a model lies, the choice among several of them, and the tables by which another library's
-names become timm's. Does not own: the tables themselves (a file for each library), reading files (`weight_files`),
-what timm's own filters do (`checkpoints`).
+Owns: whose names they are, the prefix under which a model lies, and the choice among several of them. Does not own: the
+tables by which another library's names become timm's (`naming`, and a file for each library), reading files
+(`weight_files`), what timm's own filters do (`checkpoints`).
 
 A prefix is not looked up in a list: it is whatever stands before the names that the model has.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from timm.models import clean_state_dict
 from torch import Tensor
 
 from vitdsl.dsl.text import ticked
+from vitdsl.runtime.models._huggingface import TRANSFORMERS
 from vitdsl.runtime.models.checkpoints import Misfit
+from vitdsl.runtime.models.naming import Naming
 from vitdsl.runtime.models.weight_files import Contents
 
+NAMINGS = (TRANSFORMERS,)
 PREFERRED = frozenset({"ema", "teacher", "base_encoder", "encoder_q"})
 """What projects evaluate where a file has several: the average over training, DINO's teacher, what MoCo trains."""
 
@@ -30,43 +33,64 @@ class Reading:
         prefix: What stood before the names, such as `state_dict.module.`.
         state: Tensors by timm's names, as far as timm's own filters need them.
         beside: The first part of the names that lie outside the prefix.
+        unused: Names of what has no place in timm's model.
         others: Prefixes under which the model's names stand as well.
+        library: Whose names they were, None where timm's.
         notes: What was done, in words.
     """
 
     prefix: str
     state: dict[str, Tensor]
     beside: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    library: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
-def read(contents: Contents, wanted: Collection[str], key: str | None) -> Reading:
+def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], key: str | None) -> Reading:
     """Find a model's weights in a file.
 
     Args:
         contents: Of the file.
-        wanted: The names of the model's state, without its classifier.
+        own: The model's state; its values are not read.
+        heads: How the names of its classifiers start.
         key: What the study says of where they are.
 
     Raises:
-        Misfit: There is nothing under `key`; several are there and none comes first.
+        Misfit: There is nothing under `key`; several are there and none comes first; a part of one is missing.
     """
     tensors = _below(contents, key)
-    found = _prefixes(tensors, frozenset(wanted)) or _mappings(contents, tensors)
-    prefix, others = _first(found)
+    wanted = frozenset(name for name in own if not name.startswith(heads))
+    naming, found = _places(tensors, wanted)
+    prefix, others = _first(found or _mappings(contents, tensors))
     state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     outside = dict.fromkeys(
         name.partition(".")[0] for name in contents.tensors if not name.startswith(prefix)
     )
-    reading = Reading(prefix, clean_state_dict(state), list(outside), others)
+    reading = Reading(prefix, clean_state_dict(state), list(outside), others=others)
     if prefix:
         reading.notes.append(f"read under `{prefix.rstrip('.')}`")
     if others:
         reading.notes.append(
             f"left {ticked([one.rstrip('.') for one in others])}, which would fit as well; `key` chooses"
         )
+    if naming:
+        reading.state, reading.unused = naming.translate(state, _above(contents.tensors, prefix), own)
+        reading.library = naming.library
+        reading.notes.append(f"names of {naming.library} made timm's")
     return reading
+
+
+def _above(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """All tensors by what follows the prefix, or the longest part of it that they share."""
+    starts = [prefix[:start] for start in _starts(prefix)]
+    return {
+        name.removeprefix(start): tensor
+        for start in starts
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
 
 
 def _below(contents: Contents, key: str | None) -> dict[str, Tensor]:
@@ -79,16 +103,28 @@ def _below(contents: Contents, key: str | None) -> dict[str, Tensor]:
     return under
 
 
-def _prefixes(tensors: Collection[str], wanted: frozenset[str]) -> list[str]:
-    """The prefixes under which most of the model's names stand; none where that is less than half of either."""
-    covered: dict[str, int] = defaultdict(int)
+def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming | None, list[str]]:
+    """Whose names they are (None: timm's), and the prefixes under which most of the model's stand.
+
+    There are no prefixes where that is less than half of the model's names and of those in the file.
+    """
+    covered: dict[tuple[int, str], set[str]] = defaultdict(set)
     for name in tensors:
         for start in _starts(name):
-            covered[name[:start]] += name[start:] in wanted
-    most = max(covered.values(), default=0)
-    best = [prefix for prefix, count in covered.items() if count == most]
-    size = sum(name.startswith(best[0]) for name in tensors) if best else 0
-    return best if 2 * most >= min(len(wanted), size) and most else []
+            prefix, rest = name[:start], name[start:]
+            if rest in wanted:
+                covered[0, prefix].add(rest)
+            for number, naming in enumerate(NAMINGS, start=1):
+                covered[number, prefix].update(
+                    target for target, _ in naming.matches(rest) if target in wanted
+                )
+    number, prefix = max(covered, key=lambda place: (len(covered[place]), -place[0]))
+    most = len(covered[number, prefix])
+    size = sum(name.startswith(prefix) for name in tensors)
+    if 2 * most < min(len(wanted), size):
+        return None, []
+    best = [one for (other, one), names in covered.items() if other == number and len(names) == most]
+    return (NAMINGS[number - 1] if number else None), best
 
 
 def _starts(name: str) -> Iterator[int]:

@@ -1,0 +1,161 @@
+"""Naming: tables by which another library's names for tensors become timm's, and what applying one does.
+
+Owns: what a rule is, joining and cutting tensors as rules say, adding dimensions of one. Does not own: the tables (a
+file for each library, `_huggingface` and its neighbours), or where in a file the names stand (`layouts`).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from vitdsl.runtime.models.checkpoints import Misfit
+
+LEAVES = ("weight", "bias")
+"""The tensors of a classifier."""
+_NUMBER = re.compile(r"\d+")
+_FIELD = re.compile(r"\{(\d)([+-]\d+)?(?:/(\d))?\}")
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _as_they_are(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A name of another library and timm's for it; of a module, its tensors keep their last part.
+
+    Attributes:
+        source: With a `*` for each number, such as `layers.*.query`.
+        target: With the numbers in place, such as `blocks.{0}.attn.qkv`; `{0+1}` adds, `{0-1/2}` then halves.
+        place: Among how many tensors that are joined to the target's along their first dimension: `(0, 3)`.
+        change: What is done to the tensor, where it is not taken as it is.
+    """
+
+    source: str
+    target: str
+    place: tuple[int, int] = (0, 1)
+    change: Callable[[Tensor], Tensor] = _as_it_is
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What the names look like."""
+        return re.compile(re.escape(self.source).replace(r"\*", r"(\d+)"))
+
+    def named(self, name: str) -> str | None:
+        """Timm's name for a name, None where it is not one of this rule."""
+        match = self.pattern.fullmatch(name)
+        return _FIELD.sub(lambda field: _counted(field, match), self.target) if match else None
+
+
+def _counted(field: re.Match[str], name: re.Match[str]) -> str:
+    index, added, divisor = field.groups()
+    return str((int(name[int(index) + 1]) + int(added or 0)) // int(divisor or 1))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """One library's names.
+
+    Attributes:
+        library: Its name.
+        rules: Those of a model without its classifier.
+        heads: Those of classifiers, which may stand above the model's prefix.
+        ignored: Names, written as in rules, of what timm's models do not have and do not need.
+        finish: What is done to the renamed tensors of a model at the end, in place.
+    """
+
+    library: str
+    rules: Sequence[Rule]
+    heads: Sequence[Rule] = ()
+    ignored: Sequence[str] = ()
+    finish: Callable[[dict[str, Tensor], Mapping[str, Tensor]], None] = _as_they_are
+
+    @cached_property
+    def _by_shape(self) -> Mapping[str, list[Rule]]:
+        found: dict[str, list[Rule]] = defaultdict(list)
+        for rule in (*self.rules, *(Rule(name, "") for name in self.ignored)):
+            found[_NUMBER.sub("*", rule.source)].append(rule)
+        return found
+
+    def matches(self, name: str) -> Iterator[tuple[str, Rule]]:
+        """Timm's names for a name, and the rules that give them; an empty name where it is not needed."""
+        module, dot, leaf = name.rpartition(".")
+        for start, end in ((name, ""), (module, dot + leaf)):
+            for rule in self._by_shape.get(_NUMBER.sub("*", start), ()):
+                target = rule.named(start)
+                if target is not None:
+                    yield (target + end if target else ""), rule
+
+    def translate(
+        self, tensors: Mapping[str, Tensor], above: Mapping[str, Tensor], own: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """Timm's names for the tensors of a model.
+
+        Args:
+            tensors: Below the model's prefix.
+            above: All that may be its classifier's, by what follows the parts of the prefix.
+            own: The state of the model that they are for.
+
+        Returns:
+            Tensors by timm's names, those that no rule knows by their own; and the names of what has no place.
+
+        Raises:
+            Misfit: A part of a joined tensor is missing.
+        """
+        pieces: dict[str, dict[int, tuple[Rule, Tensor]]] = defaultdict(dict)
+        heads = {f"{rule.source}.{leaf}" for rule in self.heads for leaf in LEAVES}
+        unknown, unused = {}, []
+        for name, tensor in tensors.items():
+            matched = list(self.matches(name))
+            if not matched and name not in heads:
+                unknown[name] = tensor
+            elif not any(target for target, _ in matched):
+                unused.append(name)
+            for target, rule in _those_of(own, matched):
+                pieces[target][rule.place[0]] = rule, tensor
+        for rule in self.heads:
+            for leaf in LEAVES:
+                source, target = f"{rule.source}.{leaf}", f"{rule.target}.{leaf}"
+                if source in above and target in own:
+                    pieces[target][0] = rule, above[source]
+                    unused = [name for name in unused if name != source]
+            if f"{rule.target}.weight" in pieces and f"{rule.source}.weight" in above:
+                bias = f"{rule.target}.bias"
+                if bias in own and bias not in pieces:  # a projection without one
+                    pieces[bias][0] = rule, torch.zeros(own[bias].shape)
+        found = {target: _fitted(_joined(target, parts), own.get(target)) for target, parts in pieces.items()}
+        self.finish(found, own)
+        return {**unknown, **found}, unused
+
+
+def _those_of(own: Mapping[str, Tensor], matched: Sequence[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
+    """The rules whose targets the model has; where it has none of them, the first."""
+    named = [(target, rule) for target, rule in matched if target]
+    return [(target, rule) for target, rule in named if target in own] or named[:1]
+
+
+def _joined(target: str, parts: Mapping[int, tuple[Rule, Tensor]]) -> Tensor:
+    rule, _ = next(iter(parts.values()))
+    if len(parts) != rule.place[1]:
+        raise Misfit(f"it has {len(parts)} of the {rule.place[1]} parts of `{target}`")
+    tensors = [rule.change(tensor) for _, (rule, tensor) in sorted(parts.items())]
+    return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+
+
+def _fitted(tensor: Tensor, own: Tensor | None) -> Tensor:
+    """The tensor with the model's dimensions of one, where these are all that differs."""
+    if own is None or tensor.shape == own.shape:
+        return tensor
+    if [size for size in tensor.shape if size != 1] == [size for size in own.shape if size != 1]:
+        return tensor.reshape(own.shape)
+    missing = own.ndim - tensor.ndim
+    return tensor[(None,) * missing] if missing > 0 and set(own.shape[:missing]) == {1} else tensor
