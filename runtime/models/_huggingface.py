@@ -55,8 +55,9 @@ def _block(source: str, target: str) -> list[Rule]:
         "attention.self",
         "attention",
         "attention.attention.relative_position_bias",
+        "attention.relative_position_bias",
+        "relative_position_bias",
     )
-    tables = (*tables, "attention.relative_position_bias", "relative_position_bias")
     return [
         *(Rule(f"{source}.{theirs}", f"{target}.{ours}") for theirs, ours in parts.items()),
         *_qkv(f"{source}.attention.attention", f"{target}.attn", ("query", "key", "value")),

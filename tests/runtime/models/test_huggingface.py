@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-import transformers as hf
 from torch import Tensor
 
 from foreign import LARGEST_ERROR, error, filled, images, through_study
 from vitdsl.dsl.diagnostics import EnvironmentProblem
+
+hf = pytest.importorskip("transformers")
 
 VIT = {
     "hidden_size": 24,

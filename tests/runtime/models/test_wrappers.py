@@ -18,6 +18,8 @@ from torch.optim.swa_utils import AveragedModel
 from foreign import error, filled, images, through_study, tiny
 from studies import RESNET18, TINY_VIT, changed
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError
+from vitdsl.dsl.study import Model
+from vitdsl.runtime.models.loading import load
 
 State = dict[str, Tensor]
 NO_HEAD = changed(TINY_VIT, {"num_classes": 0})
@@ -242,7 +244,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, saved: Any, options: Any, 
 def test_a_fresh_head_is_drawn_although_the_files_fits(tmp_path: Path) -> None:
     model = tiny()
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    ready = through_study(tmp_path, {"file": "w.safetensors", "head": "fresh"})
+    fields = changed(TINY_VIT, weights={"file": "w.safetensors", "head": "fresh"})
+    ready = load(Model(**fields), seed=0, folder=tmp_path)
     assert ready.weights.detail["fresh"] == ["head.weight", "head.bias"]
     assert not torch.equal(ready.module.state_dict()["head.weight"], model.state_dict()["head.weight"])
 
