@@ -190,6 +190,22 @@ BOUND_CODES = (
         "models:\n  vit: {arch: resnet18, weights: random, vary: {seed: [0, 1, 2, 3]}}\nmax_conditions: 8",
     ),
     Code(
+        "VD270",
+        "model that is not handed over",
+        """`given: true` stands for a module that Python hands over:
+        `vitdsl.run("study.yaml", models={"mine": module})`. The command line has none. A study names no code
+        but that of installed packages: one that has an entry point of the group `vitdsl.models`, such as
+        `mine = "package.module:function"`, offers its function to `arch: package.module:function`.""",
+        "models:\n  mine: {given: true}",
+        "models:\n  mine: {arch: resnet18, weights: random}",
+    ),
+    Code(
+        "VD271",
+        "module that the study does not take",
+        """What is handed over in Python as a model or its transform is no such thing, or the study has no
+        model `given: true` of this name.""",
+    ),
+    Code(
         "VD301",
         "model cannot be traced",
         """Ablations and roles need the graph of the model, and its code decides things from data, which a

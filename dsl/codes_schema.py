@@ -7,8 +7,8 @@ SCHEMA_CODES = (
         "VD101",
         "missing key",
         "A required field is not there. `vitdsl schema` lists the fields of every entry.",
-        "models:\n  vit: {weights: random}",
-        "models:\n  vit: {arch: vit_tiny_patch16_224, weights: random}",
+        "data:\n  test: {split: test}",
+        "data:\n  test: {source: digits, split: test}",
     ),
     Code(
         "VD102",
@@ -73,5 +73,13 @@ SCHEMA_CODES = (
         a hub repository, or how it is trained with `train:`.""",
         "models:\n  vit: {arch: vit_tiny_patch16_224}",
         "models:\n  vit: {arch: vit_tiny_patch16_224, weights: pretrained}",
+    ),
+    Code(
+        "VD112",
+        "model that is nothing, or two things",
+        """A model says what it is with one field: `arch`, an architecture, or `given: true`, a module that is
+        handed over in Python. Options, weights and training belong to an architecture.""",
+        "models:\n  mine: {given: true, weights: random}",
+        "models:\n  mine: {given: true}",
     ),
 )

@@ -150,13 +150,20 @@ class Train(Entry):
 
 
 class Model(Entry):
-    """A model: a timm architecture and where its weights come from."""
+    """A model: an architecture and where its weights come from; or a module of one's own."""
 
     in_words: ClassVar[Words] = Words(
         "a model", home="`models.<name>`", example="{arch: resnet50, weights: pretrained}"
     )
 
-    arch: str = Field(description="A timm architecture, such as `vit_small_patch16_224`.")
+    arch: str = Field(
+        default="",
+        description="A timm architecture, such as `vit_small_patch16_224`; or `package.module:function` of a plugin.",
+    )
+    given: bool = Field(
+        default=False,
+        description="true: a module that is handed over in Python, `vitdsl.run(..., models={name: module})`.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of timm's `create_model`."
     )
@@ -174,6 +181,11 @@ class Model(Entry):
     )
     train: Train | None = Field(default=None, description="Train the model inside the study.")
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
+
+    @property
+    def title(self) -> str:
+        """What to call it: its architecture, or where it comes from instead."""
+        return self.arch or "given in Python"
 
 
 class Layer(Entry):

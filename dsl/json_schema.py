@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from vitdsl.dsl.origins import ORIGINS
 from vitdsl.dsl.recipes import Recipe
 from vitdsl.dsl.study import Ablation, Data, Metric, Study
 
@@ -44,6 +45,7 @@ def json_schema(kinds: Mapping[str, Kinds] | None = None) -> dict[str, Any]:
     for name in list(definitions):
         definitions[f"Partial{name}"] = _partial(definitions[name])
     _train_over_recipe(definitions)
+    definitions["Model"]["anyOf"] = [{"required": [field]} for field in ORIGINS]
     for name in ("Study", "PartialStudy"):
         definitions[name]["properties"]["extends"] = {
             "type": "string",

@@ -1,8 +1,8 @@
 """Names across a study: what refers to what, and whether it may.
 
 Owns every check that needs two entries of a study and no model, and asks for those of one entry: claims' forms
-(`claim_forms`), selectors' syntax (`selectors`), sweeps' paths (`sweeps`). Does not own what needs the runtime:
-kinds, architectures, sites (bound later).
+(`claim_forms`), models' origins (`origins`), selectors' syntax (`selectors`), sweeps' paths (`sweeps`). Does not own
+what needs the runtime: kinds, architectures, sites (bound later).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.entries import Data, Metric, Model
 from vitdsl.dsl.known import unknown
 from vitdsl.dsl.nodes import Path as Where
+from vitdsl.dsl.origins import origin_problems
 from vitdsl.dsl.selectors import SelectorError, check, parse
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.sweeps import sweep_problems
@@ -100,15 +101,7 @@ class _Checker:
 
     def _model(self, name: str, model: Model) -> Iterator[Diagnostic]:
         path = ("models", name)
-        if model.weights is None and model.train is None:
-            yield self._source.problem(
-                "VD111",
-                path,
-                f"model `{name}` has neither `weights` nor `train`",
-                label="no weights",
-                help=["add `weights: pretrained`, `weights: random` or `train:`"],
-                key=True,
-            )
+        yield from origin_problems(name, model, self._source)
         train = model.train
         if train is not None:
             yield from self._training(name, train.data, train.without, (*path, "train"))

@@ -99,7 +99,7 @@ class Registry(Generic[T]):
             try:
                 yield importlib.import_module(point.module)
             except Exception as error:
-                raise EnvironmentProblem(_unimportable(point, error)) from error
+                raise EnvironmentProblem(unimportable(point, error)) from error
 
     def _defined(self, module: ModuleType) -> list[type[T]]:
         return [
@@ -124,7 +124,8 @@ def plugin_of(traceback: str) -> EntryPoint | None:
     return found[last] if last[0] >= 0 else None
 
 
-def _unimportable(point: EntryPoint, error: Exception) -> Diagnostic:
+def unimportable(point: EntryPoint, error: Exception) -> Diagnostic:
+    """What is said of a plugin whose module fails to import."""
     package = f"`{point.dist.name}`" if point.dist else "that brings it"
     return Diagnostic(
         "VD413",

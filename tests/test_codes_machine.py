@@ -33,7 +33,8 @@ from vitdsl.dsl.sealing import seal, seal_path
 from vitdsl.dsl.study import Model
 from vitdsl.runtime import kinds
 from vitdsl.runtime.metrics._base import METRICS
-from vitdsl.runtime.models import loading
+from vitdsl.runtime.models import loading, plugins
+from vitdsl.runtime.models.outside import Given
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.run.engine import Engine
 
@@ -298,6 +299,17 @@ def test_plugins(fails: Callable[..., None], here: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(kinds, "entry_points", lambda group: [point])
     monkeypatch.setattr(kinds.Registry, "kinds", kinds.Registry.kinds.__wrapped__)
     fails("VD413_half", 3, "list", "metrics")
+
+
+def test_models_of_ones_own(fails: Callable[..., None], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = study(here, models="{net: {given: true}}")
+    fails("VD270_command_line", 2, "run", "study.yaml")
+    with pytest.raises(VitdslError) as caught:
+        bind(load_source(path), {"nett": Given(torch.nn.Flatten()), "net": Given(torch.nn.Flatten())})
+    golden("VD271_no_such_model", render(caught.value.diagnostics) + "\n", here)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint("one", "mine.nets:vit", group)])
+    study(here, models='{net: {arch: "mine.nets:vitt", weights: random}}')
+    fails("VD230_not_offered", 2, "check", "study.yaml")
 
 
 def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The door for packages outside: a real one, installed by pip, brings a metric, an ablation and a source."""
+"""The door for packages outside: a real one, installed by pip, brings a metric, an ablation, a source and a model."""
 
 import json
 import os
@@ -27,6 +27,7 @@ COMMANDS = [
     ["schema"],
     ["check", "study.yaml"],
     ["run", "study.yaml", "--out", "runs", "-q", "--device", "cpu"],
+    ["run", "net.yaml", "--out", "runs", "-q", "--device", "cpu"],
     ["list", "metrics", "stream*", "--json"],
 ]
 
@@ -71,7 +72,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answers(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("work")
-    shutil.copy(SAMPLE / "study.yaml", folder)
+    for name in ("study.yaml", "net.yaml"):
+        shutil.copy(SAMPLE / name, folder)
     found = {" ".join(one["words"]): one for one in ask(COMMANDS, path=installed, folder=folder)}
     for words, one in found.items():
         assert one["code"] == 0, f"{words}: {one['err']}"
@@ -124,6 +126,16 @@ def test_a_study_of_all_three_runs_to_a_report(answers: dict[str, dict[str, Any]
     assert found.manifest.claims["longer"].verdict in ("supported", "refuted", "undecided")
     page = (folder / "report.html").read_text("utf-8")
     assert "stream_norm" in page and "fade_branch" in page and "mean norm of a token" in page
+
+
+def test_its_model_is_named_in_a_study(answers: dict[str, dict[str, Any]]) -> None:
+    from vitdsl.runtime.results.folder import open_run
+
+    (folder,) = (answers["folder"]["path"] / "runs" / "net").iterdir()
+    found = open_run(folder)
+    across = found.groups["across/vit~mixer"]["cka"].sel(condition="baseline")
+    assert across.sizes["site_x"] == across.sizes["site_y"] == 2 and (across > 0).all()
+    assert found.manifest.models["mixer"].arch == "vitdsl_sample.nets:patch_mixer"
 
 
 def test_it_is_gone_without_the_package(tmp_path: Path) -> None:

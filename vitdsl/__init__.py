@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from vitdsl.api import check as check
     from vitdsl.api import compile as compile
     from vitdsl.api import run as run
     from vitdsl.dsl.diagnostics import EnvironmentProblem as EnvironmentProblem
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from vitdsl.runtime.results.folder import open_run as open_run
 else:
     _HOMES = {
-        "vitdsl.api": ("compile", "run"),
+        "vitdsl.api": ("check", "compile", "run"),
         "vitdsl.dsl.diagnostics": ("EnvironmentProblem", "StudyError", "VitdslError"),
         "vitdsl.dsl.load": ("load",),
         "vitdsl.dsl.study": (

@@ -1,11 +1,13 @@
 """The Python door: what the command line does, as functions of typed objects."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitdsl.dsl.load import load_source, loaded_of
 from vitdsl.dsl.study import Study
 from vitdsl.reports.render import write_report
+from vitdsl.runtime.models.outside import Transform, handed_over
 from vitdsl.runtime.plan import bind as binding
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Progress
@@ -15,23 +17,49 @@ from vitdsl.runtime.run import run as running
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
-def compile(study: Study | Path | str) -> Plan:
+def compile(
+    study: Study | Path | str,
+    *,
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: Mapping[str, Transform] | None = None,
+) -> Plan:
     """Resolve a study: models, sites, conditions and kinds, on the meta device.
 
     Args:
         study: A study, or the path of a study file.
+        models: The modules of the models that the study says are `given: true`, by name. Copies are measured; the
+            modules stay as they are.
+        transforms: For some of them, a function from an RGB image of any size to a tensor [3, height, width].
 
     Raises:
         StudyError: Everything that is wrong with it.
     """
-    return binding.bind(loaded_of(study) if isinstance(study, Study) else load_source(study))
+    given = handed_over(models, transforms)
+    return binding.bind(loaded_of(study) if isinstance(study, Study) else load_source(study), given)
+
+
+def check(
+    study: Study | Path | str,
+    *,
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: Mapping[str, Transform] | None = None,
+) -> None:
+    """Make sure that a study can run; see `compile`.
+
+    Raises:
+        StudyError: Everything that is wrong with it.
+    """
+    compile(study, models=models, transforms=transforms)
 
 
 def run(
     study: Study | Plan | Path | str,
     *,
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: Mapping[str, Transform] | None = None,
     out: Path | str = "runs",
     device: "torch.device | str" = "auto",
     dtype: str = "float32",
@@ -43,6 +71,8 @@ def run(
 
     Args:
         study: A study, a plan, or the path of a study file.
+        models: Modules of one's own, see `compile`; a plan has its own.
+        transforms: Their transforms, see `compile`.
         out: The folder that run folders go to.
         device: `auto`, or a device of torch.
         dtype: `float32`, or `bf16` or `fp16` for autocast.
@@ -57,7 +87,7 @@ def run(
         StudyError: The study is wrong.
         EnvironmentProblem: This machine cannot run it.
     """
-    plan = study if isinstance(study, Plan) else compile(study)
+    plan = study if isinstance(study, Plan) else compile(study, models=models, transforms=transforms)
     chosen = environment.device(device) if isinstance(device, str) else device
     outcome = running.run(plan, out=out, device=chosen, dtype=dtype, progress=progress, force=force)
     assert outcome.folder is not None

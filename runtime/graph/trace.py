@@ -163,11 +163,14 @@ def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
     traced = Traced(graph, outputs, tracer.inputs, tracer.when)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(result, fx.Node):
+        found = next((kind for kind in (dict, list, tuple) if isinstance(result, kind)), type(result))
         raise StudyError(
             Diagnostic(
                 "VD301",
-                f"`{type(model).__name__}` returns a {type(result).__name__}, not one tensor",
-                help=("choose `options` with which the model returns its logits or features alone",),
+                f"`{type(model).__name__}` returns a {found.__name__}, not one tensor",
+                help=(
+                    "choose `options` with which it returns its logits or features alone, or wrap a module of your own",
+                ),
                 about=(("arch",),),
             )
         )

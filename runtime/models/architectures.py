@@ -17,8 +17,9 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.scalars import BOOLEAN_WORDS
-from vitdsl.dsl.study import Model
+from vitdsl.dsl.study import Model, WeightsHub
 from vitdsl.dsl.text import did_you_mean
+from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.checkpoints import Misfit
 from vitdsl.runtime.models.weight_files import beside
 from vitdsl.runtime.paths import expanded
@@ -45,6 +46,9 @@ def check(model: Model) -> None:
         StudyError: Unknown architecture or tag (VD230), an option that has another place (VD231), no
             pretrained weights to take (VD232).
     """
+    if plugins.is_named(model.arch):
+        _check_plugin(model)
+        return
     name, _, tag = model.arch.partition(".")
     if not is_model(name) or ":" in model.arch:
         raise StudyError(_unknown(model.arch, name))
@@ -93,6 +97,28 @@ def check(model: Model) -> None:
         )
 
 
+def _check_plugin(model: Model) -> None:
+    """Refuse what a function of a package cannot give: weights that it has no parameter for, or of the hub."""
+    own = model.weights == "pretrained"
+    asks = plugins.asks(plugins.function(model.arch))
+    if isinstance(model.weights, WeightsHub) or (own and not asks):
+        lacks = "parameter that asks for pretrained weights" if own else "weights on the hub"
+        raise StudyError(
+            Diagnostic(
+                "VD232",
+                f"`{model.arch}` has no {lacks}",
+                label="not there",
+                help=(
+                    f"such a parameter is called {' or '.join(f'`{one}`' for one in plugins.ASKS)}"
+                    if own
+                    else "",
+                    "write `weights: {file: path}` or `weights: random`",
+                ),
+                about=(("weights",), ("arch",)),
+            )
+        )
+
+
 def create(model: Model, **more: Any) -> nn.Module:
     """`timm.create_model` of a checked model; `more` are arguments that the options do not hold.
 
@@ -100,7 +126,10 @@ def create(model: Model, **more: Any) -> nn.Module:
         StudyError: The architecture does not take the options (VD231).
     """
     try:
-        module: nn.Module = timm.create_model(model.arch, **{**more, **model.options})
+        if plugins.is_named(model.arch):
+            module = plugins.build(model.arch, model.options, **more)
+        else:
+            module = timm.create_model(model.arch, **{**more, **model.options})
     except (VitdslError, Misfit):
         raise
     except Exception as error:  # an architecture checks its arguments in any way it likes
@@ -236,7 +265,8 @@ def _refused(model: Model, error: Exception) -> Diagnostic:
 
 def _taken(arch: str, text: str) -> list[str]:
     """Options of the class that the message `Class.__init__() got an unexpected...` names."""
-    module = sys.modules[model_entrypoint(arch).__module__]
+    home = plugins.function(arch) if plugins.is_named(arch) else model_entrypoint(arch)
+    module = sys.modules[home.__module__]
     made = getattr(module, text.partition(".__init__()")[0], None) or getattr(
         module, text.partition("(")[0].strip(), None
     )

@@ -6,7 +6,7 @@ Owns: the skeleton (meta device, no weights, no network) and the origins of weig
 changed beyond what timm's `create_model` does.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
-from vitdsl.runtime.models import architectures, checkpoints, from_file
+from vitdsl.runtime.models import architectures, checkpoints, from_file, plugins
+from vitdsl.runtime.models.fingerprint import structure
+from vitdsl.runtime.models.plugin_weights import with_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.randomness import isolated
 
@@ -40,13 +42,17 @@ class WeightsRecord:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A module in float32 on the CPU, in eval mode, without gradients, and what it takes."""
+    """A module in float32 on the CPU, in eval mode, without gradients, and what it takes.
+
+    `structure` is the hash of what it computes beside its state, where `arch` and `options` do not say it.
+    """
 
     module: nn.Module
     config: Preprocessing
     weights: WeightsRecord
     arch: str
     options: dict[str, Any]
+    structure: str = ""
 
 
 def skeleton(model: Model) -> nn.Module:
@@ -83,7 +89,9 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
         weights = "random"
     seed = start_seed(model, seed)
     with isolated(seed):
-        if isinstance(weights, WeightsFile):
+        if plugins.is_named(model.arch):
+            module, detail = with_weights(model, folder)
+        elif isinstance(weights, WeightsFile):
             module, detail = from_file.load(model, weights, folder)
         elif isinstance(weights, WeightsHub):
             module, detail = _hub(model, weights)
@@ -97,12 +105,29 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
     return finish(module, model, origin, detail)
 
 
-def finish(module: nn.Module, model: Model, origin: str, detail: dict[str, Any]) -> LoadedModel:
-    """Put a module in its final state (float32, CPU, eval, no gradients), and record its weights."""
+def finish(
+    module: nn.Module,
+    model: Model,
+    origin: str,
+    detail: dict[str, Any],
+    *,
+    config: Preprocessing | None = None,
+) -> LoadedModel:
+    """Put a module in its final state (float32, CPU, eval, no gradients), and record its weights.
+
+    Args:
+        module: The module with its weights.
+        model: What the study says of it.
+        origin: Where the weights come from.
+        detail: What more there is to say of them.
+        config: What images go through before it; None asks the module.
+    """
     module = module.cpu().float().eval().requires_grad_(False)
     _check_finite(module, model)
     record = WeightsRecord(origin, checkpoints.digest(module), detail)
-    return LoadedModel(module, preprocessing(module, model), record, model.arch, dict(model.options))
+    own = structure(module) if plugins.is_named(model.arch) else ""
+    config = config or preprocessing(module, model)
+    return LoadedModel(module, config, record, model.title, dict(model.options), own)
 
 
 def _check_finite(module: nn.Module, model: Model) -> None:
@@ -113,10 +138,10 @@ def _check_finite(module: nn.Module, model: Model) -> None:
             raise EnvironmentProblem(
                 Diagnostic(
                     "VD416",
-                    f"the weights of `{model.arch}` are not finite: {bad:,} of {tensor.numel():,} values of `{name}`",
+                    f"the weights of `{model.title}` are not finite: {bad:,} of {tensor.numel():,} values of `{name}`",
                     label="not finite",
                     help=("take an earlier checkpoint, or train again with a smaller learning rate",),
-                    about=(("weights", "file"), ("weights",), ("train",), ("arch",)),
+                    about=(("weights", "file"), ("weights",), ("train",), ("arch",), ("given",)),
                 )
             )
 
@@ -137,7 +162,7 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
         "options": loaded.options,
         "parameters": sum(parameter.numel() for parameter in loaded.module.parameters()),
         "weights": {"source": weights.origin, "sha256": weights.sha256, "detail": weights.detail},
-        "preprocessing": asdict(loaded.config),
+        "preprocessing": loaded.config.facts(),
     }
 
 

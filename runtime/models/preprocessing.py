@@ -5,7 +5,8 @@ built with `img_size: 224`), and the two transforms. Does not own: reading image
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from PIL.Image import Image
 from timm.data import create_transform, resolve_model_data_config
@@ -35,6 +36,27 @@ class Preprocessing:
     interpolation: str
     crop_pct: float
     crop_mode: str
+
+    def facts(self) -> dict[str, Any]:
+        """All that changes pixels, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class OwnTransform(Preprocessing):
+    """A transform that is handed over in Python; nothing is known of it but what it does.
+
+    Attributes:
+        sha256: Hash of what it makes of a few images; equal ones share their tensors.
+        function: An RGB image to a tensor [3, height, width].
+    """
+
+    sha256: str
+    function: Callable[[Image], Tensor] = field(compare=False, repr=False)
+
+    def facts(self) -> dict[str, Any]:
+        """All that changes pixels: what it does to a few images stands for what it does to all."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "function"}
 
 
 def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
@@ -87,6 +109,8 @@ def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
 
 def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
     """The evaluation transform: an RGB image to a tensor [3, height, width]."""
+    if isinstance(config, OwnTransform):
+        return config.function
     made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
     return made
 

@@ -16,12 +16,14 @@ from vitdsl.dsl.sweeps import sweep_places, variants
 from vitdsl.runtime.graph.sites import Sites, sites_of
 from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan import fresh
 from vitdsl.runtime.plan.bind_batches import cut_apart
 from vitdsl.runtime.plan.bind_conditions import check_count, conditions_of, too_many
 from vitdsl.runtime.plan.bind_data import bind_data, shared_sizes, small_batches
+from vitdsl.runtime.plan.bind_given import given_problems, notes_of
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_memory import large_rows
 from vitdsl.runtime.plan.bind_metrics import bind_metrics
@@ -37,11 +39,14 @@ Where = tuple[str | int, ...]
 Places = Mapping[Where, Where]
 
 
-def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
+def bind(
+    loaded: Loaded, given: Mapping[str, Given] | None = None, *, missing: list[Diagnostic] | None = None
+) -> Plan:
     """Resolve a study.
 
     Args:
         loaded: The study.
+        given: The modules of the models that it says are given, by name.
         missing: Where images that are not on this machine are noted, and the rest is resolved as if there were as many
             as it asks for, of classes that fit; None: without them there is no plan.
 
@@ -54,7 +59,8 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
     kinds = Kinds(loaded)
     kinds.check_all()
     _stop(kinds.problems)
-    models = _models(loaded)
+    _stop(given_problems(loaded, given or {}))
+    models = _models(loaded, given or {})
     problems: list[Diagnostic] = []
     conditioned = conditions_of(loaded, kinds, models, problems)
     total = sum(len(model.conditions) for model in conditioned.values())
@@ -78,7 +84,7 @@ def bind(loaded: Loaded, *, missing: list[Diagnostic] | None = None) -> Plan:
         {variant.name: variant.entry for found in data.values() for variant in found},
         planned,
         tuple(groups),
-        (*notes, *images.notes),
+        (*notes_of(models.values()), *notes, *images.notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
     )
     plan = replace(plan, passes=passes_of(plan), about_images=(*images.shown, *images.notes))
@@ -117,7 +123,7 @@ def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:
     return ()
 
 
-def _models(loaded: Loaded) -> dict[str, PlannedModel]:
+def _models(loaded: Loaded, given: Mapping[str, Given]) -> dict[str, PlannedModel]:
     """The models; those that differ only in weights, seed or training share one skeleton and its sites."""
     found: dict[str, PlannedModel] = {}
     built: dict[str, tuple[Sites, Preprocessing]] = {}
@@ -127,6 +133,19 @@ def _models(loaded: Loaded) -> dict[str, PlannedModel]:
             where = ("models", name)
             source = loaded.source.moved(sweep_places(where, entry, variant))
             try:
+                if variant.entry.given:
+                    ready = received(name, given[name], variant.entry)
+                    sites = sites_of(without_weights(ready.module), ready.config.input_size)
+                    found[variant.name] = PlannedModel(
+                        variant.name,
+                        name,
+                        variant.entry,
+                        variant.coordinates,
+                        sites,
+                        ready.config,
+                        ready=ready,
+                    )
+                    continue
                 _weights_there(loaded, variant.entry)
                 if variant.entry.train is not None:
                     check_training(variant.entry)

@@ -175,11 +175,11 @@ class _Binder:
         of = self.entry.of or ()
         self._problem(
             ("of", of.index(model.base)) if len(of) > 1 else ("of",),
-            f"`{self.kind.name}` is not defined for `{model.name}` ({model.entry.arch}): {why}",
+            f"`{self.kind.name}` is not defined for `{model.name}` ({model.title}): {why}",
             label="not defined for it",
             help=("leave this model out of the metric, or narrow `at:`",),
             code="VD302",
-            about=(("arch", model.entry.arch),),
+            about=(("arch", model.title),),
         )
 
     def _of_layers(self) -> list[Group]:

@@ -17,6 +17,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.metrics._base import Fit, Metric, Observer
+from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.preprocessing import Preprocessing
 
 
@@ -63,6 +64,7 @@ class PlannedModel:
         always: Edits that hold at every use: what it was trained without.
         conditions: `baseline` first.
         unfuse: Attention modules whose weights are read or changed.
+        ready: The model itself, where it is there already: handed over, and not built from what the study says.
     """
 
     name: str
@@ -74,6 +76,12 @@ class PlannedModel:
     always: tuple[Edit, ...] = ()
     conditions: tuple[Condition, ...] = ()
     unfuse: frozenset[str] = frozenset()
+    ready: LoadedModel | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is: its architecture, or where else it comes from."""
+        return self.entry.title if self.ready is None else self.ready.arch
 
     @property
     def made(self) -> bool:

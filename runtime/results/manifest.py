@@ -52,7 +52,10 @@ class WeightsUsed(Record):
 
 
 class PreprocessingRecord(Record):
-    """What happens to an image before a model sees it, in timm's terms."""
+    """What happens to an image before a model sees it, in timm's terms.
+
+    Of a transform that was handed over in Python, `sha256` is the hash of what it makes of a few images.
+    """
 
     input_size: tuple[int, int, int]
     mean: tuple[float, ...]
@@ -60,6 +63,7 @@ class PreprocessingRecord(Record):
     interpolation: str
     crop_pct: float
     crop_mode: str
+    sha256: str = ""
 
 
 class ModelRecord(Record):

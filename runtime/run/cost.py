@@ -113,7 +113,7 @@ def cost(plan: Plan) -> Cost:
             )
             priced[alike] = ModelCost(
                 name,
-                planned.entry.arch,
+                planned.title,
                 one.title,
                 len(compiled.ablated) + 1,
                 len(planned.sites.units),

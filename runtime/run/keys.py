@@ -8,7 +8,6 @@ moved finds its numbers.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
@@ -92,7 +91,8 @@ class Keys:
             "arch": loaded.arch,
             "options": loaded.options,
             "weights": loaded.weights.sha256,
-            "preprocessing": asdict(stream.transforms[reading.model]),
+            "preprocessing": stream.transforms[reading.model].facts(),
+            **({"structure": loaded.structure} if loaded.structure else {}),
             "unfused": sorted(planned.unfuse),
             "sites": [_site(site) for site in reading.sites],
             "roles": reading.roles,

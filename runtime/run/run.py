@@ -252,9 +252,9 @@ class _Run:
         found: dict[str, LoadedModel] = {}
         begun = time.perf_counter()
         for name, planned in self.plan.models.items():
-            self.progress.say(f"model {name}: {planned.entry.arch}")
+            self.progress.say(f"model {name}: {planned.title}")
             with placing(self.plan.loaded.source, ("models", planned.base)):
-                found[name] = obtain(
+                found[name] = planned.ready or obtain(
                     planned.entry,
                     seed=study.seed,
                     folder=self.plan.loaded.folder,

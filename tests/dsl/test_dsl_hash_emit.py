@@ -167,7 +167,9 @@ def test_load_dump_load_is_the_identity():
     text = first.to_yaml()
     second = load_text(text).study
     assert second == first and second.to_yaml() == text and second.hash == first.hash
-    assert list(second.models) == ["vit", "resnet", "hub"] and list(second.metrics) == list(TREE["metrics"])
+    assert list(second.models) == ["vit", "resnet", "hub", "mine"] and list(second.metrics) == list(
+        TREE["metrics"]
+    )
 
 
 def test_other_readers_read_the_same():
