@@ -86,7 +86,8 @@ class PlannedModel:
     @property
     def made(self) -> bool:
         """Whether its weights were made elsewhere, and are taken as they are: its head with them."""
-        return self.entry.train is None and self.entry.weights not in (None, "random")
+        named = self.entry.train is None and self.entry.weights not in (None, "random")
+        return named or self.ready is not None
 
     @property
     def label_set(self) -> str | None:
