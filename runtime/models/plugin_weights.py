@@ -40,7 +40,7 @@ def _from_file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Mod
     try:
         if weights.head == "fresh":
             raise Misfit("it is not known which part of a package's model is its head", "leave `head` out")
-        reading = layouts.read(weight_files.read(path), list(module.state_dict()), weights.key)
+        reading = layouts.read(weight_files.read(path), module.state_dict(), (), weights.key)
         module.load_state_dict(reading.state)
     except (Misfit, RuntimeError) as error:
         raise EnvironmentProblem(_misfit(model, weights.file, error)) from error
