@@ -60,7 +60,7 @@ def images(size: int = 32, channels: int = 3) -> Tensor:
     return torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(9))
 
 
-def error(ours: nn.Module, theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
+def error(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """The largest difference of the outputs for `x`, in units of the largest output."""
     with torch.no_grad():
         found, wanted = ours(x), theirs(x)

@@ -35,11 +35,26 @@ def check_architecture(config: Mapping[str, Any], arch: str) -> None:
         raise Misfit(f"the `config.json` beside it is of `{saved}`", f"write `arch: {saved}`")
 
 
-def check(config: Mapping[str, Any], module: nn.Module) -> list[str]:
+def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config says of the model of images, in the words of transformers; empty where nothing is known."""
+    if "model_type" in config:
+        found: Mapping[str, Any] = config.get("vision_config", config)
+        return found
+    model = (config.get("open_clip") or {}).get("model_cfg") or {}
+    vision = model.get("vision_cfg") or {}
+    if not isinstance(vision.get("width"), int):
+        return {}
+    return {
+        "num_attention_heads": vision["width"] // vision.get("head_width", 64),
+        "hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu",
+    }
+
+
+def check(vision: Mapping[str, Any], module: nn.Module) -> list[str]:
     """Refuse a model that computes something else with the same tensors.
 
     Args:
-        config: As transformers writes it; of a model of images and texts, the part of images counts.
+        vision: What the config says of it, see `vision_of`.
         module: The model as timm built it.
 
     Returns:
@@ -48,13 +63,12 @@ def check(config: Mapping[str, Any], module: nn.Module) -> list[str]:
     Raises:
         Misfit: The number of heads or the activation differs.
     """
-    vision = config.get("vision_config", config)
     heads = vision.get("num_attention_heads", vision.get("num_heads"))
     own = list(dict.fromkeys(_heads(module)))
     wanted = list(dict.fromkeys(heads)) if isinstance(heads, list) else [heads]
     if heads is not None and own and own != wanted:
         raise Misfit(
-            f"the `config.json` beside it says {wanted} heads, the model has {own}",
+            f"the config beside it says {wanted} heads, the model has {own}",
             f"write `options: {{num_heads: {heads}}}`",
         )
     said = "silu" if vision.get("use_swiglu_ffn") else str(vision.get("hidden_act"))
@@ -63,7 +77,7 @@ def check(config: Mapping[str, Any], module: nn.Module) -> list[str]:
     for act in _activations(module):
         if activation is not None and not torch.allclose(act(x), get_act_fn(activation)(x), atol=1e-6):
             raise Misfit(
-                f"the `config.json` beside it says activation `{said}`, the model has another",
+                f"the config beside it says activation `{said}`, the model has another",
                 f"write `options: {{act_layer: {activation}}}`",
             )
     return _of_norms(vision.get("layer_norm_eps"), module)

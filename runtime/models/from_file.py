@@ -120,10 +120,10 @@ def _resized(state: dict[str, Tensor], module: nn.Module) -> list[str]:
 
 def _computed_alike(contents: Contents, reading: Reading, module: nn.Module) -> list[str]:
     """What is known of what shapes do not tell, where the names were not timm's."""
-    if reading.library is None:
+    if reading.naming is layouts.TIMM:
         return []
-    if "model_type" in contents.config:
-        return configs.check(contents.config, module)
+    if vision := configs.vision_of(contents.config):
+        return configs.check(vision, module)
     return ["heads, activation and eps of norms are not in the file: the model's own are taken"]
 
 

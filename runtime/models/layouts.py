@@ -15,12 +15,15 @@ from timm.models import clean_state_dict
 from torch import Tensor
 
 from vitdsl.dsl.text import ticked
+from vitdsl.runtime.models._clip import CLIP, TIMM
 from vitdsl.runtime.models._huggingface import TRANSFORMERS
+from vitdsl.runtime.models._torchvision import TORCHVISION
 from vitdsl.runtime.models.checkpoints import Misfit
 from vitdsl.runtime.models.naming import Naming
 from vitdsl.runtime.models.weight_files import Contents
 
-NAMINGS = (TRANSFORMERS,)
+NAMINGS = (TIMM, TRANSFORMERS, TORCHVISION, CLIP)
+"""Whose names are known; what fits two of them alike is of the first."""
 PREFERRED = frozenset({"ema", "teacher", "base_encoder", "encoder_q"})
 """What projects evaluate where a file has several: the average over training, DINO's teacher, what MoCo trains."""
 
@@ -31,20 +34,20 @@ class Reading:
 
     Attributes:
         prefix: What stood before the names, such as `state_dict.module.`.
+        naming: Whose names they were.
         state: Tensors by timm's names, as far as timm's own filters need them.
         beside: The first part of the names that lie outside the prefix.
         unused: Names of what has no place in timm's model.
         others: Prefixes under which the model's names stand as well.
-        library: Whose names they were, None where timm's.
         notes: What was done, in words.
     """
 
     prefix: str
+    naming: Naming
     state: dict[str, Tensor]
     beside: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    library: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -68,16 +71,15 @@ def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], 
     outside = dict.fromkeys(
         name.partition(".")[0] for name in contents.tensors if not name.startswith(prefix)
     )
-    reading = Reading(prefix, clean_state_dict(state), list(outside), others=others)
+    state, unused = naming.translate(clean_state_dict(state), _above(contents.tensors, prefix), own)
+    reading = Reading(prefix, naming, state, list(outside), unused, others)
     if prefix:
         reading.notes.append(f"read under `{prefix.rstrip('.')}`")
     if others:
         reading.notes.append(
             f"left {ticked([one.rstrip('.') for one in others])}, which would fit as well; `key` chooses"
         )
-    if naming:
-        reading.state, reading.unused = naming.translate(state, _above(contents.tensors, prefix), own)
-        reading.library = naming.library
+    if naming is not TIMM:
         reading.notes.append(f"names of {naming.library} made timm's")
     return reading
 
@@ -103,8 +105,8 @@ def _below(contents: Contents, key: str | None) -> dict[str, Tensor]:
     return under
 
 
-def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming | None, list[str]]:
-    """Whose names they are (None: timm's), and the prefixes under which most of the model's stand.
+def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming, list[str]]:
+    """Whose names they are, and the prefixes under which most of the model's stand.
 
     There are no prefixes where that is less than half of the model's names and of those in the file.
     """
@@ -114,7 +116,7 @@ def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming | 
             prefix, rest = name[:start], name[start:]
             if rest in wanted:
                 covered[0, prefix].add(rest)
-            for number, naming in enumerate(NAMINGS, start=1):
+            for number, naming in enumerate(NAMINGS):
                 covered[number, prefix].update(
                     target for target, _ in naming.matches(rest) if target in wanted
                 )
@@ -122,9 +124,9 @@ def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming | 
     most = len(covered[number, prefix])
     size = sum(name.startswith(prefix) for name in tensors)
     if 2 * most < min(len(wanted), size):
-        return None, []
+        return TIMM, []
     best = [one for (other, one), names in covered.items() if other == number and len(names) == most]
-    return (NAMINGS[number - 1] if number else None), best
+    return NAMINGS[number], best
 
 
 def _starts(name: str) -> Iterator[int]:

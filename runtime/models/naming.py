@@ -35,7 +35,8 @@ class Rule:
 
     Attributes:
         source: With a `*` for each number, such as `layers.*.query`.
-        target: With the numbers in place, such as `blocks.{0}.attn.qkv`; `{0+1}` adds, `{0-1/2}` then halves.
+        target: With the numbers in place, such as `blocks.{0}.attn.qkv`; `{0+1}` adds, `{0-1/2}` then halves: only
+            what leaves no rest is a name of the rule.
         place: Among how many tensors that are joined to the target's along their first dimension: `(0, 3)`.
         change: What is done to the tensor, where it is not taken as it is.
     """
@@ -53,12 +54,15 @@ class Rule:
     def named(self, name: str) -> str | None:
         """Timm's name for a name, None where it is not one of this rule."""
         match = self.pattern.fullmatch(name)
-        return _FIELD.sub(lambda field: _counted(field, match), self.target) if match else None
-
-
-def _counted(field: re.Match[str], name: re.Match[str]) -> str:
-    index, added, divisor = field.groups()
-    return str((int(name[int(index) + 1]) + int(added or 0)) // int(divisor or 1))
+        if match is None:
+            return None
+        numbers: list[int] = []
+        for index, added, divisor in _FIELD.findall(self.target):
+            number, rest = divmod(int(match[int(index) + 1]) + int(added or 0), int(divisor or 1))
+            if rest:
+                return None
+            numbers.append(number)
+        return _FIELD.sub(lambda _: str(numbers.pop(0)), self.target)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Naming:
         unknown, unused = {}, []
         for name, tensor in tensors.items():
             matched = list(self.matches(name))
-            if not matched and name not in heads:
+            if not matched and (name not in heads or name in own):
                 unknown[name] = tensor
             elif not any(target for target, _ in matched):
                 unused.append(name)
@@ -138,9 +142,11 @@ class Naming:
 
 
 def _those_of(own: Mapping[str, Tensor], matched: Sequence[tuple[str, Rule]]) -> list[tuple[str, Rule]]:
-    """The rules whose targets the model has; where it has none of them, the first."""
+    """The most exact rules of those whose targets the model has; where it has none of them, the first."""
     named = [(target, rule) for target, rule in matched if target]
-    return [(target, rule) for target, rule in named if target in own] or named[:1]
+    found = [(target, rule) for target, rule in named if target in own]
+    stars = min((rule.source.count("*") for _, rule in found), default=0)
+    return [(target, rule) for target, rule in found if rule.source.count("*") == stars] or named[:1]
 
 
 def _joined(target: str, parts: Mapping[int, tuple[Rule, Tensor]]) -> Tensor:

@@ -46,7 +46,7 @@ class Contents:
     Attributes:
         tensors: By name; the keys of nested mappings are joined with dots.
         mappings: The names of the mappings that hold tensors themselves, and how many; "" is the whole file.
-        config: The `config.json` beside it; empty where there is none.
+        config: The `config.json` beside it, or under `open_clip` the `open_clip_config.json`.
     """
 
     tensors: dict[str, Tensor]
@@ -153,7 +153,8 @@ def read(path: Path) -> Contents:
         mappings[mapping] = mappings.get(mapping, 0) + 1
     if not tensors:
         raise Misfit("it holds no tensors", _SAVE)
-    return Contents(tensors, mappings, beside(path, "config.json"))
+    config = beside(path, "config.json") or {"open_clip": beside(path, "open_clip_config.json")}
+    return Contents(tensors, mappings, config)
 
 
 def beside(path: Path, name: str) -> dict[str, Any]:
