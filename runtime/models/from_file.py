@@ -14,6 +14,7 @@ from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.models import architectures, checkpoints, configs, layouts, weight_files
+from vitdsl.runtime.models._clip import TIMM
 from vitdsl.runtime.models.checkpoints import Fit, Misfit
 from vitdsl.runtime.models.layouts import Reading
 from vitdsl.runtime.models.weight_files import Contents
@@ -120,7 +121,7 @@ def _resized(state: dict[str, Tensor], module: nn.Module) -> list[str]:
 
 def _computed_alike(contents: Contents, reading: Reading, module: nn.Module) -> list[str]:
     """What is known of what shapes do not tell, where the names were not timm's."""
-    if reading.naming is layouts.TIMM:
+    if reading.naming is TIMM:
         return []
     if vision := configs.vision_of(contents.config):
         return configs.check(vision, module)
