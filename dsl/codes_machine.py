@@ -115,6 +115,15 @@ MACHINE_CODES = (
         language="shell",
     ),
     Code(
+        "VD418",
+        "which values are black and white is not said",
+        """Images of float pixels, or of 16 bits in a format that does not say what they mean, hold any numbers. One
+        rule for all images of the entry says which are black and white: `range: [BLACK, WHITE]`. A guess from each
+        image would show the same picture as grey, black or white.""",
+        "data:\n  scans: {source: folder, path: ./scans}",
+        "data:\n  scans: {source: folder, path: ./scans, range: [0, 4095]}",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

@@ -124,6 +124,12 @@ def test_images(here: Path, fails: Callable[..., None]) -> None:
     fails("VD402_broken", 3, "run", "study.yaml", "-q")
     (here / "photos" / "cats" / "0.png").write_bytes((here / "photos" / "cats" / "2.png").read_bytes()[:60])
     fails("VD402_cut_short", 3, "run", "study.yaml", "-q")
+    (here / "photos" / "dogs" / "1.png").write_bytes(b"no image")
+    fails("VD402_several", 3, "run", "study.yaml", "-q")
+    (here / "photos" / "dogs" / "1.png").unlink()
+    (here / "photos" / "cats" / "0.png").unlink()
+    Image.new("F", (32, 32), 0.5).save(here / "photos" / "cats" / "scan.tif")
+    fails("VD418_float", 3, "run", "study.yaml", "-q")
 
 
 def test_checkpoints(here: Path, fails: Callable[..., None]) -> None:

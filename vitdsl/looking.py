@@ -129,7 +129,12 @@ def as_seen(picture: Image.Image, config: Preprocessing) -> tuple[tuple[int, int
     """An image after the model's preprocessing, its normalisation undone: width and height, and a JPEG."""
     tensor = transform(config)(picture).double().numpy()
     mean, std = (np.asarray(one)[:, None, None] for one in (config.mean, config.std))
-    pixels = np.round((tensor * std + mean).clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    pixels = (
+        np.round((tensor * std + mean).clip(0, 1) * 255)
+        .astype(np.uint8)
+        .transpose(1, 2, 0)
+        .repeat(3 // len(tensor), axis=2)
+    )
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG)
     return (pixels.shape[1], pixels.shape[0]), buffer.getvalue()

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.runtime.data.sources._base import Source
@@ -74,6 +74,30 @@ def collate(
             return [], record
         records.append(record)
     return [torch.stack(images) for images in zip(*(tensors for tensors, _ in items), strict=True)], records
+
+
+def throw_all(first: Failure, source: Source, order: list[int], workers: int) -> NoReturn:
+    """Raise all that is wrong with the images of a stream, once one of them could not be decoded.
+
+    Args:
+        first: What was found.
+        source: The images.
+        order: Which of them.
+        workers: Processes that decode.
+    """
+    loader = DataLoader(
+        Decoder(source, order, []),
+        batch_size=64,
+        collate_fn=_failures,
+        num_workers=workers,
+        generator=torch.Generator(),
+    )
+    found = [failure for failures in alive(loader) for failure in failures if failure.kind is first.kind]
+    raise first.kind(dict.fromkeys(one for failure in (first, *found) for one in failure.diagnostics))
+
+
+def _failures(items: list[tuple[list[Tensor], Record | Failure]]) -> list[Failure]:
+    return [record for _, record in items if isinstance(record, Failure)]
 
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import Data
-from vitdsl.runtime.data.decoding import Decoder, Failure, Record, alive, collate, workers_for
+from vitdsl.runtime.data.decoding import Decoder, Failure, Record, alive, collate, throw_all, workers_for
 from vitdsl.runtime.data.opening import check_count, open_source, shared_preprocessing
 from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.models.preprocessing import Preprocessing, transform
@@ -149,7 +149,7 @@ class Stream:
         )
         for index, (tensors, records) in zip(wanted, alive(loader), strict=True):
             if isinstance(records, Failure):
-                records.throw()
+                throw_all(records, self.source, self.order, self.workers)
             rows = self.rows_of(index)
             self._records.update(zip(rows, records, strict=True))
             by_config = dict(zip(configs, tensors, strict=True))

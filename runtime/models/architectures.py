@@ -71,12 +71,12 @@ def check(model: Model) -> None:
                     f"leave `{option}` out, or give a value",
                 )
             )
-    if model.options.get("in_chans", 3) != 3:
+    if model.options.get("in_chans", 3) not in (1, 3):
         raise StudyError(
             _of_option(
                 "in_chans",
-                f"`in_chans: {model.options['in_chans']}`: images have three channels",
-                "leave `in_chans` out; grey images are given to the model as RGB",
+                f"`in_chans: {model.options['in_chans']}`: images have three channels, or one as grey",
+                "leave `in_chans` out, or write `in_chans: 1` for a model of grey images",
                 value=model.options["in_chans"],
             )
         )

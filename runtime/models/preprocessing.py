@@ -4,7 +4,7 @@ Owns the size of the images that the *built* model takes (timm's data config rep
 built with `img_size: 224`), and the two transforms. Does not own: reading images (`data`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -22,7 +22,7 @@ class Preprocessing:
     """What happens to an RGB image before a model sees it; equal ones share their tensors.
 
     Attributes:
-        input_size: Channels, height and width of the tensor, in pixels.
+        input_size: Channels (3, or 1 for a model of grey images), height and width of the tensor, in pixels.
         mean: Subtracted from each channel in 0..1.
         std: Divides each channel afterwards.
         interpolation: Of the resize, such as `bicubic`.
@@ -79,15 +79,22 @@ def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
                 about=(("input_size",), ("options", "img_size"), ("arch",)),
             )
         )
+    channels = int(model.options.get("in_chans", 3))
     height, width = (wanted, wanted) if wanted is not None else size or config["input_size"][-2:]
     return Preprocessing(
-        (3, int(height), int(width)),
-        tuple(float(value) for value in config["mean"]),
-        tuple(float(value) for value in config["std"]),
+        (channels, int(height), int(width)),
+        _for_channels(config["mean"], channels),
+        _for_channels(config["std"], channels),
         str(config["interpolation"]),
         float(config["crop_pct"]),
         str(config["crop_mode"]),
     )
+
+
+def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """What is subtracted or divides, for each channel; for one of grey, the mean over those of RGB."""
+    found = tuple(float(value) for value in values)
+    return found if len(found) == channels else (sum(found) / len(found),) * channels
 
 
 def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
@@ -108,11 +115,16 @@ def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:
 
 
 def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
-    """The evaluation transform: an RGB image to a tensor [3, height, width]."""
+    """The evaluation transform: an RGB image to a tensor [channels, height, width]."""
     if isinstance(config, OwnTransform):
         return config.function
     made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
-    return made
+    return made if config.input_size[0] > 1 else Compose([to_grey, made])
+
+
+def to_grey(image: Image) -> Image:
+    """An RGB image in grey, one channel; of a grey image, its own values."""
+    return image.convert("L")
 
 
 def training_transform(augment: Augment, config: Preprocessing) -> Callable[[Image], Tensor]:
@@ -133,9 +145,10 @@ def training_transform(augment: Augment, config: Preprocessing) -> Callable[[Ima
         separate=True,
     )
     if augment.scale == (1.0, 1.0) and augment.ratio == (1.0, 1.0):
-        steps = transform(config).transforms  # type: ignore[attr-defined]
+        steps = create_transform(**asdict(config), is_training=False).transforms
         first = Compose([*steps[:-2], *first.transforms[1:]])
-    made: Callable[[Image], Tensor] = Compose([first, second, last])
+    grey = () if config.input_size[0] > 1 else (to_grey,)
+    made: Callable[[Image], Tensor] = Compose([first, second, *grey, last])
     return made
 
 

@@ -1,5 +1,6 @@
 """What a plan will cost, before it runs: work, what shared prefixes save, memory, passes. On the meta device."""
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -104,7 +105,7 @@ def cost(plan: Plan) -> Cost:
             grams = sum(tap.reducer.function in (u_gram, kernel_gram) for tap in _taps(compiled.merged.slots))
             weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
             alive = compiled.merged.kept if one.gradients else compiled.merged.live
-            decoded = 3 * planned.config.input_size[-1] * planned.config.input_size[-2]
+            decoded = math.prod(planned.config.input_size)
             held = _held(groups, compiled, entry.batch)
             numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
             graph = NODE * len(compiled.merged.module.graph.nodes)

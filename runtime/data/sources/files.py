@@ -21,14 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry, OneOrMany
 from vitdsl.dsl.text import near_files
 from vitdsl.runtime.data.sources._base import Item, Source
-from vitdsl.runtime.data.sources._pixels import formats, opened, to_rgb
+from vitdsl.runtime.data.sources._pixels import BROKEN, Range, formats, opened, to_rgb, unreadable
 from vitdsl.runtime.paths import expanded
 
 
@@ -36,6 +36,12 @@ class Params(Entry):
     """Which files."""
 
     path: OneOrMany = Field(description="The image file, or a list of them, relative to the study.")
+    range: Range | None = Field(
+        default=None, description="Of pixels of more than 8 bits: the values that are black and white."
+    )
+
+
+GIVE = "give a .jpg, .png, .webp, .tif or other file that Pillow reads"
 
 
 class Files(Source):
@@ -48,7 +54,7 @@ class Files(Source):
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Look for the files; nothing is decoded yet."""
         assert isinstance(params, Params)
-        self.names = params.path
+        self.names, self.range = params.path, params.range
         self.files = _found(folder, self.names)
 
     def __len__(self) -> int:
@@ -71,16 +77,16 @@ class Files(Source):
         content = self._read(index)
         try:
             with opened(content) as image:
-                rgb = to_rgb(image)
-        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-            raise EnvironmentProblem(_unreadable(self.names[index], error)) from error
+                rgb = to_rgb(image, self.range)
+        except BROKEN as error:
+            raise EnvironmentProblem(unreadable(self.names[index], error, GIVE)) from error
         return Item(rgb, None, hashlib.sha256(content).hexdigest())
 
     def _read(self, index: int) -> bytes:
         try:
             return self.files[index].read_bytes()
         except OSError as error:
-            raise EnvironmentProblem(_unreadable(self.names[index], error)) from error
+            raise EnvironmentProblem(unreadable(self.names[index], error, GIVE)) from error
 
 
 def _found(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -121,14 +127,3 @@ def _endings() -> tuple[str, ...]:
     """Of the names of files that may be images."""
     read = formats()
     return tuple(suffix for suffix, kind in Image.EXTENSION.items() if kind in read)
-
-
-def _unreadable(name: str, error: Exception) -> Diagnostic:
-    reason = "not an image, or cut short" if isinstance(error, UnidentifiedImageError) else str(error)
-    return Diagnostic(
-        "VD402",
-        f"the image `{name}` cannot be read: {reason}",
-        label="cannot be read",
-        help=("give a .jpg, .png, .webp, .tif or other file that Pillow reads",),
-        about=(("path",),),
-    )

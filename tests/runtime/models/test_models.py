@@ -258,7 +258,7 @@ def test_a_repository_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -
         ({"arch": "mixer_s32_224", "options": {"num_blocks": 1}}, "VD231", "leave `num_blocks` out"),
         ({"arch": "resnet18", "options": {"pretrained": True}}, "VD231", "weights: pretrained"),
         ({"arch": "resnet18", "options": {"drop_rate": None}}, "VD231", "leave `drop_rate` out"),
-        ({"arch": "resnet18", "options": {"in_chans": 1}}, "VD231", "RGB"),
+        ({"arch": "resnet18", "options": {"in_chans": 4}}, "VD231", "in_chans: 1"),
         ({"arch": "vit_small_patch16_18x2_224", "weights": "pretrained"}, "VD232", "weights: random"),
         ({"arch": "vit_tiny_patch16_224", "input_size": 32}, "VD233", "options: {img_size: 32}"),
         ({"arch": "mixer_s32_224", "input_size": 32}, "VD233", "options: {img_size: 32}"),
