@@ -164,6 +164,9 @@ class Model(Entry):
         default=False,
         description="true: a module that is handed over in Python, `vitdsl.run(..., models={name: module})`.",
     )
+    title: str | None = Field(
+        default=None, description="What figures and tables call it; null takes its name."
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of timm's `create_model`."
     )
@@ -183,8 +186,8 @@ class Model(Entry):
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
     @property
-    def title(self) -> str:
-        """What to call it: its architecture, or where it comes from instead."""
+    def what(self) -> str:
+        """What it is: its architecture, or where it comes from instead."""
         return self.arch or "given in Python"
 
 
@@ -214,6 +217,9 @@ class Ablation(KindEntry):
     )
 
     kind: str = Field(description="What is changed; see `vitdsl list ablations`.")
+    title: str | None = Field(
+        default=None, description="What figures and tables call it; null takes its name."
+    )
     of: str = Field(description="The model.")
     at: OneOrMany | None = Field(
         default=None, description="Selectors over the places that the kind can change."

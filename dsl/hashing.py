@@ -1,7 +1,7 @@
 """What makes two studies the same: a hash over their scientific content.
 
-Owns which fields are words for people and do not count: titles, questions, what a claim says, the study's
-name, where its file lies. Where its paths start from there does count. Order of mappings, comments and
+Owns which fields are words for people and do not count: titles, questions, what a claim says, what is shown first,
+the study's name, where its file lies. Where its paths start from there does count. Order of mappings, comments and
 formatting never count.
 """
 
@@ -15,7 +15,7 @@ from vitdsl.dsl.phases import loaded_of
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
 
-_WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "folder_was", "max_conditions"}
+_WORDS_OF_A_STUDY = {"study", "title", "question", "folder", "folder_was", "max_conditions", "show"}
 
 
 def study_hash(study: "Study") -> str:
@@ -36,8 +36,9 @@ def scientific(study: "Study", *, defaults: bool = True) -> dict[str, Any]:
         by_alias=True, exclude=_WORDS_OF_A_STUDY, exclude_defaults=not defaults
     )
     found["folder"] = normpath(study.folder_was or study.folder or ".")
-    for metric in found["metrics"].values():
-        metric.pop("title", None)
+    for section in ("models", "ablations", "metrics"):
+        for entry in found.get(section, {}).values():
+            entry.pop("title", None)
     for claim in found.get("claims", {}).values():
         claim.pop("say")
     return found

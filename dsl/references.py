@@ -57,6 +57,8 @@ class _Checker:
             yield from sweep_problems("ablations", name, ablation, self._source)
         for name, metric in study.metrics.items():
             yield from self._metric(name, metric)
+        if study.show is not None and study.show not in study.claims:
+            yield from self._known(study.show, "metrics", ("show",))
         for name, claim in study.claims.items():
             yield from self._claim(claim, ("claims", name))
 

@@ -53,6 +53,10 @@ class Study(Entry):
     study: Slug = Field(description="The study's name; names the run folder.")
     title: str | None = Field(default=None, description="Heading of the report; null takes the name.")
     question: str | None = Field(default=None, description="What the study asks.")
+    show: str | None = Field(
+        default=None,
+        description="The claim or the metric whose figure opens the report; null takes the first claim.",
+    )
     seed: int = Field(default=0, ge=0, description="The one seed that others default to.")
     folder_was: str | None = Field(
         default=None,

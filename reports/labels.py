@@ -59,11 +59,17 @@ def estimate(
     return " ".join(filter(None, (*spread(value, low, high), unit(units))))
 
 
-def wrap(text: str, width: int, most: int = 2) -> str:
-    """The text in at most so many lines, the last one shortened."""
-    lines = textwrap.wrap(text, width, break_long_words=False) or [""]
-    kept = [*lines[: most - 1], " ".join(lines[most - 1 :])] if len(lines) > most else lines
-    return "\n".join(elide(line, width + 6) for line in kept)
+def fold(text: str, width: int) -> str:
+    """The whole text in lines of about so many letters, broken at spaces, else after dots, commas and the like."""
+    lines: list[str] = []
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]:
+        pieces = re.findall(r"[^._,@=\]]*[._,@=\]]*", line) if len(line) > width else [line]
+        lines.append("")
+        for piece in pieces:
+            if lines[-1] and len(lines[-1]) + len(piece) > width:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(lines)
 
 
 def unit(units: str) -> str:
@@ -74,14 +80,6 @@ def unit(units: str) -> str:
 def with_unit(name: str, units: str) -> str:
     """`attention distance (px)`."""
     return f"{name} ({units})" if unit(units) else name
-
-
-def elide(text: str, limit: int) -> str:
-    """Shorten in the middle, so that both ends stay readable."""
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 2
-    return f"{text[: limit - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
 
 
 def shorten(names: Sequence[str]) -> tuple[list[str], str]:
@@ -101,12 +99,12 @@ def shorten(names: Sequence[str]) -> tuple[list[str], str]:
     return short, re.sub(r"\*(\.\*)+", "*", pattern)
 
 
-def ticks(names: Sequence[str], most: int, width: int = 16) -> tuple[list[int], list[str], str]:
+def ticks(names: Sequence[str], most: int) -> tuple[list[int], list[str], str]:
     """Positions and labels of at most `most` sites, evenly spaced, and the pattern that all fit."""
     short, pattern = shorten(names)
     step = max(1, math.ceil(len(names) / max(1, most)))
     at = list(range(0, len(names), step))
-    return at, [elide(short[i], width) for i in at], elide(pattern, 28)
+    return at, [short[i] for i in at], pattern
 
 
 def slug(text: str) -> str:
@@ -120,8 +118,11 @@ def sentence(text: str) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1]))) if items else ""
+    """`a, b and c`; with semicolons where an item has commas."""
+    if not items:
+        return ""
+    between, last = ("; ", "; and ") if any("," in item for item in items) else (", ", " and ")
+    return last.join(filter(None, (between.join(items[:-1]), items[-1])))
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from vitdsl.reports import claims, sentences, written
 from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.labels import number, plural
+from vitdsl.reports.names import names_of
 from vitdsl.reports.sections import Section
 from vitdsl.runtime.results.folder import Run
 
@@ -52,7 +53,7 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
     rows = rows if names else []
     for section in gathered:
         for parts in section.values.values():
-            by_model = {part.model: part for part in parts if part.scalar}
+            by_model = {part.ids[0]: part for part in parts if part.scalar and len(part.ids) == 1}
             cells = {}
             for name in names:
                 part = by_model.get(name)
@@ -62,7 +63,8 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
             if cells and not trivial and not any(part.relative for part in by_model.values()):
                 label = f"{next(iter(parts)).name}, intact"
                 rows.append((label, [cells.get(name, DASH) for name in names]))
-    return names, rows
+    called = names_of(run.manifest)
+    return [called.model(name) for name in names], rows
 
 
 def trust(run: Run) -> list[dict[str, Any]]:

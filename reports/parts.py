@@ -4,7 +4,7 @@ Does not own which parts stand together (`sections`), nor which figure shows one
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,18 +13,35 @@ import numpy.typing as npt
 import xarray as xr
 
 from vitdsl.reports.labels import listing
+from vitdsl.reports.names import BASELINE, PLAIN, Names
 
 Array = npt.NDArray[np.float64]
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One value of one group."""
+    """One value of one group.
+
+    Attributes:
+        called: What models, ablations and conditions are called.
+        label: What the part is called beside the others of its figure; by default its models.
+        hue: The colour of its model, which is the same on the whole page.
+    """
 
     path: str
     dataset: xr.Dataset
     value: str
+    called: Names = PLAIN
+    label: str = ""
+    hue: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.model)
+
+    def of(self, value: str) -> "Part":
+        """Another value of the same group."""
+        return replace(self, value=value)
 
     @cached_property
     def array(self) -> xr.DataArray:
@@ -74,15 +91,24 @@ class Part:
 
     @property
     def title(self) -> str:
-        """The metric's heading; without one, its kind in words."""
-        attrs = self.dataset.attrs
-        return str(attrs.get("title") or str(attrs.get("kind") or self.metric).replace("_", " "))
+        """The metric's heading; empty where the study gives none."""
+        return str(self.dataset.attrs.get("title") or "")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The models that it looks at, x first, as results call them."""
+        coords = self.dataset.coords
+        return tuple(str(coords[key].item()) for key in ("model", "model_x", "model_y") if key in coords)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that it looks at, x first."""
-        coords = self.dataset.coords
-        return tuple(str(coords[key].item()) for key in ("model", "model_x", "model_y") if key in coords)
+        """The models that it looks at, x first, as readers do."""
+        return tuple(map(self.called.model, self.ids))
+
+    def condition(self, i: int) -> str:
+        """What condition i is called."""
+        ids = self.ids
+        return self.called.condition(ids[0] if ids else "", self.conditions[i])
 
     def model_of(self, dim: str) -> str:
         """The model whose sites stand along a dimension."""

@@ -4,16 +4,17 @@ A section holds the groups whose metrics share a kind and the dimensions of thei
 invite comparison stand side by side on one scale. Does not own how a figure shows them (`figures`).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from vitdsl.reports.figures._base import Plot, figure_of
-from vitdsl.reports.labels import sentence, slug
-from vitdsl.reports.parts import BASELINE, Part
+from vitdsl.reports.figures._base import Plot, figure_of, told_apart
+from vitdsl.reports.labels import listing, sentence, slug
+from vitdsl.reports.names import BASELINE, names_of
+from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.csvs import values_of
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.trainings import joined
@@ -42,31 +43,41 @@ def sections(run: Run, *, each_training: bool = False) -> list[Section]:
     """
     order = {name: i for i, name in enumerate(run.manifest.metrics)}
     groups = run.groups if each_training else joined(run.groups)
+    called = names_of(run.manifest)
     paths = sorted(groups, key=lambda path: order.get(path.partition("/")[0], len(order)))
-    gathered: dict[Any, list[tuple[str, xr.Dataset]]] = {}
+    gathered: dict[Any, list[Part]] = {}
     for path in paths:
         dataset = groups[path]
         values = values_of(dataset)
         if values:
-            first = Part(path, dataset, values[0])
+            first = Part(path, dataset, values[0], called)
+            first = replace(first, hue=called.hue(first.ids))
             key = (str(dataset.attrs.get("kind", first.metric)), figure_of(first).beside(first), first.dims)
-            gathered.setdefault(key, []).append((path, dataset))
-    return [_section(groups) for groups in gathered.values()]
+            gathered.setdefault(key, []).append(first)
+    return _distinct([_section(groups) for groups in gathered.values()])
 
 
-def _section(groups: Sequence[tuple[str, xr.Dataset]]) -> Section:
+def _distinct(found: list[Section]) -> list[Section]:
+    """The sections; those that would be called alike say which metrics they have."""
+    counts = Counter(section.title for section in found)
+    return [
+        replace(section, title=f"{section.title} ({listing(section.metrics)})")
+        if counts[section.title] > 1
+        else section
+        for section in found
+    ]
+
+
+def _section(groups: Sequence[Part]) -> Section:
     values: dict[str, list[Part]] = {}
-    for path, dataset in groups:
-        for value in values_of(dataset):
-            values.setdefault(value, []).append(Part(path, dataset, value))
+    for group in groups:
+        for value in values_of(group.dataset):
+            values.setdefault(value, []).append(group.of(value))
     main = max(values, key=lambda name: _interest(values[name]))
     ordered = {main: tuple(values[main]), **{name: tuple(parts) for name, parts in values.items()}}
     metrics = tuple(dict.fromkeys(part.metric for part in ordered[main]))
-    if len(metrics) == 1:
-        title = ordered[main][0].title
-    else:
-        first = ordered[main][0]
-        title = figure_of(first).heading(first)
+    first = ordered[main][0]
+    title = (first.title if len(metrics) == 1 else "") or figure_of(first).heading(ordered[main])
     return Section(sentence(title), metrics, ordered)
 
 
@@ -82,6 +93,7 @@ def plots(section: Section) -> Iterator[Plot]:
     for value, parts in section.values.items():
         for figure in dict.fromkeys(map(figure_of, parts)):
             same = tuple(part for part in parts if figure_of(part) is figure)
+            same = told_apart(same)
             here = tuple(part for part in same if part.defined)
             plot = figure.plot(f"{slug('-'.join(section.metrics))}-{slug(value)}", here or same)
             yield replace(plot, id=f"{plot.id}-{figure.name}") if plot.id in taken else plot

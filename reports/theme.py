@@ -47,7 +47,14 @@ SERIES = ("s1", "s2", "s3", "s4", "s5", "s6")
 """Categorical colours in order of use; never the only channel: marker, dash and label go with them."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), "-", (0, (5, 2)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1.5, 1.5)),
+    (0, (6, 2, 1.5, 2)),
+    (0, (9, 2)),
+    (0, (6, 2, 1.5, 2, 1.5, 2)),
+)
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 TEXT_TOKENS = ("ink", "muted", "accent", "good", "bad", "open")

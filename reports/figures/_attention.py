@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from vitdsl.reports.canvas import Sheet
 from vitdsl.reports.figures._heatmap import Scale
 from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
-from vitdsl.reports.labels import elide, number, short
+from vitdsl.reports.labels import number, short
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT, NARROW, WIDE
 
@@ -124,9 +124,7 @@ def draw_pictures(
             if i == 0 or scale is None:
                 axes.set_title(picture.name, fontsize=FONT_PX - 1, pad=4)
             if j == 0:
-                axes.set_ylabel(
-                    elide(name, 9), fontsize=FONT_PX - 1, rotation=0, ha="right", va="center", labelpad=6
-                )
+                axes.set_ylabel(name, fontsize=FONT_PX - 1, rotation=0, ha="right", va="center", labelpad=6)
             said = f": largest {largest(picture.values)}" if picture.values.ndim == 2 else ""
             sheet.points.append((axes, extent[0] / 2, extent[1] / 2, f"{picture.said}{said}"))
 

@@ -12,8 +12,9 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
@@ -98,9 +99,14 @@ class Figure(ABC):
         """What the parts of one section have in common: by default that this figure shows them."""
         return self.name
 
-    def heading(self, part: Part) -> str:
-        """The heading of a section of several metrics that starts with the part."""
-        return part.name
+    def calls(self, part: Part) -> tuple[str, ...]:
+        """What a part may be called beside others, the shortest first; empty where it has no such name."""
+        model, title = part.model, part.title
+        return (model, f"{model}, {title}" if title else "", f"{model}, {part.metric}")
+
+    def heading(self, parts: Sequence[Part]) -> str:
+        """The heading of a section to which the study gives none."""
+        return parts[0].name
 
     def findings(self, parts: Sequence[Part]) -> list[str]:
         """Sentences that are worth the page's head."""
@@ -185,3 +191,16 @@ def figures(package: str = FIGURES) -> tuple[Figure, ...]:
 def figure_of(part: Part) -> Figure:
     """The figure that shows a part; the last one, `table`, fits all."""
     return next(figure for figure in figures() if figure.fits(part))
+
+
+def told_apart(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of one figure, no two called alike: those that would be take their next name."""
+    ways = [figure_of(part).calls(part) for part in parts]
+    labels = [next(filter(None, way)) for way in ways]
+    for step in range(1, max(map(len, ways))):
+        counts = Counter(labels)
+        labels = [
+            way[step] if counts[label] > 1 and step < len(way) and way[step] else label
+            for label, way in zip(labels, ways, strict=True)
+        ]
+    return tuple(replace(part, label=label) for part, label in zip(parts, labels, strict=True))

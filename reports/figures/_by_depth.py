@@ -14,7 +14,7 @@ from vitdsl.reports.figures._lines import (
     log_axis,
     reference_line,
 )
-from vitdsl.reports.labels import elide, with_unit, wrap
+from vitdsl.reports.labels import fold, with_unit
 from vitdsl.reports.parts import Part
 
 LOGARITHMIC = 15.0
@@ -37,8 +37,8 @@ def draw_by_depth(
         log_axis(axes, low, high)
     else:
         axes.set_ylim(low, high)
-    depth_axis(axes, "Depth" + (f" in {elide(title, 24)}" if title else ""))
-    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
+    depth_axis(axes, "Depth" + (f" in {title}" if title else ""))
+    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     draw_lines(axes, lines)
     if level is not None:
         reference_line(axes, float(level), str(part.attr("baseline_label", "")))

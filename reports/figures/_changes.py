@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitdsl.reports.figures._lines import Line
-from vitdsl.reports.parts import BASELINE, Part
+from vitdsl.reports.figures._lines import Line, distinct
+from vitdsl.reports.parts import Part
 
 
 def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Line]:
@@ -30,21 +30,26 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
         metrics = len({p.metric for p in parts if p.model == part.model}) > 1
         for ablation in here:
             keep = np.isfinite(depth) & (kinds == ablation)
-            colour = models.index(part.model)
-            words = [part.model, str(ablation) if several else "", part.metric if metrics else ""]
+            change = str(ablation) if several else ""
+            words = [
+                part.model if len(models) > 1 or not change else "",
+                change,
+                part.metric if metrics else "",
+            ]
             lines.append(
                 Line(
-                    " ".join(filter(None, words)),
+                    ", ".join(filter(None, words)),
                     depth[keep],
                     values[keep],
                     low[keep],
                     high[keep],
-                    colour,
+                    part.hue,
                     len(lines),
-                    tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
+                    len(lines),
+                    names=tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
                 )
             )
-    return lines
+    return distinct(lines)
 
 
 def changes(part: Part) -> list[str]:
@@ -53,7 +58,7 @@ def changes(part: Part) -> list[str]:
     The ablation, and the last part of the site's path where that names a kind of unit (`attn`, `mlp`) rather
     than counting.
     """
-    ablations = [str(a) for a in part.of_condition("ablation", "")]
+    ablations = [part.called.ablation(str(a)) for a in part.of_condition("ablation", "")]
     ends = [str(s).rpartition(".")[2] for s in part.of_condition("ablated_site", "")]
     counts = Counter(end for end in ends if end)
     named = 2 <= len(counts) <= 4 and min(counts.values()) > 1 and not any(end.isdigit() for end in counts)
@@ -62,11 +67,3 @@ def changes(part: Part) -> list[str]:
         " ".join(filter(None, (ablation if several or not named else "", end if named else "")))
         for ablation, end in zip(ablations, ends, strict=True)
     ]
-
-
-def condition_name(part: Part, i: int) -> str:
-    """Which change condition i is."""
-    if part.conditions[i] == BASELINE:
-        return "intact"
-    site, ablation = (str(part.of_condition(name, "")[i]) for name in ("ablated_site", "ablation"))
-    return f"{ablation} at {site}" if site and ablation else part.conditions[i]

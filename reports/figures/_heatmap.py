@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Patch
 
 from vitdsl.reports.canvas import Sheet, note_grid
-from vitdsl.reports.labels import elide, number, ticks, with_unit, wrap
+from vitdsl.reports.labels import fold, number, ticks, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import DIVERGING, FONT_PX, LIGHT, SEQUENTIAL
 
@@ -91,7 +91,7 @@ def note_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: 
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
     """Site names along one side, and which model they belong to."""
     at, labels, pattern = ticks(part.names(dim), MOST_TICKS)
-    model = elide(part.model_of(dim), 20)
+    model = part.model_of(dim)
     words = ": ".join(filter(None, (what, " ".join(filter(None, (model, pattern))))))
     if side == "x":
         long = max(map(len, labels)) * len(labels) > 38
@@ -119,7 +119,7 @@ def colour_bar(sheet: Sheet, axes: Axes, part: Part, scale: Scale, missing: bool
     bar.set_yticks([])
     bar.locator_params(axis="x", nbins=5)
     bar.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
-    bar.set_title(wrap(with_unit(part.name, part.units), 40), fontsize=FONT_PX - 1, loc="left", pad=3)
+    bar.set_title(fold(with_unit(part.name, part.units), 40), fontsize=FONT_PX - 1, loc="left", pad=3)
     if missing:
         patch = Patch(facecolor=LIGHT["void"], hatch="////", edgecolor=LIGHT["muted"], linewidth=0)
         axes.legend(

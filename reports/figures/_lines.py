@@ -9,17 +9,22 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vitdsl.reports.canvas import Sheet, note_points
-from vitdsl.reports.labels import elide, estimate, number, short
+from vitdsl.reports.labels import estimate, fold, number, short
 from vitdsl.reports.parts import Array
 from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
 
+BESIDE, LEGEND = 22, 32
+"""Letters in a line of a label: at the right end of a series, and in a legend."""
 CROWDED = 26
 """From so many points on, intervals are bands and markers are left out."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One series; NaN breaks it. `colour` and `look` count from 0: hue, and marker with dash."""
+    """One series; NaN breaks it.
+
+    `colour`, `marker` and `dash` count from 0. A `hollow` marker is drawn as its outline.
+    """
 
     label: str
     x: Array
@@ -27,13 +32,40 @@ class Line:
     low: Array
     high: Array
     colour: int = 0
-    look: int = 0
+    marker: int = 0
+    dash: int = 0
+    hollow: bool = False
     names: tuple[str, ...] = ()
+
+    @property
+    def look(self) -> tuple[int, int, int, bool]:
+        """What tells it from others."""
+        return (
+            self.colour % len(SERIES),
+            self.marker % len(MARKERS),
+            self.dash % len(DASHES),
+            self.hollow,
+        )
 
     @property
     def hex(self) -> str:
         """Its colour."""
         return LIGHT[SERIES[self.colour % len(SERIES)]]
+
+
+def distinct(lines: Sequence[Line]) -> list[Line]:
+    """The lines, no two with one look: those that would have an earlier one's take the next marker and dash."""
+    taken: set[tuple[int, int, int, bool]] = set()
+    found = []
+    for line in lines:
+        steps = (
+            replace(line, marker=line.marker + i, dash=line.dash + i + i // len(MARKERS))
+            for i in range(len(MARKERS) * len(DASHES))
+        )
+        one = next((step for step in steps if step.look not in taken), line)
+        taken.add(one.look)
+        found.append(one)
+    return found
 
 
 def ordered(line: Line) -> Line:
@@ -48,17 +80,18 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     """Draw each line with its interval: bars where there is room, a band where there is none."""
     for line in map(ordered, lines):
         crowded = len(line.x) > CROWDED
-        look = line.look % len(MARKERS)
+        _, marker, dash, hollow = line.look
         axes.plot(
             line.x,
             line.y,
             color=line.hex,
-            linestyle=DASHES[look],
+            linestyle=DASHES[dash],
             linewidth=1.6,
-            marker="" if crowded else MARKERS[look],
+            marker="" if crowded else MARKERS[marker],
             markersize=5.5,
-            markeredgewidth=0,
-            label=elide(line.label, 30),
+            markeredgewidth=1.3 if hollow else 0,
+            markerfacecolor=LIGHT["paper"] if hollow else line.hex,
+            label=fold(line.label, LEGEND),
             zorder=3,
         )
         names = line.names or tuple(f"depth {number(float(x), 2)}" for x in line.x)
@@ -85,10 +118,11 @@ def label_lines(sheet: Sheet, axes: Axes, lines: Sequence[Line], *, direct: bool
         at = np.array(
             [axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends]
         )
-        gap = FONT_PX * 1.35 / max(1.0, axes.get_window_extent().height)
+        most = max(fold(line.label, BESIDE).count("\n") + 1 for line in lines)
+        gap = FONT_PX * 1.35 * most / max(1.0, axes.get_window_extent().height)
         for (line, _), y in zip(ends, _apart(at, gap), strict=True):
             axes.annotate(
-                elide(line.label, 24),
+                fold(line.label, BESIDE),
                 (1, y),
                 (8, 0),
                 xycoords="axes fraction",
@@ -99,7 +133,7 @@ def label_lines(sheet: Sheet, axes: Axes, lines: Sequence[Line], *, direct: bool
             )
         axes.set_ylim(low, high)
     else:
-        longest = max(len(elide(line.label, 30)) for line in lines)
+        longest = max(len(one) for line in lines for one in fold(line.label, LEGEND).split("\n"))
         room = sheet.get_figwidth() * 72
         columns = max(1, min(len(lines), int(room // (longest * FONT_PX * 0.62 + 52))))
         sheet.legend(

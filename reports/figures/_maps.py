@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
 from vitdsl.reports.figures._heatmap import Scale, scale_of
-from vitdsl.reports.labels import MINUS, short, with_unit, wrap
+from vitdsl.reports.labels import MINUS, fold, short, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT
 
@@ -88,7 +88,7 @@ def scale_bar(axes: Axes, part: Part, scale: MapScale) -> None:
     )
     axes.set_yticks([])
     axes.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
-    axes.set_title(wrap(with_unit(part.name, part.units), 52), fontsize=FONT_PX - 1, loc="left", pad=3)
+    axes.set_title(fold(with_unit(part.name, part.units), 52), fontsize=FONT_PX - 1, loc="left", pad=3)
     if scale.logarithmic:
         powers = range(int(scale.ends.low), int(scale.ends.high) + 1)
         plain = powers[0] >= -3 and powers[-1] <= 3

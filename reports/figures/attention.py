@@ -148,7 +148,7 @@ def _strips(id: str, parts: Sequence[Part]) -> Plot:
             height_of(-(-min(len(images), 2 * columns) // columns), columns, proportion, wide, bar=False)
             for wide, columns in ((True, COLUMNS), (False, NARROW_COLUMNS))
         ]
-        panels.append(Panel(part.model, partial(_draw_strip, part=part), False, *heights))
+        panels.append(Panel(part.label, partial(_draw_strip, part=part), False, *heights))
     most = max(part.array.sizes["image"] for part in parts)
     caption = "The first images of the stream, by their position in it, as the model gets them: after preprocessing,"
     caption += " averaged over small squares of pixels, and scaled between each image's darkest and lightest value, so"
@@ -176,7 +176,7 @@ def _values(part: Part, dims: Sequence[str]) -> Array:
 
 def _beside(part: Part, dims: Sequence[str]) -> Part | None:
     """The value of the same group that has these dimensions."""
-    found = (Part(part.path, part.dataset, name) for name in values_of(part.dataset))
+    found = (part.of(name) for name in values_of(part.dataset))
     return next((one for one in found if one.dims == {*dims}), None)
 
 
@@ -203,10 +203,9 @@ def _proportion(part: Part) -> float:
 
 
 def _label(part: Part, parts: Sequence[Part]) -> str:
-    """The model, with metric and query where the section has several."""
-    metric = part.metric if len({one.metric for one in parts}) > 1 else ""
+    """What the part is called, with the query where the section has several."""
     query = query_of(part) if len({query_of(one) for one in parts}) > 1 else ""
-    return ", ".join(filter(None, (part.model, metric, query)))
+    return ", ".join(filter(None, (part.label, query)))
 
 
 def _short(part: Part, blocks: Sequence[int]) -> list[str]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._changes import condition_name, effect_lines
+from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits, reference_line
-from vitdsl.reports.labels import elide, listing, number, plural, sentence, with_unit, wrap
-from vitdsl.reports.parts import BASELINE, Array, Part
+from vitdsl.reports.labels import fold, listing, number, plural, sentence, with_unit
+from vitdsl.reports.names import BASELINE
+from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
 from vitdsl.reports.sentences import at, lead_and_details, mean
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
@@ -66,14 +67,14 @@ def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
     axes.set_ylim(*limits(lines, list(levels.values())))
     depth_axis(axes, "Depth of the changed site")
-    axes.set_ylabel(wrap(with_unit(parts[0].name, parts[0].units), 36))
+    axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, lines)
     if zero:
         axes.axhline(0, color=LIGHT["muted"], linewidth=1, zorder=1)
     else:
-        names = list(dict.fromkeys(part.model for part in parts))
-        for model, level in levels.items():
-            colour = LIGHT[SERIES[names.index(model) % len(SERIES)]]
+        for part in parts:
+            level = levels.get(part.model, float("nan"))
+            colour = LIGHT[SERIES[part.hue % len(SERIES)]]
             axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
     if parts[0].attr("baseline_line", None) is not None:
         reference_line(axes, float(parts[0].attr("baseline_line")), str(parts[0].attr("baseline_label")))
@@ -100,13 +101,13 @@ def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> No
     models = list(dict.fromkeys(part.model for part, _ in rows))
     for y, (part, i) in enumerate(rows):
         value, low, high = (float(a.values[i]) for a in (part.array, *part.bounds))
-        colour = models.index(part.model)
-        hue = LIGHT[SERIES[colour % len(SERIES)]]
+        hue = LIGHT[SERIES[part.hue % len(SERIES)]]
         axes.hlines(y, low, high, color=hue, linewidth=1.6, alpha=0.55)
-        axes.plot(value, y, MARKERS[colour % len(MARKERS)], color=hue, markersize=6, markeredgewidth=0)
-    width = 44 if wide else 22
+        axes.plot(value, y, MARKERS[part.hue % len(MARKERS)], color=hue, markersize=6, markeredgewidth=0)
+    width = 50 if wide else 24
+    several = len(models) > 1 or all(part.conditions[i] == BASELINE for part, i in rows)
     names = [
-        elide(f"{part.model}: {'intact' if part.conditions[i] == BASELINE else part.conditions[i]}", width)
+        fold(f"{part.model}: {part.condition(i)}" if several else part.condition(i), width)
         for part, i in rows
     ]
     axes.set_yticks(range(len(rows)), names, fontsize=FONT_PX - 0.5)
@@ -127,14 +128,14 @@ def _takeaway(parts: Sequence[Part]) -> str:
         base = part.intact
         if not known:
             if np.isfinite(base):
-                said.append(f"{part.model}: {at(part, part.conditions.index(BASELINE))}, intact.")
+                said.append(f"{part.label}: {at(part, part.conditions.index(BASELINE))}, intact.")
             continue
         reference = base if np.isfinite(base) else float(np.mean(values[known]))
         far = max(known, key=lambda i: abs(values[i] - reference))
         moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
         others = among(part, known, far, partial(_change, reference=reference), "large")
         said.append(
-            f"{part.model}: largest change {moved}{at(part, far)}, with {condition_name(part, far)}{others}."
+            f"{part.label}: largest change {moved}{at(part, far)}, with {part.condition(far)}{others}."
         )
     return lead_and_details((_strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
 

@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 
 from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._changes import condition_name
-from vitdsl.reports.labels import elide, listing, number, plural, sentence, short
+from vitdsl.reports.labels import listing, number, plural, sentence, short
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details
 from vitdsl.reports.theme import FONT_PX, LIGHT
@@ -79,7 +78,7 @@ class Flips(Figure):
                 draw: Draw = partial(_draw_flips, part=part, conditions=some)
                 lines = sum(min(MOST_IMAGES, len(flips_of(part, i))) for i in some)
                 height = AROUND + HEAD * len(some) + LINE * lines
-                panels.append(Panel(part.model, draw, False, height, height))
+                panels.append(Panel(part.label, draw, False, height, height))
         caption = (
             "Images by their position in the stream (images.csv has their ids) with their label and the answer of "
             f"the intact model {ARROW} under the condition, the strongest flips first. Hollow: confidence in the "
@@ -100,10 +99,7 @@ def _complete(part: Part) -> bool:
 def flips_of(part: Part, condition: int) -> list[Flip]:
     """The listed images of a condition, in order."""
     names = ("image", *NEEDED)
-    columns = [
-        Part(part.path, part.dataset, name).array.transpose("condition", "rank").values[condition]
-        for name in names
-    ]
+    columns = [part.of(name).array.transpose("condition", "rank").values[condition] for name in names]
     known = [row for row in zip(*columns, strict=True) if np.isfinite(row).all()]
     return [Flip(int(i), int(label), int(a), int(b), float(p), float(q)) for i, label, a, b, p, q in known]
 
@@ -111,7 +107,7 @@ def flips_of(part: Part, condition: int) -> list[Flip]:
 def _share(part: Part, condition: int) -> float:
     """Which share of all images changed their answer; NaN where the group does not say."""
     if "flips" in part.dataset:
-        flips = Part(part.path, part.dataset, "flips")
+        flips = part.of("flips")
         if flips.scalar:
             return float(flips.array.values[condition])
     return float("nan")
@@ -135,8 +131,8 @@ def _draw_flips(sheet: Sheet, wide: bool, part: Part, conditions: Sequence[int])
     for condition in conditions:
         at += HEAD / LINE
         share = _share(part, condition)
-        name = condition_name(part, condition)
-        words = elide(name, 60 if wide else 30)
+        name = part.condition(condition)
+        words = name
         words += f": {number(100 * share, 2)} % flip" if np.isfinite(share) else ""
         left.text(0, at, words, color=LIGHT["ink"], va="center", weight="bold").set_in_layout(False)
         for flip in flips_of(part, condition)[:MOST_IMAGES]:
@@ -196,12 +192,12 @@ def _takeaway(parts: Sequence[Part]) -> str:
     for part in parts:
         some = _conditions(part)
         if not some:
-            said.append(f"{part.model}: no image changes its answer.")
+            said.append(f"{part.label}: no image changes its answer.")
             continue
         share, top = _share(part, some[0]), flips_of(part, some[0])[0]
         many = f"{number(100 * share, 2)} % of the images flip" if np.isfinite(share) else "images flip"
-        where = condition_name(part, some[0])
-        said.append(f"{part.model}: {many} under {where}; the strongest is {top.words}.")
+        where = part.condition(some[0])
+        said.append(f"{part.label}: {many} under {where}; the strongest is {top.words}.")
     return lead_and_details("Images that change their answer most.", said)
 
 
@@ -212,5 +208,5 @@ def _range(parts: Sequence[Part]) -> str:
         known = part.array.values[np.isfinite(part.array.values)]
         if len(known):
             ends = listing([number(float(end)) for end in (known.min(), known.max())])
-            said.append(f"{part.model}: {plural(len(known), 'number')} between {ends}.")
+            said.append(f"{part.label}: {plural(len(known), 'number')} between {ends}.")
     return lead_and_details(f"{sentence(parts[0].name)}, for each listed image.", said)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import Line, draw_lines, label_lines, limits
-from vitdsl.reports.labels import elide, number, plural, sentence, with_unit, wrap
+from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
 
@@ -31,7 +31,7 @@ class Frequencies(Figure):
         for part in parts:
             if lines[part.path]:
                 draw: Draw = partial(_draw, part=part, lines=lines[part.path], shared=shared)
-                panels.append(Panel(part.model, draw, False, 360, 400))
+                panels.append(Panel(part.label, draw, False, 360, 400))
         caption = f"{sentence(parts[0].name)} at each frequency: cycles over the grid's shorter side."
         most = max(len(part.names()) for part in parts)
         if most > MOST_LINES:
@@ -49,15 +49,15 @@ def _lines(part: Part, condition: int = 0) -> list[Line]:
     names, at = part.names(), np.asarray([float(name) for name in part.names("frequency")])
     some = dict.fromkeys(round(float(i)) for i in np.linspace(0, len(names) - 1, MOST_LINES))
     said = tuple(f"frequency {name}" for name in part.names("frequency"))
-    lines = [Line(names[i], at, values[i], low[i], high[i], k, k, said) for k, i in enumerate(some)]
+    lines = [Line(names[i], at, values[i], low[i], high[i], k, k, k, names=said) for k, i in enumerate(some)]
     return [line for line in lines if np.isfinite(line.y).any()]
 
 
 def _draw(sheet: Sheet, wide: bool, part: Part, lines: Sequence[Line], shared: tuple[float, float]) -> None:
     axes = sheet.subplots()
     axes.set_ylim(*shared)
-    axes.set_xlabel(f"Frequency in {elide(part.model, 24)}")
-    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
+    axes.set_xlabel(f"Frequency in {part.model}")
+    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     draw_lines(axes, lines)
     label_lines(sheet, axes, lines, direct=wide)
@@ -74,5 +74,5 @@ def _takeaway(parts: Sequence[Part]) -> str:
             for i in dict.fromkeys(known[:1] + known[-1:])
         ]
         if ends:
-            said.append(f"{part.model}: {', '.join(f'{number(float(v))} at {site}' for site, v in ends)}.")
+            said.append(f"{part.label}: {', '.join(f'{number(float(v))} at {site}' for site, v in ends)}.")
     return lead_and_details(f"{sentence(parts[0].name)}, at the highest frequency.", said)

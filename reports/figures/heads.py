@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from vitdsl.reports.canvas import Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import reference_line
-from vitdsl.reports.labels import elide, estimate, number, sentence, ticks, unit, with_unit, wrap
+from vitdsl.reports.labels import estimate, fold, number, sentence, ticks, unit, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
 from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
@@ -24,7 +24,7 @@ class Heads(Figure):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """One panel for each model."""
-        panels = [Panel(part.model, partial(_draw_heads, part=part), False, 360, 340) for part in parts]
+        panels = [Panel(part.label, partial(_draw_heads, part=part), False, 360, 340) for part in parts]
         caption = f"{sentence(parts[0].name)}: one dot for each head, sorted within each site."
         caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
@@ -41,7 +41,7 @@ def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> Non
     rows = np.arange(count)[:, None]
     values, low, high = values[rows, order], low[rows, order], high[rows, order]
     x = rows + (np.arange(heads)[None, :] - (heads - 1) / 2) * (0.68 / max(1, heads - 1))
-    hue = LIGHT[SERIES[0]]
+    hue = LIGHT[SERIES[part.hue % len(SERIES)]]
     if values.size <= 240:
         axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
     size = float(np.clip((600 if wide else 260) / max(1, values.size), 3.0, 6.0))
@@ -55,12 +55,12 @@ def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> Non
     note_points(axes, x.ravel(), values.ravel(), said)
     mean = _means(values)
     axes.hlines(mean, rows[:, 0] - 0.42, rows[:, 0] + 0.42, color=LIGHT["ink"], linewidth=1.6, zorder=4)
-    at, labels, pattern = ticks(part.names(), 24 if wide else 12, 10)
+    at, labels, pattern = ticks(part.names(), 24 if wide else 12)
     axes.set_xticks(at, labels)
     if max(map(len, labels)) * len(labels) > (90 if wide else 34):
         axes.tick_params(axis="x", labelrotation=55)
     axes.set_xlim(-0.6, count - 0.4)
-    axes.set_xlabel(" ".join(filter(None, (elide(part.model, 24), pattern))))
+    axes.set_xlabel(" ".join(filter(None, (part.model, pattern))))
     level = part.attr("baseline_line", None)
     known = np.concatenate([values.ravel(), low.ravel(), high.ravel(), [] if level is None else [level]])
     known = known[np.isfinite(known)]
@@ -68,7 +68,7 @@ def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> Non
     bottom = float(known.min()) if len(known) else 0.0
     bottom = 0.0 if 0 <= bottom else bottom - 0.06 * (top - bottom)
     axes.set_ylim(bottom, top + 0.1 * (top - bottom or 1))
-    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
+    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     handles = [
         Line2D([], [], marker="o", linestyle="", color=hue, markersize=5),
         Line2D([], [], color=LIGHT["ink"], linewidth=1.6),
@@ -109,5 +109,5 @@ def _takeaway(parts: Sequence[Part]) -> str:
             label = str(part.attr("baseline_label", "reference"))
             words.append(f"{number(float(level))} {unit(part.units)}".rstrip() + f" is {label}")
         if words:
-            said.append(f"{part.model}: {'; '.join(words)}.")
+            said.append(f"{part.label}: {'; '.join(words)}.")
     return lead_and_details(f"{sentence(parts[0].name)}, from the lowest head to the highest.", said)

@@ -33,7 +33,7 @@ class Maps(Figure):
         panels = []
         for part in parts:
             draw: Draw = partial(_draw_maps, part=part, scale=scale)
-            panels.append(Panel(_label(part, parts), draw, False, _height(part, True), _height(part, False)))
+            panels.append(Panel(part.label, draw, False, _height(part, True), _height(part, False)))
         caption = (
             "One map for each site, over the pixels of the model's input; the first row of pixels above."
         )
@@ -45,12 +45,6 @@ class Maps(Figure):
             caption += f" {MOST_MAPS} of {plural(most, 'site')} are drawn, evenly spaced; the data has all."
         caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels)
-
-
-def _label(part: Part, parts: Sequence[Part]) -> str:
-    """The model, with the metric where the section has several."""
-    several = len({one.metric for one in parts}) > 1
-    return f"{part.model}, {part.metric}" if several else part.model
 
 
 def _values(part: Part) -> Array:
@@ -142,7 +136,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
             words = listing([f"{_percent(shares[i])} at {names[i]}" for i in ends])
             top = known[shares[known].argmax()]
             more = "" if top in ends else f"; most, {_percent(shares[top])}, at {names[top]}"
-            said.append(f"{_label(part, parts)}: {words}{more}.")
+            said.append(f"{part.label}: {words}{more}.")
     if said:
         return lead_and_details(
             f"{sentence(parts[0].name)}: half of it lies within this share of the image.", said
@@ -150,9 +144,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
     for part in parts:
         values = _values(part)[np.isfinite(_values(part))]
         if len(values):
-            said.append(
-                f"{_label(part, parts)}: {number(float(values.min()))} to {number(float(values.max()))}."
-            )
+            said.append(f"{part.label}: {number(float(values.min()))} to {number(float(values.max()))}.")
     return lead_and_details(f"{sentence(parts[0].name)}, over all sites and pixels.", said)
 
 

@@ -9,8 +9,9 @@ from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits, reference_line
-from vitdsl.reports.labels import elide, listing, number, sentence, wrap
-from vitdsl.reports.parts import BASELINE, Array, Part
+from vitdsl.reports.labels import fold, listing, number, sentence
+from vitdsl.reports.names import BASELINE
+from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import NOTHING, mean
 from vitdsl.reports.theme import FONT_PX, LIGHT
 
@@ -23,9 +24,19 @@ class Matrix(Figure):
         sizes = part.array.sizes
         return part.dims == {"site_x", "site_y"} and sizes["site_x"] * sizes["site_y"] > 1
 
-    def heading(self, part: Part) -> str:
-        """What is compared, whichever the models."""
-        return f"{part.name} between layers"
+    def calls(self, part: Part) -> tuple[str, ...]:
+        """Its heading, else its models."""
+        models = pair(part)
+        return (
+            part.title or models,
+            f"{part.title}: {models}" if part.title else "",
+            f"{models}, {part.metric}",
+        )
+
+    def heading(self, parts: Sequence[Part]) -> str:
+        """What is compared, and in which models where these are few."""
+        pairs = list(dict.fromkeys(map(pair, parts)))
+        return f"{parts[0].name} between layers" + (f": {pairs[0]}" if len(pairs) == 1 else "")
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """A heatmap for each group and condition; for two models a panel of best matches."""
@@ -37,7 +48,7 @@ class Matrix(Figure):
                 values = np.asarray(array.values[i], np.float64)
                 if not np.isfinite(values).any():
                     continue
-                title = part.title + ("" if condition == BASELINE else f", {condition}")
+                title = part.label + ("" if condition == BASELINE else f", {part.condition(i)}")
                 draw: Draw = partial(_draw_matrix, part=part, values=values, scale=scale)
                 panels.append(Panel(title, draw, height=430))
         for part in parts:
@@ -49,6 +60,11 @@ class Matrix(Figure):
             "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
         )
         return assembled(id, parts, caption, _takeaway(parts), panels)
+
+
+def pair(part: Part) -> str:
+    """Which models are compared: `ViT`, or `ViT against ResNet`."""
+    return " against ".join(part.models) or part.model
 
 
 def _draw_matrix(sheet: Sheet, wide: bool, part: Part, values: Array, scale: Scale) -> None:
@@ -74,7 +90,7 @@ def _best_match(part: Part) -> tuple[Array, Array, Array]:
 def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
     """Where in y each site of x finds its match (above), and how good the match is (below)."""
     above, below = sheet.subplots(2, 1, sharex=True, height_ratios=[1.25, 1])
-    x, y = (elide(name, 18) for name in part.models)
+    x, y = part.models
     depth, matched, value = _best_match(part)
     nothing = np.full_like(depth, np.nan)
     above.plot([0, 1], [0, 1], color=LIGHT["muted"], linewidth=1, linestyle=(0, (4, 3)))
@@ -89,18 +105,18 @@ def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
         color=LIGHT["muted"],
         fontsize=FONT_PX - 1,
     )
-    draw_lines(above, [Line("", depth, matched, nothing, nothing, 0, 0)])
+    draw_lines(above, [Line("", depth, matched, nothing, nothing, part.hue)])
     above.set_ylim(-0.05, 1.05)
     above.set_yticks([0, 0.5, 1])
-    above.set_ylabel(f"depth in {y}\nof the best match")
-    line = Line("", depth, value, nothing, nothing, 2, 2)
+    above.set_ylabel("depth of the\nbest match")
+    line = Line("", depth, value, nothing, nothing, part.hue, 2, 2)
     draw_lines(below, [line])
     level = part.attr("baseline_line", None)
     below.set_ylim(*limits([line], [0.0] if level is None else [0.0, float(level)]))
     if level is not None:
         reference_line(below, float(level), str(part.attr("baseline_label")))
-    below.set_ylabel(wrap(part.name, 22))
-    depth_axis(below, f"Depth in {x}")
+    below.set_ylabel(fold(part.name, 22))
+    depth_axis(below, fold(f"Depth in {x}", 40))
     sheet.align_ylabels([above, below])
 
 

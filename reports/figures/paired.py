@@ -8,10 +8,10 @@ import numpy as np
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_site import BySite
-from vitdsl.reports.figures._changes import condition_name, effect_lines
+from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits
-from vitdsl.reports.labels import listing, number, sentence, ticks, wrap
+from vitdsl.reports.labels import fold, listing, number, sentence, ticks
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
 from vitdsl.reports.sentences import at, lead_and_details
@@ -39,7 +39,13 @@ class Paired(BySite):
                     continue
                 rows = [rows[i] for i in np.argsort(depth, kind="stable")]
                 draw: Draw = partial(_draw_conditions, part=part, rows=rows, scale=scale)
-                panels.append(Panel(f"{part.model}, {kind}" if kind else part.model, draw, height=410))
+                panels.append(
+                    Panel(
+                        f"{part.label}, {part.called.ablation(kind)}" if kind else part.label,
+                        draw,
+                        height=410,
+                    )
+                )
         caption = (
             "One row for each condition, from early changes (bottom) to late ones; one colour scale for all."
         )
@@ -72,7 +78,7 @@ def _draw_last(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     lines = effect_lines(parts, column=-1)
     axes.set_ylim(*limits(lines))
     depth_axis(axes, "Depth of the changed site")
-    axes.set_ylabel(wrap(parts[0].name, 34))
+    axes.set_ylabel(fold(parts[0].name, 34))
     draw_lines(axes, lines)
     label_lines(sheet, axes, lines, direct=wide)
 
@@ -96,7 +102,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
         lower = among(part, known, low, _at_last, "low", lowest=True)
         higher = among(part, known, high, _at_last, "high")
         said.append(
-            f"{part.model}, at {last}: lowest {at(part, low, -1)} with {condition_name(part, low)}{lower}; "
-            f"highest {at(part, high, -1)} with {condition_name(part, high)}{higher}."
+            f"{part.label}, at {last}: lowest {at(part, low, -1)} with {part.condition(low)}{lower}; "
+            f"highest {at(part, high, -1)} with {part.condition(high)}{higher}."
         )
     return lead_and_details(f"{sentence(parts[0].name)}, at the last site: {listing(spans)}.", said)

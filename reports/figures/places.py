@@ -11,7 +11,7 @@ from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._heatmap import Scale
 from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar
-from vitdsl.reports.labels import elide, number, plural, sentence
+from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
 from vitdsl.reports.theme import CELL
@@ -66,7 +66,7 @@ def _sites(part: Part) -> list[int]:
 
 
 def _label(part: Part, site: int) -> str:
-    return f"{part.model}, {part.names()[site]}" if "site" in part.dims else part.model
+    return f"{part.label}, {part.names()[site]}" if "site" in part.dims else part.label
 
 
 def _values(part: Part, site: int) -> Array:
@@ -156,6 +156,6 @@ def _takeaway(shown: Sequence[tuple[Part, int]]) -> str:
     said = []
     for part, site in shown:
         own, beside, away = (number(value) for value in _means(part, site))
-        said.append(f"{elide(_label(part, site), 60)}: {own}, {beside} and {away}.")
+        said.append(f"{_label(part, site)}: {own}, {beside} and {away}.")
     name = sentence(shown[0][0].name)
     return lead_and_details(f"{name}, mean at a token's own place, at its neighbours and elsewhere.", said)

@@ -9,7 +9,7 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
 from vitdsl.reports.figures._by_site import BySite
-from vitdsl.reports.figures._lines import Line
+from vitdsl.reports.figures._lines import Line, distinct
 from vitdsl.reports.labels import number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import at, lead_and_details
@@ -35,20 +35,21 @@ class Profile(BySite):
 
 def _lines(parts: Sequence[Part]) -> list[Line]:
     """One line for each group."""
-    several = len({part.metric for part in parts}) > 1
-    return [
+    lines = [
         Line(
-            f"{part.model}, {part.metric}" if several else part.model,
+            part.label,
             part.depths(),
             np.asarray(part.array.values[0], np.float64),
             np.asarray(part.bounds[0].values[0], np.float64),
             np.asarray(part.bounds[1].values[0], np.float64),
-            i,
-            i,
-            tuple(part.names()),
+            part.hue,
+            part.hue,
+            part.hue,
+            names=tuple(part.names()),
         )
-        for i, part in enumerate(parts)
+        for part in parts
     ]
+    return distinct(lines)
 
 
 def _takeaway(parts: Sequence[Part]) -> str:
@@ -62,6 +63,6 @@ def _takeaway(parts: Sequence[Part]) -> str:
             top = known[values[known].argmax()]
             first, last = (f"{at(part, 0, i)} at {names[i]}" for i in (known[0], known[-1]))
             said.append(
-                f"{part.model}: {first}, {last}; largest {number(float(values[top]))} at {names[top]}."
+                f"{part.label}: {first}, {last}; largest {number(float(values[top]))} at {names[top]}."
             )
     return lead_and_details(f"{sentence(parts[0].name)}, first, last and largest.", said)

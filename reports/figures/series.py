@@ -9,7 +9,7 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
 from vitdsl.reports.figures._lines import Line, limits
-from vitdsl.reports.labels import elide, number, plural, sentence
+from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
 
@@ -36,7 +36,7 @@ class Series(Figure):
                 draw: Draw = partial(
                     draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.models[0]
                 )
-                panels.append(Panel(part.model, draw, height=380))
+                panels.append(Panel(part.label, draw, height=380))
         caption = (
             f"{sentence(parts[0].name)} of each site, against its depth; a line for each {_word(parts[0])}."
         )
@@ -84,7 +84,8 @@ def _lines(part: Part) -> list[Line]:
             high[j],
             look,
             look,
-            tuple(part.names()),
+            look,
+            names=tuple(part.names()),
         )
         for look, j in enumerate(chosen)
     ]
@@ -100,7 +101,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
             known = line.y[np.isfinite(line.y)]
             ends = dict.fromkeys((0, len(known) - 1))
             found = " \N{RIGHTWARDS ARROW} ".join(number(float(known[i])) for i in ends)
-            words.append(f"{elide(line.label, 30)} {found}")
+            words.append(f"{line.label} {found}")
         if words:
-            said.append(f"{part.model}: {'; '.join(words)}.")
+            said.append(f"{part.label}: {'; '.join(words)}.")
     return lead_and_details(f"{sentence(parts[0].name)}, first site \N{RIGHTWARDS ARROW} last site.", said)

@@ -8,7 +8,7 @@ import numpy as np
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import Line, draw_lines, label_lines, limits
-from vitdsl.reports.labels import elide, number, plural, sentence, with_unit, wrap
+from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
 
@@ -23,6 +23,11 @@ class Subsets(Figure):
         """Sites, subsets, sites of y."""
         return part.dims == {"site", "subset", "site_y"}
 
+    def calls(self, part: Part) -> tuple[str, ...]:
+        """The model whose subsets are compared."""
+        x = part.models[0]
+        return (x, f"{x}, {part.title}" if part.title else "", f"{x}, {part.metric}")
+
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """One panel for each group and site, a line for each site of y."""
         shown = [(part, site) for part in parts for site in _spread(part.array.sizes["site"], MOST_SITES)]
@@ -31,7 +36,7 @@ class Subsets(Figure):
         panels = []
         for part, site in shown:
             draw: Draw = partial(_draw_subsets, part=part, lines=lines[part.path, site], shared=shared)
-            panels.append(Panel(f"{part.models[0]}, {part.names()[site]}", draw, height=380))
+            panels.append(Panel(f"{part.label}, {part.names()[site]}", draw, height=380))
         order = _order(parts[0])
         against = f", against {order.name}" if order else ""
         caption = f"One line for each site that is compared with; a point for each subset{against}."
@@ -52,7 +57,7 @@ def _order(part: Part) -> Part | None:
     """The value of the same group that orders the subsets: one for each site and subset."""
     for name, variable in part.dataset.data_vars.items():
         if set(variable.dims) - {"condition"} == {"site", "subset"} and "long_name" in variable.attrs:
-            return Part(part.path, part.dataset, str(name))
+            return part.of(str(name))
     return None
 
 
@@ -74,7 +79,7 @@ def _lines(part: Part, site: int) -> list[Line]:
     x, names = _at(part, site), part.names("site_y")
     subsets = tuple(f"subset {name}" for name in part.names("subset"))
     return [
-        Line(names[j], x, values[j], low[j], high[j], look, look, subsets)
+        Line(names[j], x, values[j], low[j], high[j], look, look, look, names=subsets)
         for look, j in enumerate(_spread(len(names), MOST_LINES))
     ]
 
@@ -84,9 +89,9 @@ def _draw_subsets(
 ) -> None:
     axes = sheet.subplots()
     axes.set_ylim(*shared)
-    axes.set_ylabel(wrap(with_unit(part.name, part.units), 36))
+    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     order = _order(part)
-    axes.set_xlabel(wrap(with_unit(order.name, order.units), 44) if order else "subset")
+    axes.set_xlabel(fold(with_unit(order.name, order.units), 44) if order else "subset")
     draw_lines(axes, lines)
     axes.locator_params(axis="x", nbins=6)
     label_lines(sheet, axes, lines, direct=False)
@@ -101,8 +106,8 @@ def _takeaway(shown: Sequence[tuple[Part, int]]) -> str:
             known = np.flatnonzero(np.isfinite(line.y))
             if len(known):
                 first, last = (number(float(line.y[i])) for i in (known[0], known[-1]))
-                words.append(f"{elide(line.label, 30)} {first} \N{RIGHTWARDS ARROW} {last}")
+                words.append(f"{line.label} {first} \N{RIGHTWARDS ARROW} {last}")
         if words:
-            said.append(f"{part.models[0]}, {part.names()[site]}: {'; '.join(words)}.")
+            said.append(f"{part.label}, {part.names()[site]}: {'; '.join(words)}.")
     name = sentence(shown[0][0].name)
     return lead_and_details(f"{name}, first subset \N{RIGHTWARDS ARROW} last subset.", said)

@@ -9,8 +9,8 @@ import numpy as np
 from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, logarithmic, shared_limits
-from vitdsl.reports.figures._lines import Line
-from vitdsl.reports.labels import elide, number, sentence
+from vitdsl.reports.figures._lines import Line, distinct
+from vitdsl.reports.labels import number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
 
@@ -19,6 +19,7 @@ MOST_TOKENS = 8
 ONE_AXIS = 6
 """Up to so many lines of several models share one axis."""
 TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
+DASH_OF = {"spatial": 0, "cls": 1, "registers": 2, "distillation": 3}
 
 
 class Tokens(Figure):
@@ -47,7 +48,7 @@ class Tokens(Figure):
                     draw = partial(
                         draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
                     )
-                    panels.append(Panel(part.model, draw, height=380))
+                    panels.append(Panel(part.label, draw, height=380))
         caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
         caption += " Logarithmic axis." if log else ""
         caption += only_the_first(parts)
@@ -55,7 +56,7 @@ class Tokens(Figure):
 
 
 def _lines(part: Part, condition: int = 0) -> list[Line]:
-    """One line for each token and kind of branch: colour by token, marker and dash by kind of branch."""
+    """One line for each token and kind of branch, in the model's colour: dash by token, marker by kind of branch."""
     array, low, high = (
         a.isel(condition=condition).transpose("site", "token").values for a in (part.array, *part.bounds)
     )
@@ -65,37 +66,29 @@ def _lines(part: Part, condition: int = 0) -> list[Line]:
     else:
         kinds = np.array([""] * len(depth))
     order = list(dict.fromkeys(kinds))
-    colours = {"cls": 1, "spatial": 0}
     lines = []
     for t, token in enumerate(part.names("token")):
         for look, kind in enumerate(order):
             keep = kinds == kind
             words = (kind, TOKEN_NAMES.get(token, token))
-            colour = colours.get(token, t)
+            dash = DASH_OF.get(token, len(DASH_OF) + t)
             label = ", ".join(filter(None, words))
             here = tuple(np.array(part.names())[keep].tolist())
             ends = (array[keep, t], low[keep, t], high[keep, t])
-            lines.append(Line(label, depth[keep], *ends, colour, look, here))
-    return [line for line in lines if np.isfinite(line.y).any()]
+            lines.append(Line(label, depth[keep], *ends, part.hue, look, dash, bool(look % 2), here))
+    return distinct([line for line in lines if np.isfinite(line.y).any()])
 
 
 def _together(parts: Sequence[Part]) -> list[Line]:
-    """The token lines of all models for one axis: each model's tokens in colours of their own."""
-    lines: list[Line] = []
-    looks = 0
-    for i, part in enumerate(parts):
-        own = _lines(part)
-        lines += [
-            replace(
-                line,
-                label=f"{elide(part.model, 14)} {line.label}",
-                colour=line.colour + 2 * i,
-                look=line.look + looks,
-            )
-            for line in own
+    """The token lines of all models for one axis."""
+    several = len(parts) > 1
+    return distinct(
+        [
+            replace(line, label=f"{part.label}, {line.label}" if several else line.label)
+            for part in parts
+            for line in _lines(part)
         ]
-        looks += len({line.look for line in own})
-    return lines
+    )
 
 
 def _takeaway(parts: Sequence[Part]) -> str:
@@ -108,7 +101,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
             first, second = mean(line.y[line.x <= middle]), mean(line.y[line.x > middle])
             words.append(f"{line.label} {number(first)} \N{RIGHTWARDS ARROW} {number(second)}")
         if words:
-            said.append(f"{part.model}: {'; '.join(words)}.")
+            said.append(f"{part.label}: {'; '.join(words)}.")
     return lead_and_details(
         f"{sentence(parts[0].name)}, mean of the first half \N{RIGHTWARDS ARROW} of the second half.", said
     )

@@ -127,7 +127,7 @@ def finish(
     record = WeightsRecord(origin, checkpoints.digest(module), detail)
     own = structure(module) if plugins.is_named(model.arch) else ""
     config = config or preprocessing(module, model)
-    return LoadedModel(module, config, record, model.title, dict(model.options), own)
+    return LoadedModel(module, config, record, model.what, dict(model.options), own)
 
 
 def _check_finite(module: nn.Module, model: Model) -> None:
@@ -138,7 +138,7 @@ def _check_finite(module: nn.Module, model: Model) -> None:
             raise EnvironmentProblem(
                 Diagnostic(
                     "VD416",
-                    f"the weights of `{model.title}` are not finite: {bad:,} of {tensor.numel():,} values of `{name}`",
+                    f"the weights of `{model.what}` are not finite: {bad:,} of {tensor.numel():,} values of `{name}`",
                     label="not finite",
                     help=("take an earlier checkpoint, or train again with a smaller learning rate",),
                     about=(("weights", "file"), ("weights",), ("train",), ("arch",), ("given",)),

@@ -81,7 +81,7 @@ class PlannedModel:
     @property
     def title(self) -> str:
         """What it is: its architecture, or where else it comes from."""
-        return self.entry.title if self.ready is None else self.ready.arch
+        return self.entry.what if self.ready is None else self.ready.arch
 
     @property
     def made(self) -> bool:

@@ -82,6 +82,7 @@ class ModelRecord(Record):
     sites: int
     units: int
     without: tuple[str, ...]
+    title: str = ""
 
 
 class DataRecord(Record):
@@ -134,6 +135,7 @@ class AblationRecord(Record):
     params: dict[str, Any]
     what: str
     page: str
+    title: str = ""
 
 
 class Work(Record):
@@ -178,6 +180,7 @@ class Manifest(Record):
     """What ran, on what, with which outcome.
 
     Attributes:
+        show: The claim or the metric whose figure opens the report; empty for the first claim's.
         spec: Hashes of the study.
         git: None where the study is in no repository.
         written: Hashes of the claims and of the rest, and of each part.
@@ -195,6 +198,7 @@ class Manifest(Record):
     study: str
     title: str
     question: str
+    show: str = ""
     run_id: str
     status: Status
     reason: str = ""

@@ -40,12 +40,12 @@ def _but_for_seeds(path: str, data: xr.Dataset) -> tuple[Any, ...]:
         return (path,)
     fields = {name.removesuffix("_x").removesuffix("_y") for name in seeds}
     metric, _, rest = path.partition("/")
-    models = "~".join(_without(one, fields) for one in rest.split("~"))
+    models = "~".join(without(one, fields) for one in rest.split("~"))
     others = {str(n): c.item() for n, c in data.coords.items() if not c.ndim and n not in (*seeds, *NAMES)}
     return (f"{metric}/{models}", tuple(sorted(others.items(), key=str)))
 
 
-def _without(name: str, fields: set[str]) -> str:
+def without(name: str, fields: set[str]) -> str:
     """A variant's name without some of its fields: `vit[depth=4,seed=1]` becomes `vit[depth=4]`."""
     base, _, rest = name.partition("[")
     inside, _, behind = rest.partition("]")
@@ -76,7 +76,7 @@ def _mean(groups: Sequence[xr.Dataset]) -> xr.Dataset:
     }
     for name in NAMES:
         if name in found.coords:
-            found = found.assign_coords({name: _without(str(first[name].item()), fields)})
+            found = found.assign_coords({name: without(str(first[name].item()), fields)})
     found = found.drop_vars([name for name, coord in first.coords.items() if coord.attrs.get("training")])
     for name in map(str, first.data_vars):
         if name.endswith(("_low", "_high")):

@@ -61,6 +61,7 @@ def opening(
         study=study.study,
         title=study.title or study.study,
         question=study.question or "",
+        show=study.show or "",
         run_id=run_id,
         status="started",
         started_at=started_at,
@@ -116,6 +117,7 @@ def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
         sites=len(planned.sites.names("output")),
         units=len(planned.sites.units),
         without=tuple(name for edit in planned.always for name in edit.names),
+        title=planned.entry.title or "",
     )
 
 
@@ -162,6 +164,7 @@ def _ablations(plan: Plan) -> dict[str, AblationRecord]:
             params=kind.params.model_dump(),
             what=summary(type(kind)),
             page=documentation(type(kind)),
+            title=plan.loaded.study.ablations[name].title or "",
         )
         for name, kind in kinds.items()
     }

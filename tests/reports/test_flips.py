@@ -59,21 +59,19 @@ def drawing(one: Part, wide: bool) -> Any:
 @pytest.mark.parametrize("wide", [True, False])
 def test_the_list_holds_every_flip_in_words_and_marks(wide: bool) -> None:
     drawn = drawing(part(), wide)
-    for text in ("1,034", "3 → 8", "5 → 8", "2 → 4", "cut at blocks.1.mlp: 25 % flip"):
+    for text in ("1,034", "3 → 8", "5 → 8", "2 → 4", "cut@blocks.1.mlp: 25 % flip"):
         assert text in drawn.svg, text
     for text in ("right, then wrong", "wrong, then right", "wrong both times"):
         assert text in drawn.svg, text
     said = [text for _, _, text in drawn.marks["p"]]
     assert len(said) == 6
-    assert said[0] == ("cut at blocks.1.mlp: image 12, label 3: 3 with confidence 0.91 → 8 with 0.62")
+    assert said[0] == ("cut@blocks.1.mlp: image 12, label 3: 3 with confidence 0.91 → 8 with 0.62")
 
 
 def test_words_name_the_condition_with_most_flips() -> None:
     one = part(conditions=7, shares=(0.0, 0.1, 0.5, 0.2, 0.3, 0.4, 0.15))
     plot = figure_of(one).plot("x", [one])
-    assert (
-        "vit: 50 % of the images flip under cut at blocks.2.mlp; the strongest is image 12" in plot.takeaway
-    )
+    assert "vit: 50 % of the images flip under cut@blocks.2.mlp; the strongest is image 12" in plot.takeaway
     assert f"The {MOST_CONDITIONS} conditions with most flips of 6 are drawn" in plot.caption
     drawn = drawing(one, True).svg
     assert [f"blocks.{i}.mlp" in drawn for i in range(1, 7)] == [False, True, True, True, True, False]

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from vitdsl.reports.canvas import draw_svg, style
-from vitdsl.reports.figures._base import Plot, figure_of
+from vitdsl.reports.figures._base import Plot, figure_of, told_apart
 from vitdsl.reports.figures.maps import half_of, in_lines
 from vitdsl.reports.parts import Part
 from vitdsl.reports.render import render
@@ -162,7 +162,7 @@ def test_negative_and_undefined_values() -> None:
 
 def test_two_metrics_of_one_model_are_told_apart(fields: Run) -> None:
     both = [Part(f"{name}/vit", fields.groups["field/vit"].assign_attrs(metric=name), "map") for name in "ab"]
-    plot = figure_of(both[0]).plot("id", both)
+    plot = figure_of(both[0]).plot("id", told_apart(both))
     assert [panel.title for panel in plot.panels] == ["vit, a", "vit, b"]
     assert "\nvit, a: " in plot.takeaway and "\nvit, b: " in plot.takeaway
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from vitdsl.reports.canvas import draw_svg, style
-from vitdsl.reports.figures._base import Plot, figure_of
+from vitdsl.reports.figures._base import Plot, figure_of, told_apart
 from vitdsl.reports.parts import Part
 
 ARROW = "\N{RIGHTWARDS ARROW}"
@@ -59,7 +59,7 @@ def part_of(value: str, sites: int = 2, side: int = 3, subsets: int = 4, layers:
 def drawn(*parts: Part, panel: int = 0) -> tuple[str, Plot, str]:
     """The figure's name, the plot, and one panel of it."""
     figure = figure_of(parts[0])
-    plot = figure.plot("id", parts)
+    plot = figure.plot("id", told_apart(parts))
     with style():
         return figure.name, plot, draw_svg(plot.panels[panel].draw, 420, plot.panels[panel].height, True).svg
 

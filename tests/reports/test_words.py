@@ -1,6 +1,7 @@
 """Numbers, names, colours and verdict strips, one by one."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -46,7 +47,14 @@ def test_sites_are_shortened_by_what_they_share() -> None:
     at, short, pattern = labels.ticks(names, 12)
     assert (at[1], short[1], pattern) == (2, "2", "blocks.*.attn")
     assert labels.shorten(["layer1.0", "layer2.1"]) == (["layer1.0", "layer2.1"], "")
-    assert len(labels.elide("x" * 99, 10)) == 10
+
+
+@pytest.mark.parametrize("text", ["net[options.depth=2,options.embed_dim=24]", "a b" * 20, "x" * 99, ""])
+def test_folding_loses_nothing(text: str) -> None:
+    folded = labels.fold(text, 12)
+    assert re.sub(r"\s", "", folded) == re.sub(r"\s", "", text)
+    breaks = [line for line in folded.split("\n") if len(line) > 12]
+    assert not any(re.search(r"[ ,.@=].", line) for line in breaks)
 
 
 @pytest.mark.parametrize("tokens", [theme.LIGHT, theme.DARK])
