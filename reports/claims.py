@@ -10,6 +10,7 @@ from vitdsl.runtime.results.qualifications import background, qualifications
 from vitdsl.runtime.results.verdicts import Verdict
 
 WIDTH, PAD = 360.0, 12.0
+DASH = "\N{EN DASH}"
 WORDS = {"supported": "Supported", "refuted": "Refuted", "undecided": "Undecided"}
 
 
@@ -26,7 +27,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class ClaimView:
-    """A claim as the page shows it."""
+    """A claim as the page shows it; `left`, `right` and `difference` with their intervals."""
 
     name: str
     say: str
@@ -35,6 +36,9 @@ class ClaimView:
     text: str
     reason: str
     strip: Strip | None
+    left: str
+    right: str
+    difference: str
     qualified: tuple[str, ...] = ()
 
 
@@ -49,6 +53,9 @@ def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
             sentences.claim(found),
             found.reason,
             strip(found),
+            sentences.quantity(found.left),
+            sentences.against(found) or DASH,
+            sentences.quantity(found.difference) if found.right else DASH,
             tuple(sentence(said) for said in [*qualifications(found), *background(found)]),
         )
         for name, found in claims.items()

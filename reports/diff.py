@@ -16,8 +16,9 @@ from vitdsl.reports.claims import PAD, WIDTH, WORDS, Strip
 from vitdsl.reports.figures._base import Plot, figure_of
 from vitdsl.reports.labels import estimate, sentence, slug
 from vitdsl.reports.parts import Part
-from vitdsl.reports.render import asset, environment, packed, plot_view, policy, theme
+from vitdsl.reports.render import asset, environment, packed, policy, theme
 from vitdsl.reports.tables import longest
+from vitdsl.reports.views import plot_view
 from vitdsl.runtime.results.diff import Diff, about_numbers, cautions, verdict
 from vitdsl.runtime.results.diff_fields import FieldValue
 from vitdsl.runtime.results.diff_numbers import Matched, Number, in_words, listed

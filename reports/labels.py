@@ -118,11 +118,11 @@ def sentence(text: str) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """`a, b and c`; with semicolons where an item has commas."""
-    if not items:
-        return ""
+    """`a, b and c`; with semicolons where one of several has commas."""
+    if len(items) < 3:
+        return " and ".join(items)
     between, last = ("; ", "; and ") if any("," in item for item in items) else (", ", " and ")
-    return last.join(filter(None, (between.join(items[:-1]), items[-1])))
+    return last.join((between.join(items[:-1]), items[-1]))
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

@@ -14,10 +14,10 @@ from vitdsl.reports.figures._attention import some
 from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.labels import listing, number, plural
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.render import PlotView, plot_view
 from vitdsl.reports.sight import Answer, View
 from vitdsl.reports.tables import longest
 from vitdsl.reports.tiles import Row, Tile, logarithmic, source_of
+from vitdsl.reports.views import PlotView, plot_view
 
 BLOCKS, HEADS, LAYERS, ROLLED = 6, 16, 12, 6
 """So many are shown at most, evenly spaced, the first and the last among them."""

@@ -1,11 +1,10 @@
-"""What the page says first: findings, key numbers of the models, trust checks."""
+"""Key numbers of the models, and trust checks, as tables."""
 
 from math import isnan
 from typing import Any
 
-from vitdsl.reports import claims, sentences, written
-from vitdsl.reports.figures._base import figure_of
-from vitdsl.reports.labels import number, plural
+from vitdsl.reports import sentences
+from vitdsl.reports.labels import number
 from vitdsl.reports.names import names_of
 from vitdsl.reports.sections import Section
 from vitdsl.runtime.results.folder import Run
@@ -13,32 +12,6 @@ from vitdsl.runtime.results.folder import Run
 DASH = "\N{EN DASH}"
 MOST_MODELS = 24
 MOST_CHECKS = 100
-
-
-def findings(run: Run, gathered: list[Section], verdicts: list[claims.ClaimView]) -> list[tuple[str, str]]:
-    """What the head of the page says; where it is a reason for caution, with the section that says more."""
-    said: list[tuple[str, str]] = []
-    if verdicts:
-        counts = {word: sum(v.verdict == key for v in verdicts) for key, word in claims.WORDS.items()}
-        words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
-        said.append((f"{plural(len(verdicts), 'claim')}: {', '.join(words)}.", ""))
-    changed = written.finding(run.manifest)
-    if changed:
-        said.append((changed, "claims"))
-    for section in gathered:
-        first = next(iter(section.values.values()))
-        said += [(text, "") for text in figure_of(first[0]).findings(first)]
-    left_out = len(run.manifest.models) - MOST_MODELS
-    if left_out > 0:
-        said.append(
-            (f"Key numbers of {MOST_MODELS} models are shown; {left_out:,} more are in the data.", "")
-        )
-    checks = run.manifest.trust
-    failed = sum(not check.ok for check in checks)
-    if checks:
-        outcome = f"{failed} of {len(checks)} failed" if failed else f"all {len(checks)} passed"
-        said.append((f"Trust checks: {outcome}.", "trust" if failed else ""))
-    return said
 
 
 def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str, list[str]]]]:

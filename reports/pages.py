@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vitdsl.reports.labels import duration, listing, number, plural, slug
+from vitdsl.reports.labels import duration, number, plural, slug
 from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.record import as_json
@@ -230,19 +230,3 @@ def citation(run: Run) -> str:
     """The run as one line of plain text."""
     m = run.manifest
     return f"{m.title}, run {m.run_id}, computed with vitdsl {m.vitdsl}."
-
-
-def headline(run: Run) -> list[str]:
-    """What ran, in a few words each: status, size, time."""
-    m = run.manifest
-    conditions = sum(map(len, m.conditions.values()))
-    images = [f"{number(data.images)} images ({name})" for name, data in m.data.items()]
-    words = {"started": "Started", "success": "Complete", "failed": "Failed", "interrupted": "Interrupted"}
-    return [
-        words[m.status],
-        plural(len(m.models), "model"),
-        plural(conditions, "condition"),
-        *([listing(images)] if images else []),
-        f"{m.device}, {m.dtype}",
-        *([duration(m.seconds)] if m.seconds is not None else []),
-    ]

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,56 +16,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vitdsl.reports import claims, overview, pages, written
-from vitdsl.reports.canvas import draw_svg, inline, style
-from vitdsl.reports.figures._base import Plot
-from vitdsl.reports.labels import number, plural, slug
-from vitdsl.reports.sections import Section, plots, sections
-from vitdsl.reports.tables import EMBEDDED, Table, longest, records, to_csv, to_table
+from vitdsl.reports import claims, opening, overview, pages, written
+from vitdsl.reports.canvas import style
+from vitdsl.reports.labels import number, plural
+from vitdsl.reports.sections import plots, sections
+from vitdsl.reports.tables import longest
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
-from vitdsl.runtime.results.csvs import is_table
+from vitdsl.reports.views import FIGURES, SectionView, opened, plot_view, section_view
 from vitdsl.runtime.results.folder import REPORT, Run
-from vitdsl.runtime.results.qualifications import about_all
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import write_text
-
-FIGURES = "figures"
-
-
-@dataclass(frozen=True)
-class PanelView:
-    """A drawn panel: its title and one or two renderings (class name, markup)."""
-
-    title: str
-    drawings: tuple[tuple[str, Markup], ...]
-
-
-@dataclass(frozen=True)
-class PlotView:
-    """A figure of the page."""
-
-    id: str
-    title: str
-    caption: str
-    takeaway: str
-    cells: tuple[PanelView, ...]
-    panels: tuple[PanelView, ...]
-    table: Table
-    csv: str
-    open: bool
-
-
-@dataclass(frozen=True)
-class SectionView:
-    """A section: its main figure, those that stand beside it, and the folded ones of its other values."""
-
-    id: str
-    title: str
-    what: str
-    main: PlotView
-    beside: tuple[PlotView, ...]
-    more: tuple[PlotView, ...]
-    undefined: tuple[str, ...]
 
 
 def write_report(run: Run, out: Path | None = None) -> Path:
@@ -107,7 +66,9 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     marks: dict[str, Any] = {}
     with style():
         drawn = [[plot_view(plot, most, beside, marks) for plot in found] for found in planned]
-    views = _unique([_section(run, *pair) for pair in zip(gathered, drawn, strict=True)])
+    views = _unique([section_view(run, *pair) for pair in zip(gathered, drawn, strict=True)])
+    every = [plot for view in views for plot in view.plots]
+    front, views = opened(views, opening.first(run.manifest))
     script = asset("report.js")
     sheet = asset("report.css")
     manifest = run.manifest
@@ -123,10 +84,11 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             question=manifest.question,
             manifest=manifest,
             run_id=manifest.run_id.removeprefix(f"{manifest.study}/"),
-            headline=pages.headline(run),
-            findings=overview.findings(run, gathered, verdicts),
+            headline=opening.facts(run),
+            answer=opening.answer(run, gathered),
+            front=front,
+            limits=opening.limits(manifest),
             claims=verdicts,
-            many_claims=about_all(len(verdicts)),
             strip_width=int(claims.WIDTH),
             beside=written.beside(manifest),
             since=written.since(manifest),
@@ -148,84 +110,17 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             citations=pages.citations(run),
             data=Markup(_json(as_json(manifest))),
             marks=packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
-            fields=packed(json.dumps({v.id: v.csv for v in _all(views)}, sort_keys=True)),
+            fields=packed(json.dumps({one.id: one.csv for one in every}, sort_keys=True)),
         )
     )
     return page
 
 
-def _section(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
-    known = run.manifest.metrics
-    what = dict.fromkeys(known[name].what for name in section.metrics if name in known)
-    undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
-    return SectionView(
-        f"s-{slug('-'.join(section.metrics))}",
-        section.title,
-        " ".join(filter(None, what)),
-        drawn[0],
-        tuple(plot for plot in drawn[1:] if plot.open),
-        tuple(plot for plot in drawn[1:] if not plot.open),
-        tuple(undefined),
-    )
-
-
-def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
-    """A figure drawn, within `style()`.
-
-    Args:
-        plot: The figure.
-        most: How many rows its table may have.
-        beside: Receives the stand-alone figure and table by file name.
-        marks: Receives what the page shows under the pointer.
-    """
-    cells: list[PanelView] = []
-    panels: list[PanelView] = []
-    for number_, panel in enumerate(plot.panels):
-        drawings = []
-        for name, width, height in panel.sizes:
-            drawing = draw_svg(panel.draw, width, height, name == "wide")
-            prefix = f"{plot.id}-{number_}-{name}"
-            marks[prefix] = drawing.marks
-            alt = plot.takeaway.replace("\n", " ")
-            alt = alt if len(plot.panels) == 1 else f"{panel.title}. {alt}"
-            drawings.append((name, inline(drawing.svg, prefix, alt)))
-            if name != "narrow":
-                suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
-                beside[f"{plot.id}{suffix}.svg"] = drawing.svg
-        (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
-    rows = list(records([part for part in plot.parts if is_table(part.dataset, part.value)]))
-    text = to_csv(rows)
-    if rows:
-        beside[f"{plot.id}.csv"] = text
-    caption = plot.caption
-    if len(rows) > EMBEDDED:
-        text = to_csv(rows[:EMBEDDED])
-        caption += (
-            f" The CSV in this page has the first {EMBEDDED:,} of {plural(len(rows), 'row')};"
-            f" `{FIGURES}/{plot.id}.csv` in the run folder has all."
-        )
-    return PlotView(
-        plot.id,
-        plot.title,
-        caption,
-        plot.takeaway,
-        tuple(cells),
-        tuple(panels),
-        to_table(rows, most),
-        text,
-        plot.open,
-    )
-
-
 def _unique(views: list[SectionView]) -> list[SectionView]:
     """Guard: one id, one element."""
-    ids = [view.id for view in views] + [view.id for view in _all(views)]
+    ids = [view.id for view in views] + [plot.id for view in views for plot in view.plots]
     assert len(ids) == len(set(ids)), f"two parts of the report share an id: {sorted(ids)}"
     return views
-
-
-def _all(views: list[SectionView]) -> list[PlotView]:
-    return [plot for view in views for plot in (view.main, *view.beside, *view.more)]
 
 
 def theme() -> str:

@@ -31,9 +31,8 @@ def claim(found: Verdict) -> str:
         return f"{said}; the claim needs its whole interval {sign} {short(bound)}."
     if right is None:
         return f"{said}."
-    fixed = np.isfinite(right.value) and (np.isnan(right.low) or right.low == right.high == right.value)
     name = right.text or "the other quantity"
-    said += f", against {short(right.value)}" if fixed else f"; {name} is {quantity(right)}"
+    said += f", against {short(right.value)}" if _fixed(right) else f"; {name} is {quantity(right)}"
     wanted = {
         "greater": f"above {short(margin)}",
         "less": f"below {short(-margin)}",
@@ -41,6 +40,19 @@ def claim(found: Verdict) -> str:
     }[relation]
     said = f"{said}. The difference is {quantity(found.difference)}"
     return f"{said}; the claim needs its whole interval {wanted}."
+
+
+def against(found: Verdict) -> str:
+    """The right side of a claim: its number as it was written, or as it was measured; empty for a trend."""
+    right = found.right
+    if right is None:
+        return ""
+    return short(right.value) if _fixed(right) else quantity(right)
+
+
+def _fixed(right: Estimate) -> bool:
+    """Whether a side is a number that the claim gives."""
+    return bool(np.isfinite(right.value) and (np.isnan(right.low) or right.low == right.high == right.value))
 
 
 def quantity(found: Estimate) -> str:

@@ -127,8 +127,8 @@ def judge(claim: Claim, groups: Mapping[str, xr.Dataset]) -> Verdict:
         reason=reason,
         is_=claim.is_,
         by=claim.by,
-        left=_side(left, in_words(quantities["left"])),
-        right=_side(right, in_words(quantities["right"]))
+        left=_side(left, quantities["left"]),
+        right=_side(right, quantities["right"])
         if right
         else None
         if claim.is_ in TRENDS
@@ -259,9 +259,18 @@ def verdict_of(
     return (REFUTED, "") if outside else (UNDECIDED, "the 95 % interval holds both answers")
 
 
-def _side(found: Evaluated, text: str) -> Side:
+def _side(found: Evaluated, of: Quantity) -> Side:
     low, high = of_images(found)
-    return Side(value=found.value, low=low, high=high, text=text, units=found.units)
+    text = in_words(of)
+    return Side(
+        value=found.value,
+        low=low,
+        high=high,
+        text=text,
+        units=found.units,
+        metric=of.metric,
+        quantity=of.value,
+    )
 
 
 def _wanted_in_words(value: Any) -> str:

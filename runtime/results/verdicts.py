@@ -16,10 +16,12 @@ class Estimate(Record):
 
 
 class Side(Estimate):
-    """One side of a claim: the quantity, in words, with its unit."""
+    """One side of a claim: the quantity, in words, with its unit; and of which metric it is which value."""
 
     text: str
     units: str
+    metric: str = ""
+    quantity: str = ""
 
 
 class Source(Record):

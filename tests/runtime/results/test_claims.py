@@ -168,6 +168,8 @@ def test_against_a_number() -> None:
             "low": None,
             "high": None,
             "text": f"{right:g}",
+            "metric": "",
+            "quantity": "",
             "units": "px",
         }
         assert found.difference.value == found.left.value - right

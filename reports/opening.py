@@ -1,0 +1,105 @@
+"""What the page opens with: a line of facts, the answer in words, the figure that shows it, and what limits it.
+
+Does not own the claims' table (`claims`), or how a figure is drawn.
+"""
+
+from collections.abc import Sequence
+
+from vitdsl.reports import claims, sentences, written
+from vitdsl.reports.figures._base import figure_of
+from vitdsl.reports.labels import duration, listing, number, plural
+from vitdsl.reports.sections import Section
+from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import Manifest
+from vitdsl.runtime.results.qualifications import about_all
+from vitdsl.runtime.results.verdicts import Verdict
+
+FEW_BLOCKS = 10
+"""Below so many image blocks, an interval is itself a rough estimate."""
+STATUS = {"started": "not finished", "success": "", "failed": "failed", "interrupted": "interrupted"}
+MOST_EFFECTS = 4
+CONTROL = "control"
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What ran, in a few words each; where it is a reason for caution, with the section that says more."""
+    m = run.manifest
+    models, conditions = len(m.models), sum(map(len, m.conditions.values()))
+    images = [f"{number(data.images)} images ({name})" for name, data in m.data.items()]
+    failed = sum(not check.ok for check in m.trust)
+    checks = f"{failed} of {plural(len(m.trust), 'self-check')} failed" if failed else ""
+    checks = checks or (f"all {plural(len(m.trust), 'self-check')} passed" if m.trust else "")
+    said = [
+        (STATUS[m.status], "provenance" if STATUS[m.status] else ""),
+        (m.study, ""),
+        (m.started_at[:10], ""),
+        (f"{m.device}, {m.dtype}", ""),
+        (f"{plural(models, 'model')}, {plural(conditions, 'condition')}", ""),
+        (listing(images), ""),
+        (checks, "trust" if failed else ""),
+        (duration(m.seconds) if m.seconds is not None else "", ""),
+    ]
+    return [(text, anchor) for text, anchor in said if text]
+
+
+def answer(run: Run, gathered: Sequence[Section]) -> list[tuple[str, str]]:
+    """The answer, from the numbers: what the claims came to, or the largest effects where none was claimed."""
+    found = run.manifest.claims
+    said: list[tuple[str, str]] = []
+    if found:
+        counts = {
+            word: sum(one.verdict == key for one in found.values()) for key, word in claims.WORDS.items()
+        }
+        words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
+        said.append((f"{plural(len(found), 'claim')}: {', '.join(words)}.", ""))
+        said.append((in_numbers(next(iter(found.values()))), ""))
+    else:
+        for section in gathered:
+            first = next(iter(section.values.values()))
+            said += [(text, "") for text in figure_of(first[0]).findings(first)]
+        said = said[:MOST_EFFECTS]
+    changed = written.finding(run.manifest)
+    return said + ([(changed, "claims")] if changed else [])
+
+
+def in_numbers(found: Verdict) -> str:
+    """A claim with its verdict and its numbers, in one sentence."""
+    say = found.say.strip().removesuffix(".")
+    word = claims.WORDS[found.verdict]
+    if found.right is None:
+        return f"{word}: {say} ({sentences.quantity(found.left)})."
+    against = sentences.against(found)
+    return (
+        f"{word}: {say} ({sentences.quantity(found.left)} against {against}, "
+        f"difference {sentences.quantity(found.difference)})."
+    )
+
+
+def first(manifest: Manifest) -> tuple[str, str] | None:
+    """The metric whose figure opens the page, and which of its values; empty for the one in front.
+
+    What the study shows, else what the first claim is about; None where a run says neither.
+    """
+    shown = manifest.claims.get(manifest.show)
+    if manifest.show in manifest.metrics and shown is None:
+        return manifest.show, ""
+    shown = shown or next(iter(manifest.claims.values()), None)
+    return (shown.left.metric, shown.left.quantity) if shown is not None and shown.left.metric else None
+
+
+def limits(manifest: Manifest) -> list[str]:
+    """Over what the intervals speak, and over what they do not."""
+    every = list(manifest.claims.values())
+    said = []
+    if every:
+        overs = dict.fromkeys(" and ".join(one.over) for one in every)
+        said.append(f"Intervals are 95 % intervals over {listing(list(overs))}.")
+        if all(one.trainings < 2 for one in every):
+            said.append("Each model was trained once: nothing is said of other trainings.")
+    elif manifest.data:
+        said.append("Intervals are 95 % intervals over images: nothing is said of other trainings.")
+    few = {name: data.image_blocks for name, data in manifest.data.items() if data.image_blocks < FEW_BLOCKS}
+    if few:
+        blocks = listing([f"{plural(count, 'image block')} of {name}" for name, count in few.items()])
+        said.append(f"They rest on {blocks}, so their widths are rough.")
+    return [*said, *filter(None, [about_all(len(every))])]

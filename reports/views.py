@@ -1,0 +1,163 @@
+"""Views: what the template is given of a figure and of a section, with every figure drawn.
+
+Does not own which figures there are (`sections`), or the page around them (`render`).
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from markupsafe import Markup
+
+from vitdsl.reports.canvas import draw_svg, inline
+from vitdsl.reports.figures._base import Plot
+from vitdsl.reports.labels import plural, slug
+from vitdsl.reports.sections import Section
+from vitdsl.reports.tables import EMBEDDED, Table, records, to_csv, to_table
+from vitdsl.runtime.results.csvs import is_table
+from vitdsl.runtime.results.folder import Run
+
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """A drawn panel: its title and one or two renderings (class name, markup)."""
+
+    title: str
+    drawings: tuple[tuple[str, Markup], ...]
+
+
+@dataclass(frozen=True)
+class PlotView:
+    """A figure of the page; `number` counts from 1, and 0 is none."""
+
+    id: str
+    title: str
+    caption: str
+    takeaway: str
+    cells: tuple[PanelView, ...]
+    panels: tuple[PanelView, ...]
+    table: Table
+    csv: str
+    open: bool
+    metrics: tuple[str, ...] = ()
+    value: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """A section: its main figure, those that stand beside it, and the folded ones of its other values.
+
+    The figure that opens the page stands there, and not in its section.
+    """
+
+    id: str
+    title: str
+    what: str
+    main: PlotView | None
+    beside: tuple[PlotView, ...]
+    more: tuple[PlotView, ...]
+    undefined: tuple[str, ...]
+
+    @property
+    def plots(self) -> tuple[PlotView, ...]:
+        """All its figures, in order."""
+        return (*([self.main] if self.main else []), *self.beside, *self.more)
+
+
+def section_view(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
+    """A section with its figures as drawn, the one of its main value first."""
+    known = run.manifest.metrics
+    what = dict.fromkeys(known[name].what for name in section.metrics if name in known)
+    undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
+    return SectionView(
+        f"s-{slug('-'.join(section.metrics))}",
+        section.title,
+        " ".join(filter(None, what)),
+        drawn[0],
+        tuple(plot for plot in drawn[1:] if plot.open),
+        tuple(plot for plot in drawn[1:] if not plot.open),
+        tuple(undefined),
+    )
+
+
+def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
+    """A figure drawn, within `style()`.
+
+    Args:
+        plot: The figure.
+        most: How many rows its table may have.
+        beside: Receives the stand-alone figure and table by file name.
+        marks: Receives what the page shows under the pointer.
+    """
+    cells: list[PanelView] = []
+    panels: list[PanelView] = []
+    for number_, panel in enumerate(plot.panels):
+        drawings = []
+        for name, width, height in panel.sizes:
+            drawing = draw_svg(panel.draw, width, height, name == "wide")
+            prefix = f"{plot.id}-{number_}-{name}"
+            marks[prefix] = drawing.marks
+            alt = plot.takeaway.replace("\n", " ")
+            alt = alt if len(plot.panels) == 1 else f"{panel.title}. {alt}"
+            drawings.append((name, inline(drawing.svg, prefix, alt)))
+            if name != "narrow":
+                suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
+                beside[f"{plot.id}{suffix}.svg"] = drawing.svg
+        (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
+    rows = list(records([part for part in plot.parts if is_table(part.dataset, part.value)]))
+    text = to_csv(rows)
+    if rows:
+        beside[f"{plot.id}.csv"] = text
+    caption = plot.caption
+    if len(rows) > EMBEDDED:
+        text = to_csv(rows[:EMBEDDED])
+        caption += (
+            f" The CSV in this page has the first {EMBEDDED:,} of {plural(len(rows), 'row')};"
+            f" `{FIGURES}/{plot.id}.csv` in the run folder has all."
+        )
+    return PlotView(
+        plot.id,
+        plot.title,
+        caption,
+        plot.takeaway,
+        tuple(cells),
+        tuple(panels),
+        to_table(rows, most),
+        text,
+        plot.open,
+        tuple(dict.fromkeys(part.metric for part in plot.parts)),
+        plot.parts[0].value,
+    )
+
+
+def opened(
+    views: list[SectionView], first: tuple[str, str] | None
+) -> tuple[PlotView | None, list[SectionView]]:
+    """The figure that opens the page, and the sections without it; figures are numbered as they stand.
+
+    Args:
+        views: All sections.
+        first: Metric and value that the figure shows, the value empty for any; None for the first figure of all.
+    """
+    every = [plot for view in views for plot in view.plots if plot.cells or plot.panels]
+    metric, value = first or ("", "")
+    fitting = [plot for plot in every if not metric or metric in plot.metrics]
+    front = next((plot for plot in fitting if plot.value == value), next(iter(fitting), None))
+    count = iter(range(1 if front is None else 2, sys.maxsize))
+    left = []
+    for view in views:
+        numbered = {
+            plot.id: replace(plot, number=next(count) if plot.cells or plot.panels else 0)
+            for plot in view.plots
+            if front is None or plot.id != front.id
+        }
+
+        def of(plots: tuple[PlotView, ...], numbered: dict[str, PlotView] = numbered) -> tuple[PlotView, ...]:
+            return tuple(numbered[plot.id] for plot in plots if plot.id in numbered)
+
+        main = numbered.get(view.main.id) if view.main else None
+        left.append(replace(view, main=main, beside=of(view.beside), more=of(view.more)))
+    return front and replace(front, number=1), left
