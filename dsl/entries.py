@@ -59,6 +59,11 @@ class WeightsFile(Entry):
         description="Where in the file the weights are, such as `state_dict_ema` or `model.teacher`; null: where the "
         "model's names stand, the averaged or teacher's ones where several do.",
     )
+    adapter: str | None = Field(
+        default=None,
+        description="Path of a low-rank adapter (LoRA) as `peft` saves it, a folder or its file, merged into the "
+        "weights.",
+    )
     head: Literal["own", "fresh"] = Field(
         default="own",
         description="`own`: the file's classifier, which must fit; `fresh`: a new one, drawn at random.",

@@ -13,7 +13,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.text import ticked
-from vitdsl.runtime.models import architectures, checkpoints, configs, layouts, weight_files
+from vitdsl.runtime.models import _adapters, architectures, checkpoints, configs, layouts, weight_files
 from vitdsl.runtime.models._clip import TIMM
 from vitdsl.runtime.models.checkpoints import Fit, Misfit
 from vitdsl.runtime.models.layouts import Reading
@@ -31,31 +31,38 @@ def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, d
         folder: Where relative paths start.
 
     Returns:
-        The module, and what is said of its weights: `file`, `file_sha256`, `read_under`, `beside` (what else the file
-        holds), `fresh`, `unused`, `notes`.
+        The module, and what is said of its weights: `file`, `adapter`, their hashes, `key`, `head`, `read_under`,
+        `beside` (what else the file holds), `fresh`, `unused`, `notes`.
 
     Raises:
         EnvironmentProblem: The file is missing (VD401), or does not fit (VD405).
     """
     path = weight_files.find(weights.file, folder)
+    adapter = weight_files.find(weights.adapter, folder, "adapter") if weights.adapter else None
     planned = architectures.on_meta(model)
     heads = tuple(f"{name}." for name in checkpoints.heads_of(planned))
     try:
         contents = weight_files.read(path)
         configs.check_architecture(contents.config, model.arch)
+        if _adapters.is_adapter(contents.tensors):
+            raise Misfit("it is an adapter", "name what it was made for: `{file: BASE, adapter: ADAPTER}`")
         reading = layouts.read(contents, planned.state_dict(), heads, weights.key)
         state = reading.state
+        done: list[str] = []
+        if adapter is not None:
+            state, done = _adapters.merged(state, adapter, planned.state_dict(), heads)
         if weights.head == "fresh":
             state = {name: tensor for name, tensor in state.items() if not name.startswith(heads)}
         module, fit = _laid(model, planned, state)
         if fit.fresh and weights.head == "own" and model.train is None:
             raise _no_classifier(fit, planned)
-        notes = [*reading.notes, *_resized(state, module), *_computed_alike(contents, reading, module)]
+        notes = [*reading.notes, *done, *_resized(state, module), *_computed_alike(contents, reading, module)]
     except Misfit as error:
         raise _does_not_fit(model, weights, error) from error
     return module, {
         "file": str(path),
-        "file_sha256": weight_files.digest(path),
+        **weight_files.identity(weights, folder),
+        **({"adapter": str(adapter)} if adapter else {}),
         "read_under": reading.prefix.rstrip("."),
         "beside": reading.beside,
         "fresh": fit.fresh,

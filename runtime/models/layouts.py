@@ -51,7 +51,14 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
 
-def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], key: str | None) -> Reading:
+def read(
+    contents: Contents,
+    own: Mapping[str, Tensor],
+    heads: tuple[str, ...],
+    key: str | None,
+    *,
+    partial: bool = False,
+) -> Reading:
     """Find a model's weights in a file.
 
     Args:
@@ -59,6 +66,7 @@ def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], 
         own: The model's state; its values are not read.
         heads: How the names of its classifiers start.
         key: What the study says of where they are.
+        partial: Whether parts of joined tensors may be missing: they are zero.
 
     Raises:
         Misfit: There is nothing under `key`; several are there and none comes first; a part of one is missing.
@@ -67,11 +75,10 @@ def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], 
     wanted = frozenset(name for name in own if not name.startswith(heads))
     naming, found = _places(tensors, wanted)
     prefix, others = _first(found or _mappings(contents, tensors))
-    state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     outside = dict.fromkeys(
         name.partition(".")[0] for name in contents.tensors if not name.startswith(prefix)
     )
-    state, unused = naming.translate(clean_state_dict(state), _above(contents.tensors, prefix), own)
+    state, unused = _translated(naming, prefix, tensors, contents.tensors, own, partial)
     reading = Reading(prefix, naming, state, list(outside), unused, others)
     if prefix:
         reading.notes.append(f"read under `{prefix.rstrip('.')}`")
@@ -82,6 +89,23 @@ def read(contents: Contents, own: Mapping[str, Tensor], heads: tuple[str, ...], 
     if naming is not TIMM:
         reading.notes.append(f"names of {naming.library} made timm's")
     return reading
+
+
+def like(reading: Reading, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that are named as those of a reading were, by timm's names; parts of joined ones may be missing."""
+    return _translated(reading.naming, reading.prefix, tensors, tensors, own, True)[0]
+
+
+def _translated(
+    naming: Naming,
+    prefix: str,
+    tensors: Mapping[str, Tensor],
+    all_: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    partial: bool,
+) -> tuple[dict[str, Tensor], list[str]]:
+    below = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return naming.translate(clean_state_dict(below), _above(all_, prefix), own, partial=partial)
 
 
 def _above(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -111,22 +135,29 @@ def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming, l
     There are no prefixes where that is less than half of the model's names and of those in the file.
     """
     covered: dict[tuple[int, str], set[str]] = defaultdict(set)
+    sources: dict[tuple[int, str], set[str]] = defaultdict(set)
     for name in tensors:
         for start in _starts(name):
             prefix, rest = name[:start], name[start:]
-            if rest in wanted:
-                covered[0, prefix].add(rest)
             for number, naming in enumerate(NAMINGS):
-                covered[number, prefix].update(
-                    target for target, _ in naming.matches(rest) if target in wanted
-                )
+                ours = {rest} if naming is TIMM else {target for target, _ in naming.matches(rest)}
+                if found := ours & wanted:
+                    covered[number, prefix] |= found
+                    sources[number, prefix].add(name)
+    if not covered:
+        return TIMM, []
     number, prefix = max(covered, key=lambda place: (len(covered[place]), -place[0]))
     most = len(covered[number, prefix])
     size = sum(name.startswith(prefix) for name in tensors)
     if 2 * most < min(len(wanted), size):
         return TIMM, []
-    best = [one for (other, one), names in covered.items() if other == number and len(names) == most]
-    return NAMINGS[number], best
+    best: dict[frozenset[str], str] = {}
+    for other, one in sorted(covered, key=lambda place: len(place[1])):
+        if other == number and len(covered[other, one]) == most:
+            best.setdefault(
+                frozenset(sources[other, one]), one
+            )  # of two ways to read the same, the shorter prefix
+    return NAMINGS[number], list(best.values())
 
 
 def _starts(name: str) -> Iterator[int]:

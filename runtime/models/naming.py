@@ -100,7 +100,12 @@ class Naming:
                     yield (target + end if target else ""), rule
 
     def translate(
-        self, tensors: Mapping[str, Tensor], above: Mapping[str, Tensor], own: Mapping[str, Tensor]
+        self,
+        tensors: Mapping[str, Tensor],
+        above: Mapping[str, Tensor],
+        own: Mapping[str, Tensor],
+        *,
+        partial: bool = False,
     ) -> tuple[dict[str, Tensor], list[str]]:
         """Timm's names for the tensors of a model.
 
@@ -108,6 +113,7 @@ class Naming:
             tensors: Below the model's prefix.
             above: All that may be its classifier's, by what follows the parts of the prefix.
             own: The state of the model that they are for.
+            partial: Whether parts of joined tensors may be missing: they are zero.
 
         Returns:
             Tensors by timm's names, those that no rule knows by their own; and the names of what has no place.
@@ -136,7 +142,10 @@ class Naming:
                 bias = f"{rule.target}.bias"
                 if bias in own and bias not in pieces:  # a projection without one
                     pieces[bias][0] = rule, torch.zeros(own[bias].shape)
-        found = {target: _fitted(_joined(target, parts), own.get(target)) for target, parts in pieces.items()}
+        found = {
+            target: _fitted(_joined(target, parts, partial), own.get(target))
+            for target, parts in pieces.items()
+        }
         self.finish(found, own)
         return {**unknown, **found}, unused
 
@@ -149,12 +158,13 @@ def _those_of(own: Mapping[str, Tensor], matched: Sequence[tuple[str, Rule]]) ->
     return [(target, rule) for target, rule in found if rule.source.count("*") == stars] or named[:1]
 
 
-def _joined(target: str, parts: Mapping[int, tuple[Rule, Tensor]]) -> Tensor:
-    rule, _ = next(iter(parts.values()))
-    if len(parts) != rule.place[1]:
-        raise Misfit(f"it has {len(parts)} of the {rule.place[1]} parts of `{target}`")
-    tensors = [rule.change(tensor) for _, (rule, tensor) in sorted(parts.items())]
-    return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+def _joined(target: str, parts: Mapping[int, tuple[Rule, Tensor]], partial: bool) -> Tensor:
+    made = {place: rule.change(tensor) for place, (rule, tensor) in parts.items()}
+    count = next(iter(parts.values()))[0].place[1]
+    if len(made) != count and not partial:
+        raise Misfit(f"it has {len(made)} of the {count} parts of `{target}`")
+    blank = torch.zeros_like(next(iter(made.values())))
+    return torch.cat([made.get(place, blank) for place in range(count)]) if count > 1 else made[0]
 
 
 def _fitted(tensor: Tensor, own: Tensor | None) -> Tensor:

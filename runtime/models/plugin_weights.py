@@ -10,7 +10,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.study import Model, WeightsFile
-from vitdsl.runtime.models import architectures, layouts, weight_files
+from vitdsl.runtime.models import _adapters, architectures, layouts, weight_files
 from vitdsl.runtime.models.checkpoints import Misfit
 
 
@@ -41,15 +41,20 @@ def _from_file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Mod
         if weights.head == "fresh":
             raise Misfit("it is not known which part of a package's model is its head", "leave `head` out")
         reading = layouts.read(weight_files.read(path), module.state_dict(), (), weights.key)
-        module.load_state_dict(reading.state)
+        state, notes = reading.state, list(reading.notes)
+        if weights.adapter is not None:
+            adapter = weight_files.find(weights.adapter, folder, "adapter")
+            state, done = _adapters.merged(state, adapter, module.state_dict(), ())
+            notes += done
+        module.load_state_dict(state)
     except (Misfit, RuntimeError) as error:
         raise EnvironmentProblem(_misfit(model, weights.file, error)) from error
     return module, {
         "file": str(path),
-        "file_sha256": weight_files.digest(path),
+        **weight_files.identity(weights, folder),
         "read_under": reading.prefix.rstrip("."),
         "beside": reading.beside,
-        "notes": list(reading.notes),
+        "notes": notes,
     }
 
 

@@ -35,6 +35,10 @@ IN_FOLDERS = (
     "open_clip_pytorch_model.bin",
 )
 """The names that Hugging Face, timm and open_clip give to the weights of a folder, first ones first."""
+OF_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""The names that `peft` gives to an adapter."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file beside an adapter that says how much it changes."""
 WRITTEN_AT = (("weights", "file"), ("weights",))
 """The fields of a model that name a checkpoint."""
 
@@ -90,22 +94,22 @@ def find(file: str, folder: Path, field: str = "file") -> Path:
 
 
 def _in_folder(path: Path, file: str, field: str) -> Path:
-    for name in IN_FOLDERS:
+    names = OF_ADAPTERS if field == "adapter" else IN_FOLDERS
+    for name in names:
         for one in (path / name, path / (name + INDEX)):
             if one.is_file():
                 return one
-    others = sorted(one.name for one in path.iterdir() if one.name.endswith(SUFFIXES))
+    others = (
+        sorted(one.name for one in path.iterdir() if one.name.endswith(SUFFIXES)) if field == "file" else []
+    )
     if len(others) == 1:
         return path / others[0]
-    raise _missing(
-        f"the folder `{file}` holds {f'several checkpoints: {ticked(others)}' if others else 'no weights'}",
-        (
-            "name one of the files"
-            if others
-            else f"looked for {', '.join(IN_FOLDERS)}, and their indexes of shards",
-        ),
-        field,
-    )
+    if others:
+        raise _missing(
+            f"the folder `{file}` holds several checkpoints: {ticked(others)}", ("name one",), field
+        )
+    what = "adapter" if field == "adapter" else "weights"
+    raise _missing(f"the folder `{file}` holds no {what}", (f"looked for {ticked(names)}",), field)
 
 
 def _missing(message: str, help: tuple[str, ...], field: str, *notes: str) -> EnvironmentProblem:
@@ -117,8 +121,30 @@ def _missing(message: str, help: tuple[str, ...], field: str, *notes: str) -> En
 
 def identity(weights: WeightsFile, folder: Path) -> dict[str, Any]:
     """Everything that weights from a file depend on, ready for JSON: its hash in place of its name."""
-    fields = weights.model_dump(exclude={"file"}, exclude_defaults=True)
-    return {"file_sha256": digest(find(weights.file, folder)), **fields}
+    found = weights.model_dump(exclude={"file", "adapter"}, exclude_defaults=True)
+    found["file_sha256"] = digest(find(weights.file, folder))
+    if weights.adapter is not None:
+        found["adapter_sha256"] = adapter_digest(find(weights.adapter, folder, "adapter"))
+    return found
+
+
+def adapter_digest(path: Path) -> str:
+    """SHA-256 of an adapter's file and of its config."""
+    total = hashlib.sha256(file_digest(path).encode())
+    config = path.parent / ADAPTER_CONFIG
+    total.update(file_digest(config).encode() if config.is_file() else b"")
+    return total.hexdigest()
+
+
+def there(weights: WeightsFile, folder: Path) -> None:
+    """Make sure that the files of weights are there, without reading them.
+
+    Raises:
+        EnvironmentProblem: One is not, or is of another kind (VD401).
+    """
+    find(weights.file, folder)
+    if weights.adapter is not None:
+        find(weights.adapter, folder, "adapter")
 
 
 def digest(path: Path) -> str:

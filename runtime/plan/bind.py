@@ -174,7 +174,7 @@ def _built_alike(model: Model) -> str:
 def _weights_there(loaded: Loaded, model: Model) -> None:
     """A checkpoint that the study names is there; whether it fits is found when it is read."""
     if isinstance(model.weights, WeightsFile):
-        weight_files.find(model.weights.file, loaded.folder)
+        weight_files.there(model.weights, loaded.folder)
 
 
 def _stop(problems: Sequence[Diagnostic]) -> None:
