@@ -124,6 +124,24 @@ MACHINE_CODES = (
         "data:\n  scans: {source: folder, path: ./scans, range: [0, 4095]}",
     ),
     Code(
+        "VD430",
+        "not a file of features",
+        """`features` names a .safetensors or .npz file, or a folder of them: one array for each layer, `[image,
+        width]` or `[image, token, width]`, and `ids`, one text for each image. The message says what is not so.
+        `vitdsl features STUDY` writes such files.""",
+    ),
+    Code(
+        "VD431",
+        "features of other images",
+        """Features are matched with the images of the stream by their ids, and some images have none. The
+        message counts and names them. An id is what `images.csv` of a run shows: for a folder, the path in it.""",
+    ),
+    Code(
+        "VD432",
+        "features are not finite",
+        "A NaN in features would be a NaN in every number. The message names the layer and the images.",
+    ),
+    Code(
         "VD501",
         "trust check failed",
         """Each run checks itself: the compiled baseline equals the plain model, CKA of a layer with itself

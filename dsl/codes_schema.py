@@ -77,8 +77,9 @@ SCHEMA_CODES = (
     Code(
         "VD112",
         "model that is nothing, or two things",
-        """A model says what it is with one field: `arch`, an architecture, or `given: true`, a module that is
-        handed over in Python. Options, weights and training belong to an architecture.""",
+        """A model says what it is with one field: `arch`, an architecture, `given: true`, a module that is
+        handed over in Python, or `features`, a file of features. Options, weights and training belong to
+        an architecture.""",
         "models:\n  mine: {given: true, weights: random}",
         "models:\n  mine: {given: true}",
     ),

@@ -172,6 +172,10 @@ class Model(Entry):
     title: str | None = Field(
         default=None, description="What figures and tables call it; null takes its name."
     )
+    features: str | None = Field(
+        default=None,
+        description="Features that were computed elsewhere: a .safetensors or .npz file with ids, or a folder of them.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of timm's `create_model`."
     )
@@ -193,7 +197,7 @@ class Model(Entry):
     @property
     def what(self) -> str:
         """What it is: its architecture, or where it comes from instead."""
-        return self.arch or "given in Python"
+        return self.arch or (f"features of {self.features}" if self.features else "given in Python")
 
 
 class Layer(Entry):

@@ -13,10 +13,14 @@ from vitdsl.dsl.text import shown, ticked
 ORIGINS = {
     "arch": "a timm architecture: `arch: resnet50`",
     "given": "a module that Python hands over: `given: true`",
+    "features": "features that were computed elsewhere: `features: ./layers.safetensors`",
 }
 """The fields that say where a model comes from, each with what it is."""
 
-ALONE = {"given": ("options", "weights", "seed", "train")}
+ALONE = {
+    "given": ("options", "weights", "seed", "train"),
+    "features": ("options", "weights", "seed", "train", "input_size"),
+}
 """Fields that mean nothing beside such a field, since the model is there already."""
 
 

@@ -318,6 +318,29 @@ def test_models_of_ones_own(fails: Callable[..., None], here: Path, monkeypatch:
     fails("VD230_not_offered", 2, "check", "study.yaml")
 
 
+def test_features(here: Path, fails: Callable[..., None]) -> None:
+    rows = torch.arange(16.0).view(8, 2)
+    study(here, models="{net: {features: ./net.safetensors}}", layers='{stages: {of: net, at: "*"}}')
+    save_file({"late": rows}, here / "net.safetensors")
+    fails("VD430_no_ids", 3, "check", "study.yaml")
+    ids = [f"{('cats', 'dogs')[index % 2]}/{index}.png" for index in range(8)]
+    save_file({"late": rows}, here / "net.safetensors", {"ids": json.dumps([f"/data/{one}" for one in ids])})
+    fails("VD431_other_ids", 3, "check", "study.yaml")
+    rows[3, 1] = float("nan")
+    save_file({"late": rows}, here / "net.safetensors", {"ids": json.dumps(ids)})
+    fails("VD432_nan", 3, "check", "study.yaml")
+    rows[3, 1] = 0
+    save_file({"late": rows}, here / "net.safetensors", {"ids": json.dumps(ids)})
+    study(
+        here,
+        models="{net: {features: ./net.safetensors}}",
+        layers='{stages: {of: net, at: "*"}}',
+        ablations='{cut: {kind: remove_branch, of: net, at: "*"}}',
+        metrics="{right: {kind: accuracy, of: net}, fields: {kind: receptive_field, x: stages}}",
+    )
+    fails("VD302_features", 2, "check", "study.yaml")
+
+
 def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Deciding(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

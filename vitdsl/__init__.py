@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vitdsl.api import check as check
     from vitdsl.api import compile as compile
+    from vitdsl.api import features as features
     from vitdsl.api import run as run
     from vitdsl.dsl.diagnostics import EnvironmentProblem as EnvironmentProblem
     from vitdsl.dsl.diagnostics import StudyError as StudyError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from vitdsl.runtime.results.folder import open_run as open_run
 else:
     _HOMES = {
-        "vitdsl.api": ("check", "compile", "run"),
+        "vitdsl.api": ("check", "compile", "features", "run"),
         "vitdsl.dsl.diagnostics": ("EnvironmentProblem", "StudyError", "VitdslError"),
         "vitdsl.dsl.load": ("load",),
         "vitdsl.dsl.study": (

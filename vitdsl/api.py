@@ -10,10 +10,11 @@ from vitdsl.reports.render import write_report
 from vitdsl.runtime.models.outside import Transform, handed_over
 from vitdsl.runtime.plan import bind as binding
 from vitdsl.runtime.plan.plan import Plan
-from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.progress import Progress, Silent
 from vitdsl.runtime.results.folder import Run, open_run
 from vitdsl.runtime.run import environment
 from vitdsl.runtime.run import run as running
+from vitdsl.runtime.run.features import Written, groups_of, write_features
 
 if TYPE_CHECKING:
     import torch
@@ -95,3 +96,37 @@ def run(
     if report:
         write_report(found)
     return found
+
+
+def features(
+    study: Study | Plan | Path | str,
+    *,
+    out: Path | str = "features",
+    data: str | None = None,
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: Mapping[str, Transform] | None = None,
+    device: "torch.device | str" = "auto",
+    progress: Progress | None = None,
+) -> list[Written]:
+    """Write the layers that a study's metrics read as files of features, each with the ids of its images.
+
+    Args:
+        study: A study, a plan, or the path of a study file.
+        out: The folder of the files.
+        data: Only of the images of this data entry.
+        models: Modules of one's own, see `compile`.
+        transforms: Their transforms, see `compile`.
+        device: `auto`, or a device of torch.
+        progress: Told of every stage.
+
+    Returns:
+        The files: path, layers, model, data, number of images, and the shape of each array.
+
+    Raises:
+        StudyError: The study is wrong, or its metrics read no layers (VD222).
+        EnvironmentProblem: This machine cannot do it.
+    """
+    plan = study if isinstance(study, Plan) else compile(study, models=models, transforms=transforms)
+    chosen = environment.device(device) if isinstance(device, str) else device
+    groups = groups_of(plan, data)
+    return write_features(plan, groups, Path(out), device=chosen, progress=progress or Silent())

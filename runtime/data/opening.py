@@ -4,15 +4,17 @@ Owns the checks of an entry that need its source or the models' preprocessing. D
 and batches (`stream`), places in files (`vitdsl.dsl.source`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.schema import validated
 from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.runtime.data.sources._base import SOURCES, Source
-from vitdsl.runtime.models.preprocessing import Preprocessing
+from vitdsl.runtime.models.features import foreign_ids
+from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing
+from vitdsl.runtime.randomness import permutation
 
 
 def open_source(data: Data, *, seed: int, folder: Path) -> Source:
@@ -66,6 +68,30 @@ def check_count(data: Data, source: Source) -> None:
         )
 
 
+def order_of(data: Data, source: Source, seed: int) -> list[int]:
+    """The images that an entry takes of its source, in the order of the stream."""
+    order = permutation(len(source), seed) if data.shuffle else list(range(len(source)))
+    return order[: data.images]
+
+
+def check_ids(source: Source, order: Sequence[int], configs: Mapping[str, Preprocessing]) -> None:
+    """Make sure that features have a row for every image of a stream.
+
+    Args:
+        source: The source.
+        order: The images of the stream.
+        configs: What each model takes, by its name.
+
+    Raises:
+        EnvironmentProblem: They have not (VD431).
+    """
+    for name, config in configs.items():
+        if isinstance(config, ByImage):
+            problem = foreign_ids(config.rows, (source.id(index) for index in order), name)
+            if problem is not None:
+                raise EnvironmentProblem(problem)
+
+
 def shared_preprocessing(data: Data, configs: Mapping[str, Preprocessing]) -> Mapping[str, Preprocessing]:
     """What each model gets: its own preprocessing, or that of the one that the entry names for all.
 
@@ -81,7 +107,7 @@ def shared_preprocessing(data: Data, configs: Mapping[str, Preprocessing]) -> Ma
     shared = configs[data.preprocess]
     for name, config in configs.items():
         check_size(data, shared, name, config)
-    return dict.fromkeys(configs, shared)
+    return {name: config if isinstance(config, ByImage) else shared for name, config in configs.items()}
 
 
 def check_size(data: Data, shared: Preprocessing, model_name: str, config: Preprocessing) -> None:
@@ -90,6 +116,18 @@ def check_size(data: Data, shared: Preprocessing, model_name: str, config: Prepr
     Raises:
         StudyError: It does not (VD234).
     """
+    if isinstance(config, ByImage) and not isinstance(shared, ByImage):
+        return
+    if isinstance(shared, ByImage):
+        raise StudyError(
+            Diagnostic(
+                "VD234",
+                f"`preprocess: {data.preprocess}` names features, which take no images",
+                label="no preprocessing",
+                help=("name a model that sees the images, or leave `preprocess` out",),
+                about=(("preprocess",),),
+            )
+        )
     if config.input_size != shared.input_size:
         raise StudyError(
             Diagnostic(

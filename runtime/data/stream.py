@@ -22,10 +22,9 @@ from torch.utils.data import DataLoader
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.data.decoding import Decoder, Failure, Record, alive, collate, throw_all, workers_for
-from vitdsl.runtime.data.opening import check_count, open_source, shared_preprocessing
+from vitdsl.runtime.data.opening import check_count, check_ids, open_source, order_of, shared_preprocessing
 from vitdsl.runtime.data.sources._base import Source
-from vitdsl.runtime.models.preprocessing import Preprocessing, transform
-from vitdsl.runtime.randomness import permutation
+from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing, transform
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class Stream:
             EnvironmentProblem: An image is unreadable (VD402); a decoding process was ended (VD505).
         """
         wanted = list(batches)
-        configs = list(dict.fromkeys(self.transforms.values()))
+        configs = list(dict.fromkeys(one for one in self.transforms.values() if not isinstance(one, ByImage)))
         loader = DataLoader(
             Decoder(self.source, self.order, [transform(config) for config in configs]),
             batch_sampler=[list(self.rows_of(index)) for index in wanted],
@@ -156,12 +155,19 @@ class Stream:
             yield Batch(
                 index=index,
                 block=self.block_of(index),
-                images={name: by_config[config] for name, config in self.transforms.items()},
+                images={
+                    name: self._rows_in(config, rows) if isinstance(config, ByImage) else by_config[config]
+                    for name, config in self.transforms.items()
+                },
                 labels=torch.tensor([record.label for record in records]) if self.labelled else None,
                 nth=torch.tensor(self.nth(rows)) if self.labelled else None,
                 classes=len(self.classes or ()) if self.labelled else 0,
                 rows=rows,
             )
+
+    def _rows_in(self, config: ByImage, rows: Iterable[int]) -> Tensor:
+        """The rows of some images in features, `[batch, 1, 1, 1]` (int64)."""
+        return torch.tensor([config.rows[self.id(row)] for row in rows])[:, None, None, None]
 
     def rows_of_block(self, block: int) -> list[int]:
         """Positions of an image block's images in the stream."""
@@ -224,13 +230,15 @@ def open_stream(
     Raises:
         StudyError: Unknown source (VD220) or parameters (VD1xx), more images than there are (VD243), a shared
             preprocessing that a model does not take (VD234).
-        EnvironmentProblem: The source is missing, empty or unreadable (VD401, VD402, VD403, VD410).
+        EnvironmentProblem: The source is missing, empty or unreadable (VD401, VD402, VD403, VD410); features lack
+            some of the images (VD431).
     """
     seed = data.seed if data.seed is not None else seed
     source = open_source(data, seed=seed, folder=folder)
-    order = permutation(len(source), seed) if data.shuffle else list(range(len(source)))
     check_count(data, source)
-    return Stream(data, source, order[: data.images], seed, shared_preprocessing(data, transforms), workers)
+    order = order_of(data, source, seed)
+    check_ids(source, order, transforms)
+    return Stream(data, source, order, seed, shared_preprocessing(data, transforms), workers)
 
 
 def listed(

@@ -4,7 +4,7 @@ Owns the size of the images that the *built* model takes (timm's data config rep
 built with `img_size: 224`), and the two transforms. Does not own: reading images (`data`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -39,7 +39,7 @@ class Preprocessing:
 
     def facts(self) -> dict[str, Any]:
         """All that changes pixels, ready for JSON."""
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,18 @@ class OwnTransform(Preprocessing):
     sha256: str
     function: Callable[[Image], Tensor] = field(compare=False, repr=False)
 
-    def facts(self) -> dict[str, Any]:
-        """All that changes pixels: what it does to a few images stands for what it does to all."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "function"}
+
+@dataclass(frozen=True)
+class ByImage(Preprocessing):
+    """What features take: which image it is, as a row of theirs, and none of its pixels.
+
+    Attributes:
+        sha256: Hash of the ids of all rows.
+        rows: The row of each image by its id.
+    """
+
+    sha256: str
+    rows: Mapping[str, int] = field(compare=False, repr=False)
 
 
 def preprocessing(module: nn.Module, model: Model) -> Preprocessing:

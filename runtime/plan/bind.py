@@ -15,7 +15,8 @@ from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.sweeps import sweep_places, variants
 from vitdsl.runtime.graph.sites import Sites, sites_of
 from vitdsl.runtime.models import architectures, weight_files
-from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.feature_model import with_features
+from vitdsl.runtime.models.loading import LoadedModel, skeleton
 from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.recipe import check as check_training
@@ -133,9 +134,8 @@ def _models(loaded: Loaded, given: Mapping[str, Given]) -> dict[str, PlannedMode
             where = ("models", name)
             source = loaded.source.moved(sweep_places(where, entry, variant))
             try:
-                if variant.entry.given:
-                    ready = received(name, given[name], variant.entry)
-                    sites = sites_of(without_weights(ready.module), ready.config.input_size)
+                if variant.entry.given or variant.entry.features:
+                    sites, ready = _ready(loaded, name, variant.entry, given)
                     found[variant.name] = PlannedModel(
                         variant.name,
                         name,
@@ -164,6 +164,14 @@ def _models(loaded: Loaded, given: Mapping[str, Given]) -> dict[str, PlannedMode
             )
     _stop(problems)
     return found
+
+
+def _ready(loaded: Loaded, name: str, model: Model, given: Mapping[str, Given]) -> tuple[Sites, LoadedModel]:
+    """A model that is there already, and its sites."""
+    if model.features:
+        return with_features(model, loaded.folder)
+    ready = received(name, given[name], model)
+    return sites_of(without_weights(ready.module), ready.config.input_size), ready
 
 
 def _built_alike(model: Model) -> str:

@@ -17,6 +17,7 @@ from vitdsl.dsl.text import shown, ticked
 from vitdsl.runtime.ablations._base import ABLATIONS, Ablation
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens
+from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.bind_data import several_streams
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.matching import matched, role_words
@@ -72,6 +73,9 @@ def conditions_of(
         for ablation, entry in study.ablations.items():
             if entry.of != model.base:
                 continue
+            if model.entry.features:
+                problems.append(_of_features(loaded, ablation, entry))
+                continue
             found = _instances(loaded, kinds, model, ablation, entry, problems)
             if ablation in without:
                 problems += _not_in_training(loaded, model, ablation, found)
@@ -80,6 +84,17 @@ def conditions_of(
                 conditions += found
         result[name] = replace(model, always=tuple(always), conditions=tuple(conditions))
     return result
+
+
+def _of_features(loaded: Loaded, name: str, entry: AblationEntry) -> Diagnostic:
+    """An ablation of a model that is features and nothing else."""
+    return loaded.problem(
+        "VD302",
+        ("ablations", name, "of"),
+        f"`{entry.kind}` has nothing to change in `{entry.of}`: {NO_GRAPH}",
+        label="no graph",
+        help=("ablate the model where its features are computed, and bring both files of features",),
+    )
 
 
 def _not_in_training(

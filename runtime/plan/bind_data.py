@@ -7,15 +7,16 @@ images that are not here where the caller asks for them to be noted.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
+from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.runtime.data.labels import check_classes, check_labelled, check_same_classes
-from vitdsl.runtime.data.opening import check_count, check_size, open_source, pixels
+from vitdsl.runtime.data.opening import check_count, check_ids, check_size, open_source, order_of, pixels
 from vitdsl.runtime.data.sources._base import SOURCES, ImagesNotHere, Source
 from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.models.preprocessing import ByImage
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 
@@ -85,6 +86,8 @@ def bind_data(
             if source is not None:
                 notes |= dict.fromkeys(f"data.{name}: {one}" for one in source.notes)
                 shown |= dict.fromkeys(f"data.{name}: {one}" for one in source.shown)
+            if source is not None:
+                problems += _other_images(loaded, variant, source, models, groups)
             if source is not None and labelled:
                 _classes(loaded, variant, source, models, groups, problems)
                 classes.setdefault(name, source.classes or ())
@@ -96,6 +99,25 @@ def bind_data(
     if missing is not None:
         missing[:] = dict.fromkeys(missing)
     return Images(images, tuple(notes), tuple(shown))
+
+
+def _other_images(
+    loaded: Loaded,
+    variant: Variant[Data],
+    source: Source,
+    models: Mapping[str, PlannedModel],
+    groups: Sequence[Group],
+) -> list[Diagnostic]:
+    """Features that lack images of a stream that they are measured on."""
+    seen = {name for group in groups if group.data == variant.name for name in group.models}
+    configs = {name: models[name].config for name in seen if isinstance(models[name].config, ByImage)}
+    data = variant.name.partition("[")[0]
+    seed = variant.entry.seed if variant.entry.seed is not None else loaded.study.seed
+    try:
+        check_ids(source, order_of(variant.entry, source, seed) if configs else (), configs)
+    except EnvironmentProblem as error:
+        return [loaded.source.placed(one, ("data", data)) for one in error.diagnostics]
+    return []
 
 
 def _other_classes(

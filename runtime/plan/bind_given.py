@@ -58,9 +58,9 @@ def notes_of(models: Iterable[PlannedModel]) -> list[str]:
     """What the user should know of models that timm does not make."""
     found = []
     for model in models:
-        outside = model.ready is not None or is_named(model.entry.arch)
+        outside = model.entry.given or is_named(model.entry.arch)
         images = usual_images(model.sites.model, model.config) if outside else ""
-        if model.ready is not None:
+        if model.entry.given and model.ready is not None:
             known = model.ready.weights.detail
             lacks = (
                 f"; no source was found of {ticked(known['without_source'])}"

@@ -10,6 +10,7 @@ from vitdsl.dsl.loaded import Loaded
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens
 from vitdsl.runtime.metrics._base import Metric
+from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.matching import matched
 from vitdsl.runtime.plan.plan import PlannedModel, Reading
 
@@ -51,6 +52,12 @@ class _Layers:
         self.roles = kind.inputs.roles if of_x else ("output",)
 
     def reading(self) -> Reading | None:
+        if self.model.entry.features and (self.kind.inputs.image or self.kind.gradients):
+            what = (
+                f"layers `{self.name}` cannot be read by `{self.kind.name}`, which needs images: {NO_GRAPH}"
+            )
+            self._unreadable("of", what, "take layers of a model that sees the images")
+            return None
         if self.roles[0] not in ("output", self.entry.role):
             what = f"have the role `{self.entry.role}`, and `{self.kind.name}` reads `{self.roles[0]}` of its `x`"
             self._unreadable("role", f"layers `{self.name}` {what}", f"write `role: {self.roles[0]}`")

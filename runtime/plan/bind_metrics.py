@@ -14,6 +14,7 @@ from vitdsl.dsl.study import Metric as MetricEntry
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Inputs, Metric
+from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.bind_layers import layer_reading
 from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
@@ -131,6 +132,9 @@ class _Binder:
         groups = []
         for base in self.entry.of or ():
             for model in self._variants(base):
+                if model.entry.features:
+                    self._refused(model, NO_GRAPH)
+                    continue
                 sites = self._places(model)
                 if sites:
                     reading = Reading(model.name, tuple(sites), self.kind.inputs.roles)

@@ -18,10 +18,8 @@ import xarray as xr
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
-from vitdsl.dsl.source import placing
-from vitdsl.dsl.study import OWN
 from vitdsl.dsl.text import counted
-from vitdsl.runtime.data.stream import Stream, listed, open_stream
+from vitdsl.runtime.data.stream import Stream, listed
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
@@ -39,10 +37,9 @@ from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.classes import check_heads, check_labels
 from vitdsl.runtime.run.engine import Engine
+from vitdsl.runtime.run.inputs import model_of, stream_of
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.run.warnings import image_warnings
-from vitdsl.runtime.train.store import obtain
-from vitdsl.runtime.train.without import training_form
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ class _Run:
 
     def go(self) -> None:
         """Compute what is not there yet, and estimate everything."""
-        streams = {one.data: self._stream(one.data) for one in self.plan.passes}
+        streams = {one.data: stream_of(self.plan, one.data) for one in self.plan.passes}
         check_labels(self.plan, streams)
         loaded = self._models()
         self._warn(check_heads(self.plan, loaded))
@@ -248,33 +245,13 @@ class _Run:
         csvs.write_images(folder / csvs.IMAGES, *listed(streams))
 
     def _models(self) -> dict[str, LoadedModel]:
-        study = self.plan.loaded.study
-        found: dict[str, LoadedModel] = {}
         begun = time.perf_counter()
-        for name, planned in self.plan.models.items():
-            self.progress.say(f"model {name}: {planned.title}")
-            with placing(self.plan.loaded.source, ("models", planned.base)):
-                found[name] = planned.ready or obtain(
-                    planned.entry,
-                    seed=study.seed,
-                    folder=self.plan.loaded.folder,
-                    device=self.device,
-                    progress=self.progress,
-                    name=name,
-                    ranks=self.ranks,
-                    **training_form(planned),
-                )
+        found = {
+            name: model_of(self.plan, name, device=self.device, progress=self.progress, ranks=self.ranks)
+            for name in self.plan.models
+        }
         self._took("models", time.perf_counter() - begun)
         return found
-
-    def _stream(self, name: str) -> Stream:
-        plan, entry = self.plan, self.plan.data[name]
-        configs = {model: plan.models[model].config for model in self.plan.models_on(name)}
-        if entry.preprocess != OWN:
-            configs[entry.preprocess] = plan.preprocessing(entry)
-        study = plan.loaded.study
-        with placing(plan.loaded.source, ("data", name.partition("[")[0])):
-            return open_stream(entry, seed=study.seed, folder=plan.loaded.folder, transforms=configs)
 
 
 def _removed(folder: Path | None) -> Diagnostic:

@@ -167,7 +167,7 @@ def test_load_dump_load_is_the_identity():
     text = first.to_yaml()
     second = load_text(text).study
     assert second == first and second.to_yaml() == text and second.hash == first.hash
-    assert list(second.models) == ["vit", "resnet", "hub", "mine"] and list(second.metrics) == list(
+    assert list(second.models) == ["vit", "resnet", "hub", "mine", "kept"] and list(second.metrics) == list(
         TREE["metrics"]
     )
 
