@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.flow import AXES, PRODUCTS, Flow
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE, out_of_place
 from vitdsl.runtime.graph.trace import CONSTANT
 
@@ -52,8 +53,8 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
     probe = torch.empty(PROBE, *input_size, device="meta")
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), counter:
-            _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter).run(probe)
+        with torch.no_grad(), counter, Flow(model, probe) as flow:
+            _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter, flow).run(probe)
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         first = re.sub(r" ?\(Proxy\([^)]*\)\)", "", first)  # a name of ours in the model's own message
@@ -74,7 +75,7 @@ def copy_annotations(source: fx.Graph, target: fx.Graph) -> None:
     """Carry the annotations of one trace of a model over to another trace of the same model."""
     for one, other in zip(source.nodes, target.nodes, strict=True):
         assert one.op == other.op and str(one.target) == str(other.target), (one, other)
-        other.meta.update({key: one.meta[key] for key in (VALUE, FLOPS) if key in one.meta})
+        other.meta.update({key: one.meta[key] for key in (VALUE, FLOPS, AXES, PRODUCTS) if key in one.meta})
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
@@ -86,14 +87,16 @@ def shape_of(node: fx.Node) -> tuple[int, ...] | None:
 
 
 class _Annotate(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
+    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode, flow: Flow) -> None:
         super().__init__(module, garbage_collect_values=False)
-        self.counter = counter
+        self.counter, self.flow = counter, flow
+        self.places = {node: place for place, node in enumerate(module.graph.nodes)}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run a node on the meta device and note what it gave and cost."""
         before = self.counter.get_total_flops()
-        value = super().run_node(n)
-        n.meta[VALUE] = value
+        with self.flow.at(n, self.places[n]):
+            value = super().run_node(n)
+            n.meta[VALUE] = value
         n.meta[FLOPS] = (self.counter.get_total_flops() - before) / PROBE
         return value
