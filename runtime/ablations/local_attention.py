@@ -32,7 +32,7 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.graph.tokens import prefix_of
+from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 
 Distance = Literal["square", "round"]
 
@@ -55,8 +55,8 @@ class LocalAttention(Ablation):
 
     def refuse(self, site: Site) -> str | None:
         """Where keys have no known place in the image."""
-        if site.layout == "windows":
-            return "its attention stays inside windows, whose keys have no place in the image"
+        if (why := refuse_weights(site)) is not None:
+            return why
         if site.layout != "attention" or site.shape[-2] != site.shape[-1]:
             return f"its queries are not its keys (one image gives weights of shape {list(site.shape)})"
         if site.grid is None or site.prefix is None:

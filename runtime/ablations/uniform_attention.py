@@ -30,6 +30,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.fixed import logits_of
 from vitdsl.runtime.graph.propagate import VALUE
+from vitdsl.runtime.graph.tokens import refuse_weights
 
 HIDDEN = -50.0
 """A mask's value of this or less hides a key: its weight is below 1e-21 of that of an equal key."""
@@ -44,6 +45,8 @@ class UniformAttention(Ablation):
 
     def refuse_place(self, place: Place) -> str | None:
         """Where it cannot be known which keys are hidden."""
+        if place.site is not None and not place.site.shares:
+            return refuse_weights(place.site)
         logits = logits_of(place.node)
         masked = any(one.kind == "given" for one in logits.added)
         if logits.hidden or masked and not logits.viewed:

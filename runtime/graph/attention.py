@@ -32,6 +32,7 @@ class Weights:
         keys: What that of the keys means.
         kind: What they are, where not shares of one image's tokens: `talking heads`, `channel attention`, `windows`.
         shares: Whether each query's weights sum to one.
+        steps: The logits, the softmax, and all that has weights up to the product.
     """
 
     node: fx.Node
@@ -41,6 +42,7 @@ class Weights:
     keys: Axis
     kind: str
     shares: bool
+    steps: frozenset[fx.Node]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def attention_of(graph: fx.Graph, kinds: dict[str, str]) -> Attention:
             taken = nodes[product.softmax]
             given = [one for one in node.all_input_nodes if product.source in _sources(one)]
             if given:
-                weights = _weights(given[0], node, product)
+                steps = frozenset((*taken.all_input_nodes, taken, *_steps(given[0], product.source)))
+                weights = _weights(given[0], node, product, steps)
                 if weights is not None:
                     found.weights[_free(found.weights, owner(taken))] = weights
             elif node.target is F.scaled_dot_product_attention:
@@ -84,7 +87,9 @@ def attention_of(graph: fx.Graph, kinds: dict[str, str]) -> Attention:
     return found
 
 
-def _free(taken: dict[str, object] | dict[str, Weights] | dict[str, fx.Node] | dict[str, str], name: str) -> str:
+def _free(
+    taken: dict[str, object] | dict[str, Weights] | dict[str, fx.Node] | dict[str, str], name: str
+) -> str:
     """A name, with a number behind it where it is taken."""
     free, count = name, 0
     while free in taken:
@@ -103,7 +108,18 @@ def _sources(node: fx.Node) -> set[int]:
     return set() if meaning is None else sources_of(meaning.axes)
 
 
-def _weights(given: fx.Node, node: fx.Node, product: Product) -> Weights | None:
+def _steps(node: fx.Node, source: int) -> Iterator[fx.Node]:
+    """A node and all before it that have weights of a softmax."""
+    pending, seen = [node], set[fx.Node]()
+    while pending:
+        current = pending.pop()
+        if current not in seen:
+            seen.add(current)
+            yield current
+            pending += [one for one in current.all_input_nodes if source in _sources(one)]
+
+
+def _weights(given: fx.Node, node: fx.Node, product: Product, steps: frozenset[fx.Node]) -> Weights | None:
     before = list(_unchanged(given, product.source))
     last = [one for one in before if _keys_last(one, product.source)]
     ranked = [one for one in last if len(one.meta[AXES].axes) == 4] or last
@@ -118,7 +134,7 @@ def _weights(given: fx.Node, node: fx.Node, product: Product) -> Weights | None:
     heads = prod(factor.size for axis in outer for factor in axis if not isinstance(factor, Images))
     kind = _kind(outer, queries, keys, meaning)
     shape = (heads, size_of(queries), size_of(keys))
-    return Weights(chosen, _heads(node), shape, queries, keys, kind, not meaning.mixed)
+    return Weights(chosen, _heads(node, queries), shape, queries, keys, kind, not meaning.mixed, steps)
 
 
 def _kind(outer: list[Axis], queries: Axis, keys: Axis, meaning: Meaning) -> str:
@@ -157,11 +173,9 @@ def _keys_last(node: fx.Node, source: int) -> bool:
     return len(axes) > 2 and source in keys_of(axes[-1]) and not any(keys_of(axis) for axis in axes[:-1])
 
 
-def _heads(node: fx.Node) -> fx.Node | None:
-    """The product, where it is `[image, head, query, width]`."""
+def _heads(node: fx.Node, queries: Axis) -> fx.Node | None:
+    """The product, where queries come before features in it."""
     meaning = _meaning(node)
-    if meaning is None or len(meaning.axes) != 4:
+    if meaning is None or len(meaning.axes) < 3:
         return None
-    images, heads, _, width = meaning.axes
-    fits = len(images) == 1 and isinstance(images[0], Images) and is_width(heads) and is_width(width)
-    return node if fits else None
+    return node if meaning.axes[-2] == queries and is_width(meaning.axes[-1]) else None

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vitdsl.runtime.graph.axes import Axis, Images, Line, features
-from vitdsl.runtime.graph.axis_rules import Call, meaning_of
+from vitdsl.runtime.graph.axis_rules import meaning_of
+from vitdsl.runtime.graph.calls import Call
 from vitdsl.runtime.graph.meaning import Meaning, fixed, keys_of, plain
 
 AXES = "axes"
@@ -40,14 +41,14 @@ class Product:
     values: Axis
 
 
-class Flow(TorchDispatchMode):
+class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what every tensor means while operations run."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.known: Any = WeakTensorKeyDictionary()
         self.softmaxes: list[int] = []
-        self.node, self.position = None, -1
+        self.position = -1
         self.products: list[Product] = []
         self.batch = images.shape[0]
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):

@@ -84,8 +84,8 @@ class Values:
         """A value after some edits, each of which sees what the one before it left."""
         for index in edits:
             place, rewrite = self.lane.edits[index]
-            result = rewrite(_Rewriter(self, index, place, value))
-            value = partial(_same, result)
+            rewriter = _Rewriter(self, index, place, value)
+            value = partial(_same, rewriter.back(rewrite(rewriter)))
         return value()
 
     def _copied(self, node: fx.Node) -> Any:
@@ -107,6 +107,14 @@ def _same(value: Any) -> Any:
     return value
 
 
+def _seen_as(shape: tuple[int, ...]) -> Operation:
+    return Operation(_in_shape, (("shape", shape),))
+
+
+def _in_shape(tensor: Tensor, *, shape: tuple[int, ...]) -> Tensor:
+    return tensor.reshape(-1, *shape)
+
+
 class _Rewriter:
     """What an ablation sees while a lane is laid."""
 
@@ -115,7 +123,26 @@ class _Rewriter:
 
     @cached_property
     def before(self) -> Any:
-        return self._values.whole(self._before())
+        value = self._values.whole(self._before())
+        return value if self._seen is None else self.call(_seen_as(self._seen), value)
+
+    @cached_property
+    def _seen(self) -> tuple[int, ...] | None:
+        """`[head, query, key]` where the graph has weights in another shape."""
+        site = self._place.site
+        if site is None or (site.layout, site.role) != ("attention", "attention"):
+            return None
+        return None if site.shape == self._shape else site.shape
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self._place.node.meta[VALUE].shape[1:])
+
+    def back(self, result: Any) -> Any:
+        """What an ablation gave, in the shape that the graph has there."""
+        if self._seen is None:
+            return result
+        return self.call(_seen_as(self._shape), result)
 
     @property
     def nothing(self) -> Any:

@@ -8,8 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitdsl.runtime.graph.axes import (
-    Axes, Axis, Blank, Factor, Images, Joined, Key, Line, Named, Unknown, Width, features, joined, merged,
-    size_of, split,
+    Axes,
+    Axis,
+    Blank,
+    Factor,
+    Images,
+    Joined,
+    Key,
+    Line,
+    Named,
+    Unknown,
+    Width,
+    features,
+    joined,
+    merged,
+    size_of,
+    split,
 )  # fmt: skip
 
 
@@ -96,7 +110,11 @@ def _aligned(one: Axis, other: Axis) -> Axis | None:
                 rest.insert(0, split(factor, factor.size // size)[1])
         first, second = (type(f)(size) if f.size != size else f for f in (first, second))
         told = (first,) if _says_nothing((second,)) else (second,)
-        if not _says_nothing((first,)) and not _says_nothing((second,)) and _kinds((first,)) != _kinds((second,)):
+        if (
+            not _says_nothing((first,))
+            and not _says_nothing((second,))
+            and _kinds((first,)) != _kinds((second,))
+        ):
             return None
         found += told
     return merged(found)
@@ -130,7 +148,9 @@ def together(meanings: Sequence[Meaning], shape: Sequence[int]) -> Meaning:
     of_images = [one for one in meanings if one.images]
     names = tuple(dict.fromkeys(name for one in meanings for name in one.names))
     if not of_images:
-        tokens = next((one for one in meanings if len(one.axes) == len(shape) and _are_tokens(one.axes)), None)
+        tokens = next(
+            (one for one in meanings if len(one.axes) == len(shape) and _are_tokens(one.axes)), None
+        )
         if tokens is not None and tuple(map(size_of, tokens.axes)) == tuple(shape):
             return Meaning(tokens.axes, False, names)
         return fixed(shape, names)

@@ -40,9 +40,9 @@ def tokens_of(axis: Axis) -> Tokens:
         case (Joined(parts=parts),):
             names: list[Named] = []
             rest = list(parts)
-            while rest and len(rest[0]) == 1 and isinstance(rest[0][0], Named):
-                (named,) = rest.pop(0)
-                names.append(named)
+            while rest and len(rest[0]) == 1 and isinstance(first := rest[0][0], Named):
+                names.append(first)
+                rest.pop(0)
             found = tokens_of(rest[0]) if len(rest) == 1 else Tokens(None if rest else 0)
             if found.prefix != 0 or not names:
                 return Tokens()
@@ -71,12 +71,15 @@ def has_places(axis: Axis) -> bool:
 def layout_of(axes: Axes) -> Layout:
     """The layout of a tensor."""
     axes = tuple(map(plain, axes))
-    if not axes or axes[0][:1] == () or not isinstance(axes[0][0], Images) or len(axes[0]) > 1:
+    first = [factor for factor in axes[0] if factor.size > 1] if axes else []
+    if len(first) != 1 or not isinstance(first[0], Images):
         return "windows"
     match axes[1:]:
         case (_,):
             return "vector"
-        case (tokens, width) if is_width(width) and (has_places(tokens) or not is_width(tokens) or not tokens):
+        case (tokens, width) if is_width(width) and (
+            has_places(tokens) or not is_width(tokens) or not tokens
+        ):
             return "tokens"
         case (width, rows, cols) if is_width(width) and _is("row", rows) and _is("col", cols):
             return "map"
@@ -127,5 +130,3 @@ def _is_place(factor: Factor) -> bool:
 
 def _is_class(name: str) -> bool:
     return any(word in name.lower() for word in CLASS)
-
-

@@ -1,7 +1,7 @@
 """What a site is: a named point of a model's graph, and the facts about its tensor that others may rely on.
 
-Owns the words that taps, edits and kinds share. Does not own how sites are found (`sites`), or what a model's tokens
-and grid are (`anatomy`).
+Owns the words that taps, edits and kinds share. Does not own how sites are found (`sites`), or how it is known what
+their axes are (`reading`).
 """
 
 from dataclasses import dataclass, replace
@@ -26,10 +26,13 @@ class Site:
             where it is not known which of its tokens are.
         class_token: Whether token 0 is a class token.
         grid: Rows and columns of the spatial tokens, None where unknown.
-        patch: Height and width of a patch in pixels of the model's input, None where unknown.
+        patch: Pixels of the model's input from one row and column of the grid to the next, None where unknown.
         tokens: Which tokens a layer selects, or an ablation changes.
         pixels: Height and width of the model's input, None where unknown.
         fixed: Whether its tensor is the same for every image and has no axis of images, as a position embedding.
+        kind: Of attention: what it is where it is not that of an image's tokens among themselves, such as `channel
+            attention`; empty where it is.
+        shares: Of attention: whether each query's weights sum to one.
     """
 
     name: str
@@ -40,10 +43,12 @@ class Site:
     prefix: int | None = 0
     class_token: bool = False
     grid: tuple[int, int] | None = None
-    patch: tuple[int, int] | None = None
+    patch: tuple[float, float] | None = None
     tokens: str | tuple[int, ...] = "all"
     pixels: tuple[int, int] | None = None
     fixed: bool = False
+    kind: str = ""
+    shares: bool = True
 
     def nameless(self) -> "Site":
         """The same without what says where it stands: all that may decide how its tensor is reduced."""

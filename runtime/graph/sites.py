@@ -5,30 +5,36 @@ A name is a module's path or a unit's name; a role says which tensor of it: `out
 the projection) of an attention module. The model as a whole has `image`, `embedding`, `position` and `pool` (`whole`).
 """
 
-import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
 from vitdsl.dsl.field_types import Role
-from vitdsl.runtime.graph.anatomy import Anatomy, anatomy_of
+from vitdsl.runtime.graph.attention import Attention, Weights, attention_of
+from vitdsl.runtime.graph.axes import Axes
 from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.fixed import mark_fixed
+from vitdsl.runtime.graph.flow import AXES
 from vitdsl.runtime.graph.functional import functionalise, settled
-from vitdsl.runtime.graph.propagate import PROBE, VALUE, copy_annotations, propagate
+from vitdsl.runtime.graph.meaning import Meaning, agreed, plain
+from vitdsl.runtime.graph.propagate import VALUE, copy_annotations, propagate
+from vitdsl.runtime.graph.reading import Tokens, grid_of_map, layout_of, tokens_of
 from vitdsl.runtime.graph.site import Layout, Site
 from vitdsl.runtime.graph.trace import CONSTANT, Traced, trace
 from vitdsl.runtime.graph.unit_names import owner
-from vitdsl.runtime.graph.units import SOFTMAX, Unit, find_units
+from vitdsl.runtime.graph.units import Unit, find_units
 from vitdsl.runtime.graph.whole import is_rotary, pool_of, sees_position, whole_nodes
 
 ROLES: tuple[str, ...] = get_args(Role)
 UNIT_ROLES = ("stream", "branch", "skip")
-MATMULS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm"}
+OF_NO_IMAGE = (
+    "attention inside windows", "attention between the images of a batch",
+    "attention whose first axis is not the image",
+)  # fmt: skip
+"""Kinds of attention of which one image's weights are not a slice of the tensor."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Sites:
         traced: Its graph, free of in-place operations.
         units: Its residual units by name.
         nodes: Role to name to node, names in order of execution.
-        anatomy: What its tokens and grid are.
+        input_size: `(channels, height, width)` of the images.
+        attention: Its attention, and what of it is hidden.
         unfuse: The attention modules whose weights are nodes; None for all.
     """
 
@@ -48,7 +55,8 @@ class Sites:
     traced: Traced
     units: dict[str, Unit]
     nodes: Mapping[str, Mapping[str, fx.Node]]
-    anatomy: Anatomy
+    input_size: tuple[int, ...]
+    attention: Attention
     unfuse: frozenset[str] | None
     _depths: dict[fx.Node, float] = field(repr=False)
 
@@ -79,25 +87,23 @@ class Sites:
         The prefix, class token and grid of a pool are those of the tokens that it is made of.
         """
         node = self.nodes[role][name] if name else self.traced.output
-        shape, layout = tuple(node.meta[VALUE].shape[1:]), self._layout(node, role)
-        if role == "position":
-            shape, layout = self._position(node, name)
-        prefix, grid = self._tokens(shape, role, layout)
-        if role == "pool":
-            prefix, grid = self._pooled(node)
+        shape, layout, there = self._read(node, name, role)
+        weights = self.attention.weights.get(name) if role == "attention" else None
         return Site(
             name=name,
             role=role,
             shape=shape,
             layout=layout,
             depth=self.depth(name, role) if name else self._depths[node],
-            prefix=prefix,
-            class_token=bool(prefix) and self.anatomy.class_token,
-            grid=grid,
-            patch=self.anatomy.patch(grid) if grid else None,
+            prefix=there.prefix,
+            class_token=there.class_token,
+            grid=there.grid,
+            patch=there.patch,
             tokens=tokens,
-            pixels=(self.anatomy.input_size[1], self.anatomy.input_size[2]),
+            pixels=(self.input_size[1], self.input_size[2]),
             fixed=role == "position",
+            kind=weights.kind if weights else "",
+            shares=weights.shares if weights else True,
         )
 
     def place(self, name: str, role: str, *, tokens: str | tuple[int, ...] = "all") -> Place:
@@ -118,65 +124,69 @@ class Sites:
 
     def attention_of(self, node: fx.Node) -> str:
         """The attention module whose logits or weights a node gives, "" where it gives neither."""
-        for name, weights in self.nodes["attention"].items():
-            dropped = node in weights.users and node is not self.nodes["heads"][name]
-            if node is weights or dropped or node in weights.all_input_nodes:
+        for name, weights in self.attention.weights.items():
+            if node in weights.steps:
                 return name
         return ""
 
-    def _layout(self, node: fx.Node, role: str) -> Layout:
-        value = node.meta[VALUE]
-        if value.shape[0] != PROBE:
-            return "windows"
-        if value.ndim == 4:
-            if role == "attention" or self.attention_of(node):
-                return "attention"
-            if role == "heads":
-                return "other"
-            return _map_layout(tuple(value.shape[1:]), self.anatomy)
-        named: dict[int, Layout] = {2: "vector", 3: "tokens"}
-        return named.get(value.ndim, "other")
+    def _read(self, node: fx.Node, name: str, role: str) -> tuple[tuple[int, ...], Layout, Tokens]:
+        """Shape, layout and tokens of a site."""
+        shape = tuple(node.meta[VALUE].shape[1:])
+        if role == "attention":
+            return _read_weights(self.attention.weights[name], shape)
+        if role == "position":
+            return self._position(node, name)
+        if role in UNIT_ROLES:
+            node = self.units[name].add
+        axes = axes_of(node)
+        layout = layout_of(axes)
+        if role == "pool":
+            pool = pool_of(node)
+            assert pool is not None
+            source = axes_of(pool.source)
+            return shape, layout, _tokens(source, layout_of(source))
+        if role == "heads":
+            return shape, "other" if layout != "windows" else layout, tokens_of(axes[-2])
+        if layout == "attention":
+            return shape, layout, tokens_of(axes[-1])
+        return shape, layout, _tokens(axes, layout)
 
-    def _position(self, node: fx.Node, name: str) -> tuple[tuple[int, ...], Layout]:
-        """Shape and layout of a position embedding: those of what it is added to, as far as it goes."""
+    def _position(self, node: fx.Node, name: str) -> tuple[tuple[int, ...], Layout, Tokens]:
+        """Those of a position embedding: of what it is added to, as far as it goes."""
         (reader, *_) = sees_position(node, name)
-        axes = reader.meta[VALUE].ndim - 1
-        shape = tuple(node.meta[VALUE].shape[-axes:])
+        axes = axes_of(reader)
+        shape = tuple(node.meta[VALUE].shape[-(len(axes) - 1) :])
         if is_rotary(node):
-            return shape, "other"
-        if name in self.nodes["attention"]:
-            return tuple(node.meta[VALUE].shape[-3:]), "attention"
-        return shape, self._layout(reader, "output")
-
-    def _pooled(self, node: fx.Node) -> tuple[int | None, tuple[int, int] | None]:
-        pool = pool_of(node)
-        assert pool is not None
-        source = pool.source
-        return self._tokens(tuple(source.meta[VALUE].shape[1:]), "output", self._layout(source, "output"))
-
-    def _tokens(
-        self, shape: tuple[int, ...], role: str, layout: Layout
-    ) -> tuple[int | None, tuple[int, int] | None]:
-        """Prefix tokens and grid of a tensor; None where they are not known."""
-        if layout == "map":
-            return 0, (shape[1], shape[2])
-        if layout == "map_last":
-            return 0, (shape[0], shape[1])
-        axis = {"attention": -1, "tokens": 0, "other": 1 if role == "heads" else None}.get(layout)
-        return (0, None) if axis is None else self.anatomy.tokens(shape[axis])
+            return shape, "other", Tokens()
+        if name in self.attention.weights:
+            weights = self.attention.weights[name]
+            return tuple(node.meta[VALUE].shape[-3:]), "attention", _read_weights(weights, ())[2]
+        layout = layout_of(axes)
+        return shape, layout, _tokens(axes, layout)
 
 
-def _map_layout(shape: tuple[int, ...], anatomy: Anatomy) -> Layout:
-    """Which axes of `[a, b, c]` are rows and columns: those in the proportion of the image; in doubt, the model's."""
-    height, width = anatomy.input_size[1:]
-    rows, cols, end = shape
-    is_first, is_last = cols * width == end * height, rows * width == cols * height
-    if is_first == is_last:
-        off_first, off_last = abs(cols - end * height / width), abs(rows - cols * height / width)
-        if min(off_first, off_last) > 1:  # a size that does not divide is rounded
-            return "other"
-        return "map_last" if anatomy.channels_last else "map"
-    return "map_last" if is_last else "map"
+def axes_of(node: fx.Node) -> Axes:
+    """What the axes of a node's tensor mean."""
+    meaning: Meaning = node.meta[AXES]
+    return meaning.axes
+
+
+def _tokens(axes: Axes, layout: Layout) -> Tokens:
+    """The tokens of a tensor of some layout; a map's grid is its own."""
+    if layout in ("map", "map_last"):
+        rows, cols = axes[2:4] if layout == "map" else axes[1:3]
+        return Tokens(0, False, *grid_of_map(rows, cols))
+    return tokens_of(axes[1]) if layout == "tokens" else Tokens(0)
+
+
+def _read_weights(weights: Weights, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Layout, Tokens]:
+    """Those of attention weights: the tokens are its keys; their grid is known where the queries are the same."""
+    if weights.kind in OF_NO_IMAGE:
+        return shape, "windows", Tokens()
+    found = tokens_of(weights.keys)
+    if agreed([weights.queries, weights.keys]) != plain(weights.queries):
+        found = Tokens(found.prefix)
+    return weights.shape, "attention", found
 
 
 def _inside(node: fx.Node, path: str) -> bool:
@@ -201,7 +211,7 @@ def sites_of(
     traced = trace(skeleton, unfuse=unfuse)
     functionalise(traced.graph, dict(skeleton.named_modules()))
     propagate(skeleton, traced.graph, input_size)
-    return _sites(skeleton, settled(traced), anatomy_of(skeleton, input_size), unfuse)
+    return _sites(skeleton, settled(traced), tuple(input_size), unfuse)
 
 
 def same_sites(model: nn.Module, of: Sites) -> Sites:
@@ -214,65 +224,38 @@ def same_sites(model: nn.Module, of: Sites) -> Sites:
     traced = trace(model, unfuse=of.unfuse)
     functionalise(traced.graph, dict(model.named_modules()))
     copy_annotations(of.traced.graph, traced.graph)
-    return _sites(model, settled(traced), of.anatomy, of.unfuse)
+    return _sites(model, settled(traced), of.input_size, of.unfuse)
 
 
-def _sites(model: nn.Module, traced: Traced, anatomy: Anatomy, unfuse: frozenset[str] | None) -> Sites:
+def _sites(
+    model: nn.Module, traced: Traced, input_size: tuple[int, ...], unfuse: frozenset[str] | None
+) -> Sites:
     mark_fixed(traced.graph, model)
     units = {unit.name: unit for unit in find_units(traced.graph, model)}
-    attention, heads = _attention(traced.graph)
+    kinds = {path: type(module).__name__ for path, module in model.named_modules()}
+    attention = attention_of(traced.graph, kinds)
+    heads = {name: one.product for name, one in attention.weights.items() if one.product is not None}
     nodes: dict[str, dict[str, fx.Node]] = {
         "output": {name: node for name, node in traced.outputs.items() if name and _is_tensor(node)},
         "stream": {name: unit.add for name, unit in units.items()},
         "branch": {name: unit.branch for name, unit in units.items()},
         "skip": {name: unit.skip for name, unit in units.items()},
-        "attention": attention,
-        "heads": heads,
+        "attention": {name: one.node for name, one in attention.weights.items()},
+        "heads": dict(attention.fused) | heads,
         "input": {
             name: traced.inputs[name]
             for name in traced.outputs
             if name and name in traced.inputs and _is_tensor(traced.inputs[name])
         },
     }
-    nodes |= whole_nodes(traced, model, list(units.values()), attention, anatomy)
+    nodes |= whole_nodes(traced, model, list(units.values()), nodes["attention"])
     depths = _depths(traced.graph, [unit.add for unit in units.values()])
-    return Sites(model, traced, units, nodes, anatomy, unfuse, depths)
+    return Sites(model, traced, units, nodes, input_size, attention, unfuse, depths)
 
 
 def _is_tensor(node: fx.Node) -> bool:
     value = node.meta.get(VALUE)
     return isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim > 1
-
-
-def _attention(graph: fx.Graph) -> tuple[dict[str, fx.Node], dict[str, fx.Node]]:
-    """Softmax weights that multiply values, and the product, by the module that owns them."""
-    weights: dict[str, fx.Node] = {}
-    outputs: dict[str, fx.Node] = {}
-    for node in graph.nodes:
-        if node.target is F.scaled_dot_product_attention:
-            outputs[owner(node)] = node
-        if not (_is_softmax(node) and _is_tensor(node) and node.meta[VALUE].ndim == 4):
-            continue
-        product = next(_products(node), None)
-        if product is not None:
-            weights[owner(node)], outputs[owner(node)] = node, product
-    return weights, outputs
-
-
-def _is_softmax(node: fx.Node) -> bool:
-    modules = node.meta.get("nn_module_stack") or {}
-    if node.op == "call_module":
-        return bool(modules) and str(list(modules.values())[-1][-1]).rpartition(".")[2].startswith("Softmax")
-    return node.op in ("call_function", "call_method") and node.target in SOFTMAX
-
-
-def _products(node: fx.Node) -> Iterator[fx.Node]:
-    """Matrix products that use a node, possibly through dropout."""
-    for user in node.users:
-        if user.op in ("call_function", "call_method") and user.target in MATMULS and user.args[0] is node:
-            yield user
-        elif user.op == "call_module" or getattr(user.target, "__name__", "") == "dropout":
-            yield from (product for product in user.users if product.target in MATMULS)
 
 
 def _depths(graph: fx.Graph, adds: list[fx.Node]) -> dict[fx.Node, float]:

@@ -38,7 +38,10 @@ class Reduce(nn.Module):
         self.reducer, self.site = reducer, site
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Reduce a site's tensors `[batch, ...]` to small ones."""
+        """Reduce a site's tensors `[batch, ...]` to small ones; weights in any shape are seen as those of heads."""
+        first, *others = tensors
+        if self.site.layout == "attention" and tuple(first.shape[1:]) != self.site.shape:
+            tensors = (first.reshape(-1, *self.site.shape), *others)
         with torch.autocast(tensors[0].device.type, enabled=False):
             result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
         return result if isinstance(result, tuple) else (result,)

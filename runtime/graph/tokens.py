@@ -6,12 +6,38 @@ from torch import Tensor
 from vitdsl.runtime.graph.site import Site
 
 UNKNOWN_PREFIX = "it is not known which of its tokens are class or register tokens"
+KINDS = {
+    "attention inside windows": "its attention stays inside windows, so that its weights are not those of one image",
+    "attention between the images of a batch": "its attention is between the images of a batch, not inside an image",
+    "attention whose first axis is not the image": "its weights are not laid out image by image",
+    "talking heads": "it has talking heads: what multiplies the values is mixed of all heads, and no head's shares",
+    "differential attention": "it is differential attention: its weights are differences of shares, and no shares",
+    "changed weights": "its weights are changed after their softmax, so that they are no shares",
+    "channel attention": "it is channel attention: its queries and keys are channels, not tokens",
+    "attention over features": "its keys are features, not tokens",
+    "attention of features": "its queries are features, not tokens",
+}
+"""What kinds of attention there are beside that of an image's tokens, and what is to be said of them."""
 
 
 def prefix_of(site: Site) -> int:
     """Number of prefix tokens of a site where that is known; kinds refuse sites where it is not."""
     assert site.prefix is not None, site
     return site.prefix
+
+
+def refuse_weights(site: Site, *, of_tokens: bool = True) -> str | None:
+    """Why attention weights are not each query's shares of one image's tokens, or None.
+
+    Args:
+        site: Attention.
+        of_tokens: Whether queries and keys must be tokens; otherwise shares of anything will do.
+    """
+    if site.layout == "windows":
+        return KINDS[site.kind or "attention inside windows"]
+    if site.kind and (of_tokens or not site.shares):
+        return KINDS[site.kind]
+    return None
 
 
 def refuse_tokens(site: Site) -> str | None:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from vitdsl.runtime.graph.anatomy import Anatomy, patch_module
 from vitdsl.runtime.graph.fixed import FIXED, fixed_operand, logits_of, of_images, turned
+from vitdsl.runtime.graph.flow import AXES
 from vitdsl.runtime.graph.propagate import PROBE, VALUE
+from vitdsl.runtime.graph.reading import grid_of_map, layout_of, tokens_of
 from vitdsl.runtime.graph.trace import Traced
 from vitdsl.runtime.graph.unit_names import owner
 from vitdsl.runtime.graph.units import Unit
@@ -47,7 +48,6 @@ def whole_nodes(
     model: nn.Module,
     units: Sequence[Unit],
     attention: Mapping[str, fx.Node],
-    anatomy: Anatomy,
 ) -> dict[str, dict[str, fx.Node]]:
     """The nodes of these roles by name.
 
@@ -56,9 +56,8 @@ def whole_nodes(
         model: The traced model.
         units: Its residual units, in order.
         attention: Its softmax weights by name.
-        anatomy: What its tokens and grid are.
     """
-    embedding = _embedding(model, units, anatomy)
+    embedding = _embedding(traced, model, units)
     pool = pool_of(traced.output)
     return {
         "image": {IMAGES: traced.images},
@@ -147,7 +146,7 @@ def _start(index: Any) -> int | None:
     return None
 
 
-def _embedding(model: nn.Module, units: Sequence[Unit], anatomy: Anatomy) -> fx.Node | None:
+def _embedding(traced: Traced, model: nn.Module, units: Sequence[Unit]) -> fx.Node | None:
     """The tokens as the first residual unit behind the patch embedding takes them."""
     path, found = patch_module(model)
     if found is None:
@@ -157,12 +156,29 @@ def _embedding(model: nn.Module, units: Sequence[Unit], anatomy: Anatomy) -> fx.
     ]
     if not inside or inside[0].projected:
         return None
-    shape = _shape(inside[0].skip)
-    if shape is None or shape[0] != PROBE:
+    given, taken = (_places(node) for node in (traced.outputs.get(path), inside[0].skip))
+    return inside[0].skip if taken and (given is None or given == taken) else None
+
+
+def _places(node: fx.Node | None) -> tuple[int, int] | None:
+    """Rows and columns of a node's tokens or map."""
+    meaning = node.meta.get(AXES) if node is not None else None
+    if meaning is None:
         return None
-    grids = [grid for grid in anatomy.grids if grid in (shape[1:3], shape[2:4])]
-    tokens = len(shape) == 3 and anatomy.tokens(shape[1])[1] is not None
-    return inside[0].skip if tokens or len(shape) == 4 and grids else None
+    layout = layout_of(meaning.axes)
+    if layout in ("map", "map_last"):
+        return grid_of_map(*(meaning.axes[2:4] if layout == "map" else meaning.axes[1:3]))[0]
+    return tokens_of(meaning.axes[1]).grid if layout == "tokens" else None
+
+
+def patch_module(model: nn.Module) -> tuple[str, nn.Module | None]:
+    """The module that cuts images into patches and its path, or `("", None)`."""
+    for path, module in model.named_modules():
+        if isinstance(getattr(module, "grid_size", None), tuple) or module is getattr(
+            model, "patch_embed", None
+        ):
+            return path, module
+    return "", None
 
 
 def _positions(graph: fx.Graph, attention: Mapping[str, fx.Node]) -> dict[str, fx.Node]:

@@ -39,7 +39,7 @@ from torch import Tensor
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import prefix_of
+from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
@@ -70,8 +70,8 @@ class AttentionDistance(Metric):
 
     def refuse(self, site: Site) -> str | None:
         """Needs global attention over the patch grid."""
-        if site.layout == "windows":
-            return "its attention stays inside windows, whose weights have no place in the image"
+        if (why := refuse_weights(site)) is not None:
+            return why
         if site.shape[-1] != site.shape[-2]:
             return f"its queries and keys have different grids ({site.shape[-2]} and {site.shape[-1]} tokens)"
         if site.grid is None:
@@ -160,7 +160,7 @@ def patch_distances(site: Site) -> Array:
 
 
 @cache
-def _patch_distances(grid: tuple[int, int], patch: tuple[int, int]) -> Array:
+def _patch_distances(grid: tuple[int, int], patch: tuple[float, float]) -> Array:
     rows, cols = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
     positions = np.stack([rows * patch[0], cols * patch[1]], 1).astype(np.float64)
     return np.asarray(np.linalg.norm(positions[:, None] - positions[None], axis=-1))

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX
+from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
@@ -65,9 +65,7 @@ class AttentionEntropy(Metric):
 
     def refuse(self, site: Site) -> str | None:
         """Needs the weights of whole images."""
-        if site.layout != "attention":
-            return "its attention stays inside windows, so that its weights are not those of one image"
-        return None
+        return refuse_weights(site, of_tokens=False)
 
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """Heads by number."""

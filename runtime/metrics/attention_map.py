@@ -46,7 +46,7 @@ from torch.nn import functional as F
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import prefix_of
+from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 
@@ -107,8 +107,8 @@ class AttentionMap(Metric):
 
     def refuse(self, site: Site) -> str | None:
         """Needs global attention over the patch grid, and the query in it."""
-        if site.layout == "windows":
-            return "its attention stays inside windows, whose weights have no place in the image"
+        if (why := refuse_weights(site)) is not None:
+            return why
         if site.shape[-1] != site.shape[-2]:
             return f"its queries and keys have different grids ({site.shape[-2]} and {site.shape[-1]} tokens)"
         if site.grid is None or site.prefix is None:
@@ -135,8 +135,8 @@ class AttentionMap(Metric):
         place, (rows, cols) = _query(site, _fields(self).token), _pixels(site)
         return {
             "head": list(range(max(site.shape[0] for site in sites))),
-            "row": [i * site.patch[0] for i in range(site.grid[0])],
-            "col": [i * site.patch[1] for i in range(site.grid[1])],
+            "row": [round(i * site.patch[0]) for i in range(site.grid[0])],
+            "col": [round(i * site.patch[1]) for i in range(site.grid[1])],
             "image": list(range(_fields(self).images)),
             "pixel_row": list(range(0, rows, _cell(site))),
             "pixel_col": list(range(0, cols, _cell(site))),

@@ -45,7 +45,7 @@ from torch import Tensor
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import prefix_of
+from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 from vitdsl.runtime.metrics.attention_distance import patch_distances
@@ -86,8 +86,8 @@ class AttentionRollout(Metric):
 
     def refuse(self, site: Site) -> str | None:
         """Needs weights between all tokens of the patch grid, not too many to keep for each image."""
-        if site.layout == "windows":
-            return "its attention stays inside windows, so that no weights join all tokens"
+        if (why := refuse_weights(site)) is not None:
+            return why
         if site.shape[-1] != site.shape[-2]:
             return f"its queries and keys have different grids ({site.shape[-2]} and {site.shape[-1]} tokens)"
         if site.grid is None or site.prefix is None:
@@ -106,7 +106,10 @@ class AttentionRollout(Metric):
     def coordinates(self, sites: Sequence[Site]) -> dict[str, Sequence[str | int]]:
         """The first pixel of each row and column of patches."""
         (rows, cols), (height, width) = _geometry(sites[0])
-        return {"row": [i * height for i in range(rows)], "col": [i * width for i in range(cols)]}
+        return {
+            "row": [round(i * height) for i in range(rows)],
+            "col": [round(i * width) for i in range(cols)],
+        }
 
     def line(self, value: str, sites: Sequence[Site]) -> tuple[float, str] | None:
         """The distance of a rollout that reaches all tokens alike."""
@@ -201,7 +204,7 @@ def _rolled(weights: Sequence[Tensor], tokens: Tensor) -> Iterator[Tensor]:
         yield torch.cat([query @ rolled, own[:, None], (rolled * reach).sum((1, 2))[:, None]], 1)
 
 
-def _geometry(site: Site) -> tuple[tuple[int, int], tuple[int, int]]:
+def _geometry(site: Site) -> tuple[tuple[int, int], tuple[float, float]]:
     """Rows and columns of a site's patches, height and width of each in pixels."""
     assert site.grid is not None and site.patch is not None
     return site.grid, site.patch

@@ -45,7 +45,7 @@ from torch.nn import functional as F
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import prefix_of, refuse_tokens
+from vitdsl.runtime.graph.tokens import prefix_of, refuse_tokens, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import SMALLEST_BATCH, u_gram
 from vitdsl.runtime.metrics._ratios import alignment
@@ -112,8 +112,8 @@ class HeadSubsets(Metric):
 
     def refuse(self, site: Site) -> str | None:
         """Needs heads and global attention over the patch grid."""
-        if site.layout == "windows":
-            return "its attention stays inside windows, whose weights have no place in the image"
+        if (why := refuse_weights(site)) is not None:
+            return why
         if len(site.shape) != 3:
             return f"one image's tensor has shape {list(site.shape)}, which is not one map of tokens for each head"
         if site.role == "attention" and site.shape[-1] != site.shape[-2]:

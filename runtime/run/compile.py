@@ -59,7 +59,7 @@ def compile_model(
     """
     skeleton = planned.sites
     if not planned.unfuse.issuperset(fusable(skeleton.model)):
-        skeleton = sites_of(skeleton.model, skeleton.anatomy.input_size, unfuse=planned.unfuse)
+        skeleton = sites_of(skeleton.model, skeleton.input_size, unfuse=planned.unfuse)
     sites = skeleton if module is skeleton.model else same_sites(module, skeleton)
     taps: dict[str, list[Tap]] = {}
     for group in groups:

@@ -163,7 +163,7 @@ def test_refused_sites() -> None:
 
 
 def test_a_model_with_windows_is_refused_though_its_last_blocks_have_none() -> None:
-    assert "stays inside windows, so that no weights join" in refusal_of_windows("attention_rollout")
+    assert "stays inside windows, so that its weights are not" in refusal_of_windows("attention_rollout")
 
 
 def test_a_model_of_which_one_site_is_refused_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
