@@ -175,7 +175,7 @@ def test_refusals() -> None:
         "not the model's patch grid": Site("a", "attention", (3, 49, 49), "attention", 0.0),
     }
     assert all(says in (KIND.refuse(site) or "") for says, site in wanted.items())
-    assert "whose weights have no place in the image" in refusal_of_windows("attention_map")
+    assert "stays inside windows" in refusal_of_windows("attention_map", at='"layers.0.**"')
 
 
 def test_a_whole_run_and_its_page(tmp_path: Path) -> None:
