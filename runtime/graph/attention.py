@@ -76,7 +76,9 @@ def attention_of(graph: fx.Graph, kinds: dict[str, str]) -> Attention:
             if given:
                 steps = frozenset((*taken.all_input_nodes, taken, *_steps(given[0], product.source)))
                 weights = _weights(given[0], node, product, steps)
-                if weights is not None:
+                if weights is None:
+                    found.hidden[_free(found.hidden, owner(taken))] = kinds.get(owner(taken), "")
+                else:
                     found.weights[_free(found.weights, owner(taken))] = weights
             elif node.target is F.scaled_dot_product_attention:
                 found.fused[_free(found.fused, owner(node))] = node

@@ -2,7 +2,8 @@
 
 Every operation of PyTorch is seen, also those inside modules that the graph keeps whole. Leaves in `node.meta`: `axes`
 (what is known of the node's tensor) and `products` (the products of attention weights and values that it made, with
-the softmax that they come from). Does not own the rules (`axis_rules`), or which sites these make (`attention`).
+the softmax that they come from), `sums` (how many sums of tensors of the images a module that is one node has inside).
+Does not own the rules (`axis_rules`), or which sites these make (`attention`).
 """
 
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vitdsl.runtime.graph.axes import Axis, Images, Line, features
 from vitdsl.runtime.graph.axis_rules import meaning_of
 from vitdsl.runtime.graph.calls import Call
-from vitdsl.runtime.graph.meaning import Meaning, fixed, keys_of, plain
+from vitdsl.runtime.graph.meaning import Meaning, fixed, keys_of, plain, sources_of
 
 AXES = "axes"
 PRODUCTS = "products"
+SUMS = "sums"
 PRODUCT_OPERATIONS = {"mm", "addmm", "bmm", "baddbmm"}
 
 
@@ -48,7 +50,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.known: Any = WeakTensorKeyDictionary()
         self.softmaxes: list[int] = []
-        self.position = -1
+        self.position, self.sums = -1, 0
         self.products: list[Product] = []
         self.batch = images.shape[0]
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -67,11 +69,13 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextmanager
     def at(self, node: fx.Node, position: int) -> Iterator[None]:
         """While a node of the graph runs."""
-        self.position, self.products = position, []
+        self.position, self.products, self.sums = position, [], 0
         yield
         value = node.meta.get("value")
         if isinstance(value, Tensor):
             node.meta[AXES] = self.meaning(value)
+        if node.op == "call_module" and self.sums:
+            node.meta[SUMS] = self.sums
         if self.products:
             node.meta[PRODUCTS] = tuple(dict.fromkeys(self.products))
 
@@ -87,6 +91,8 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.softmaxes.append(self.position)
         if name in PRODUCT_OPERATIONS:
             self._note_products(*[one for one in args if isinstance(one, Tensor)][-2:])
+        if name in ("add", "add_"):
+            self.sums += self._joins_streams([one for one in args if isinstance(one, Tensor)])
         results = func(*args, **kwargs)
         several = results if isinstance(results, (tuple, list)) else (results,)
         found = [
@@ -97,6 +103,13 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for one, meaning in zip((one for one in several if isinstance(one, Tensor)), found, strict=True):
             self.known[one] = meaning
         return results
+
+    def _joins_streams(self, given: list[Tensor]) -> bool:
+        """Whether a sum is of two tensors of the images that are no attention weights: what may be a residual add."""
+        known = [self.meaning(one) for one in given]
+        if len(given) != 2 or given[0].shape != given[1].shape:
+            return False
+        return all(one.images and not sources_of(one.axes) for one in known)
 
     def _note_products(self, left: Tensor, right: Tensor) -> None:
         inner = self.meaning(left).axes[-1], self.meaning(right).axes[-2]

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
-from vitdsl.runtime.graph.flow import AXES, PRODUCTS, Flow
+from vitdsl.runtime.graph.flow import AXES, PRODUCTS, SUMS, Flow
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE, out_of_place
 from vitdsl.runtime.graph.trace import CONSTANT
 
@@ -75,7 +75,9 @@ def copy_annotations(source: fx.Graph, target: fx.Graph) -> None:
     """Carry the annotations of one trace of a model over to another trace of the same model."""
     for one, other in zip(source.nodes, target.nodes, strict=True):
         assert one.op == other.op and str(one.target) == str(other.target), (one, other)
-        other.meta.update({key: one.meta[key] for key in (VALUE, FLOPS, AXES, PRODUCTS) if key in one.meta})
+        other.meta.update(
+            {key: one.meta[key] for key in (VALUE, FLOPS, AXES, PRODUCTS, SUMS) if key in one.meta}
+        )
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:

@@ -7,7 +7,19 @@ facts (`site`).
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vitdsl.runtime.graph.axes import Axes, Axis, Cut, Factor, Images, Joined, Line, Named, Part, Width
+from vitdsl.runtime.graph.axes import (
+    Axes,
+    Axis,
+    Cut,
+    Factor,
+    Images,
+    Joined,
+    Line,
+    Named,
+    Part,
+    Unknown,
+    Width,
+)
 from vitdsl.runtime.graph.meaning import plain
 from vitdsl.runtime.graph.site import Layout
 
@@ -63,6 +75,10 @@ def is_width(axis: Axis) -> bool:
     return all(isinstance(factor, Width) for factor in plain(axis))
 
 
+def _may_be_width(axis: Axis) -> bool:
+    return all(isinstance(factor, (Width, Unknown)) for factor in axis)
+
+
 def has_places(axis: Axis) -> bool:
     """Whether an axis has factors that are neither images nor features: places, tokens, or what is not known."""
     return any(not isinstance(factor, (Images, Width)) and factor.size > 1 for factor in plain(axis))
@@ -77,9 +93,7 @@ def layout_of(axes: Axes) -> Layout:
     match axes[1:]:
         case (_,):
             return "vector"
-        case (tokens, width) if is_width(width) and (
-            has_places(tokens) or not is_width(tokens) or not tokens
-        ):
+        case (tokens, width) if _may_be_width(width) and (not tokens or not is_width(tokens)):
             return "tokens"
         case (width, rows, cols) if is_width(width) and _is("row", rows) and _is("col", cols):
             return "map"

@@ -17,7 +17,7 @@ from vitdsl.runtime.graph.attention import Attention, Weights, attention_of
 from vitdsl.runtime.graph.axes import Axes
 from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.fixed import mark_fixed
-from vitdsl.runtime.graph.flow import AXES
+from vitdsl.runtime.graph.flow import AXES, SUMS
 from vitdsl.runtime.graph.functional import functionalise, settled
 from vitdsl.runtime.graph.meaning import Meaning, agreed, plain
 from vitdsl.runtime.graph.propagate import VALUE, copy_annotations, propagate
@@ -59,6 +59,12 @@ class Sites:
     attention: Attention
     unfuse: frozenset[str] | None
     _depths: dict[fx.Node, float] = field(repr=False)
+
+    @property
+    def hidden_sums(self) -> dict[str, int]:
+        """Modules that are one node, with how many sums inside that may be residual adds."""
+        nodes = self.traced.graph.nodes
+        return {str(node.target): node.meta[SUMS] for node in nodes if SUMS in node.meta}
 
     def names(self, role: str) -> list[str]:
         """Names that have a role, in order of execution."""

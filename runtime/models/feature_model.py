@@ -80,4 +80,4 @@ def _sites(found: Features) -> Sites:
     outputs = sites.nodes["output"]
     named = {name: outputs[f"tables.{index}"] for index, name in enumerate(found.layers)}
     nodes = {role: named if role == "output" else {} for role in sites.nodes}
-    return replace(sites, nodes=nodes, anatomy=replace(sites.anatomy, prefix=None))
+    return replace(sites, nodes=nodes)

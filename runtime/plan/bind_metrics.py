@@ -16,6 +16,7 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Inputs, Metric
 from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.bind_layers import layer_reading
+from vitdsl.runtime.plan.left_out import hidden_of, in_words, left_out
 from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
 
@@ -145,12 +146,17 @@ class _Binder:
     def _places(self, model: PlannedModel) -> list[Site]:
         """The sites of a metric of models: those it is defined at; all of those that `at` names must be."""
         table, role = model.sites, self.kind.inputs.roles[0]
+        if role == "output" and getattr(table.model, "num_classes", None) == 0:
+            self._no_answers(model)
+            return []
         if role == "output":
             candidates = {"": table.site("", role)}
         else:
             if not table.names(role):
                 what = "attention weights" if role == "attention" else "residual units"
-                self._refused(model, f"it has no {what}")
+                hidden = hidden_of(table, role)
+                all_hidden = f"all of its attention is hidden, {in_words(hidden, role)}"
+                self._refused(model, all_hidden if hidden and role == "attention" else f"it has no {what}")
                 return []
             what = f"{role_words(role)} of `{model.name}`"
             about = (("models", model.base),)
@@ -167,21 +173,40 @@ class _Binder:
                 refused[name] = why
         if refused and (self.entry.at is not None or self.kind.together or not kept):
             name, why = next(iter(refused.items()))
-            self._refused(model, f"at `{name}`, {why}" if name else why)
+            self._refused(model, f"at `{name}`, {why}" if name else why, kept)
             return []
-        self.notes.extend(
-            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}"
-            for name, why in refused.items()
-        )
+        said = left_out(table, model.name, role, len(kept), refused, named=self.entry.at is not None)
+        if said:
+            self.notes.append(f"metric `{self.name}` {said}")
         return kept
 
-    def _refused(self, model: PlannedModel, why: str) -> None:
+    def _no_answers(self, model: PlannedModel) -> None:
+        """Note that a model whose head is off is asked for its answers."""
+        where = ("models", model.base, "options", "num_classes")
+        problem = self.loaded.problem(
+            "VD302",
+            where if self.loaded.source.exists(where) else (*self.where, "of"),
+            f"`{self.kind.name}` reads the answers of `{model.name}` ({model.title}), and it gives features: "
+            "with `num_classes: 0` it has no head",
+            label="takes its head off" if self.loaded.source.exists(where) else "has no head",
+            help=(
+                "leave `num_classes` out, or write how many classes there are",
+                "or measure features: `kind: linear_probe` with layers of this model",
+            ),
+            secondary_paths=((self.where, "reads answers"),),
+            about=(("arch", model.title),),
+        )
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def _refused(self, model: PlannedModel, why: str, kept: Sequence[Site] = ()) -> None:
+        narrow = f", or narrow `at:`, such as to `{kept[0].name}`" if kept else ""
         of = self.entry.of or ()
         self._problem(
             ("of", of.index(model.base)) if len(of) > 1 else ("of",),
             f"`{self.kind.name}` is not defined for `{model.name}` ({model.title}): {why}",
             label="not defined for it",
-            help=("leave this model out of the metric, or narrow `at:`",),
+            help=(f"leave this model out of the metric{narrow}",),
             code="VD302",
             about=(("arch", model.title),),
         )

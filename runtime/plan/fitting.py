@@ -30,6 +30,8 @@ LEAST: Mapping[str, Mapping[str, Any]] = {
     "swap_pool": {"to": "gap"},
 }
 """The least that kinds must be told which say nothing by themselves, and do not have to know the model's sites."""
+AT_LEAST = "at_least"
+"""The entry that a study has where all other metrics are refused, unless the model gives no answers."""
 ASKED_OTHERWISE = {"remove_unit"}
 """Kinds that every model takes at each of its residual units, which are counted."""
 
@@ -67,12 +69,12 @@ def fitting(model: Model) -> Fitting:
     refused: dict[str, str] = {}
     while True:
         try:
-            plan = _bound(entry, metrics, ablations)
+            plan = _bound(entry, metrics, ablations, answers=AT_LEAST not in refused)
         except VitdslError as error:
             found = {}
             for diagnostic in error.diagnostics:
                 name = _entry_of(diagnostic)
-                if name not in metrics and name not in ablations:
+                if name not in metrics and name not in ablations and name != AT_LEAST:
                     return Fitting(trace=diagnostic.message)
                 found[name] = _reason(diagnostic)
             refused |= found
@@ -85,7 +87,7 @@ def fitting(model: Model) -> Fitting:
         input_size=tuple(plan.models["it"].config.input_size),
         units=tuple(sites.units),
         attention=tuple(sites.names("attention")),
-        kinds={name: refused.get(name, "") for name in sorted({*metrics, *ablations, *refused})},
+        kinds={name: refused.get(name, "") for name in sorted({*metrics, *ablations, *refused} - {AT_LEAST})},
     )
 
 
@@ -100,7 +102,7 @@ def _entries(kinds: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _bound(entry: Model, metrics: Mapping[str, Any], ablations: Mapping[str, Any]) -> Plan:
+def _bound(entry: Model, metrics: Mapping[str, Any], ablations: Mapping[str, Any], *, answers: bool) -> Plan:
     """The study with one entry for each kind, bound; a study of a model alone where all are refused."""
     written = entry.model_dump(mode="json", exclude_none=True, by_alias=True)
     whole = {name for name in ablations if ABLATIONS.kinds()[name].roles[0] in WHOLE_ROLES}
@@ -110,7 +112,7 @@ def _bound(entry: Model, metrics: Mapping[str, Any], ablations: Mapping[str, Any
         "data": {"images": {"source": "noise", "total": 8, "batch": 4}},
         "models": {"it": written},
         "metrics": {
-            "at_least": {"kind": "answers", "of": "it", "under": "baseline"},
+            **({AT_LEAST: {"kind": "answers", "of": "it", "under": "baseline"}} if answers else {}),
             **{
                 name: {"kind": name, "of": "it", "under": "baseline", **more}
                 for name, more in metrics.items()

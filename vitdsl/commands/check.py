@@ -97,4 +97,7 @@ def _read(
         plan = bind(loaded, missing=missing)
     except VitdslError as error:
         return error, ()
-    return None, plan.about_images
+    return None, (
+        *plan.about_images,
+        *(f"note: {note}" for note in plan.notes if note not in plan.about_images),
+    )
