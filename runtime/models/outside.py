@@ -80,7 +80,7 @@ def received(name: str, given: Given, model: Model) -> LoadedModel:
         loaded.weights,
         f"{detail['class']}, given in Python",
         {},
-        structure(loaded.module),
+        structure(loaded.module, loaded.config.input_size),
     )
 
 
