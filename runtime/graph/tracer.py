@@ -83,7 +83,8 @@ def _augmented(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy
     return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
 
 
-for _name, _kind in {"int": int, "float": float, "index": operator.index}.items():
+_conversions: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "index": operator.index}
+for _name, _kind in _conversions.items():
     setattr(Traced, f"__{_name}__", _converted(_kind))
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     setattr(Traced, f"__i{_name}__", _augmented(getattr(operator, f"i{_name}")))
