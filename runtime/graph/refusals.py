@@ -12,7 +12,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.runtime.graph.batch import DependsOnBatch
-from vitdsl.runtime.graph.tracer import Undecided
+from vitdsl.runtime.graph.followed import Undecided
 from vitdsl.runtime.graph.undisturbed import undisturbed
 
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent)

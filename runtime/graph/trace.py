@@ -17,8 +17,9 @@ import torch
 from torch import fx, nn
 
 from vitdsl.runtime.graph.batch import free_batch
+from vitdsl.runtime.graph.followed import SAMPLE
 from vitdsl.runtime.graph.refusals import no_attribute, no_tensor, refusal
-from vitdsl.runtime.graph.tracer import SAMPLE, Tracer
+from vitdsl.runtime.graph.tracer import Tracer
 from vitdsl.runtime.graph.undisturbed import undisturbed
 
 FUSED = "fused_attn"

@@ -4,8 +4,8 @@ Beside each tensor of the program goes an empty one of the same shape, so that s
 are plain Python numbers: the program branches, loops and asserts on them as it does on images of this size. Only what
 depends on the numbers in a tensor cannot be decided. Tensors that the program makes itself become nodes, too.
 
-Owns the graph under construction. Does not own what is made of it (`trace`), or how the number of images, a plain
-number here, becomes free again (`batch`).
+Owns the graph under construction. Does not own how a value of the program behaves (`followed`), what is made of the
+graph (`trace`), or how the number of images, a plain number here, becomes free again (`batch`).
 """
 
 import operator
@@ -17,77 +17,17 @@ import torch
 from timm.layers import get_notrace_modules
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
-from torch.fx.proxy import Attribute
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map_only
 
-SAMPLE = "sample"
-"""In `node.meta` while tracing: what the node gives for the images that are traced with, as empty tensors."""
+from vitdsl.runtime.graph.followed import SAMPLE, Followed, number, symbolic
+
 MAKERS = {
     torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.eye, torch.linspace, torch.logspace,
     torch.tensor, torch.as_tensor, torch.tril_indices, torch.triu_indices, torch.rand, torch.randn, torch.randint,
     torch.randperm,
 }  # fmt: skip
 """Functions that make a tensor from numbers."""
-BY_VALUE = ("item", "tolist", "numpy", "nonzero")
-
-
-class Undecided(Exception):
-    """The program decides by what no graph can know; says by what."""
-
-
-BY_NUMBERS = "the numbers in a tensor"
-BY_DEVICE = "the kind of device that it runs on"
-
-
-class Traced(fx.Proxy):
-    """A tensor of the program, or several, or a data type or device that follows one."""
-
-    def __getattr__(self, name: str) -> Any:
-        """A method, to be called; or an attribute, as a number where it is one."""
-        if name in BY_VALUE and isinstance(self.node.meta[SAMPLE], Tensor):
-            raise Undecided(BY_NUMBERS)
-        if name == "type" and isinstance(self.node.meta[SAMPLE], torch.device):
-            raise Undecided(BY_DEVICE)
-        tracer: Any = self.tracer
-        if callable(tracer.asked(self.node, name)):
-            return Attribute(self, name)
-        return tracer.create_proxy("call_function", getattr, (self, name), {})
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        """Writing to a part of a tensor."""
-        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
-
-    def __len__(self) -> int:
-        tracer: Any = self.tracer
-        return int(tracer.asked(self.node, "__len__"))
-
-    def __iter__(self) -> Any:
-        return iter([self[index] for index in range(len(self))])  # type: ignore[index]
-
-
-def _number(value: fx.Proxy) -> Any:
-    """What a function that stays whole gave, where that is no tensor."""
-    sample = value.node.meta[SAMPLE]
-    if _symbolic(sample):
-        raise Undecided(BY_NUMBERS)
-    return sample
-
-
-def _converted(kind: Callable[[Any], Any]) -> Callable[[Traced], Any]:
-    return lambda self: kind(_number(self))
-
-
-def _augmented(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
-    """`+=` stays one, so that other names of the tensor see the sum, as in the program."""
-    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
-
-
-_conversions: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "index": operator.index}
-for _name, _kind in _conversions.items():
-    setattr(Traced, f"__{_name}__", _converted(_kind))
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
-    setattr(Traced, f"__i{_name}__", _augmented(getattr(operator, f"i{_name}")))
 
 
 class Tracer(fx.Tracer):
@@ -118,7 +58,7 @@ class Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """A value of the program."""
-        return Traced(node, self)
+        return Followed(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> Any:
         """A node for an operation of the program, and what the program is to see of it."""
@@ -126,7 +66,7 @@ class Tracer(fx.Tracer):
         value = self._sampled(proxy.node)
         if kind == "placeholder" or _wrapped(target):
             return proxy
-        if _symbolic(value):
+        if symbolic(value):
             return self._spread(proxy, value)
         if target is not operator.setitem and kind != "call_module":
             self.graph.erase_node(proxy.node)
@@ -136,7 +76,7 @@ class Tracer(fx.Tracer):
         """What the program gives to an operation; its device is that of the images."""
         if isinstance(a, torch.device) and a == self.images.device:
             (images, *_) = self.graph.find_nodes(op="placeholder")
-            return self.create_proxy("call_function", getattr, (Traced(images, self), "device"), {}).node
+            return self.create_proxy("call_function", getattr, (Followed(images, self), "device"), {}).node
         return super().create_arg(a)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -150,7 +90,7 @@ class Tracer(fx.Tracer):
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """A decision of the program: by a tensor there is none."""
-        return bool(_number(obj))
+        return bool(number(obj))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
@@ -216,7 +156,7 @@ class Tracer(fx.Tracer):
         keys: Iterable[Any] = value if isinstance(value, dict) else range(len(value))
         parts = {
             key: self.create_proxy("call_function", operator.getitem, (proxy, key), {})
-            if _symbolic(value[key])
+            if symbolic(value[key])
             else value[key]
             for key in keys
         }
@@ -266,12 +206,12 @@ class _Program(TorchFunctionMode):
         if not tree_any(lambda one: isinstance(one, Tensor), (args, kwargs)):
             return func(*args, **kwargs)
         args, kwargs = tree_map_only(Tensor, self._named, (args, kwargs))
-        return Traced.__torch_function__(func, types, args, kwargs)
+        return Followed.__torch_function__(func, types, args, kwargs)
 
     def _named(self, tensor: Tensor) -> fx.Proxy:
         node = self.tracer.create_arg(tensor)
         self.tracer._value(node)
-        return Traced(node, self.tracer)
+        return Followed(node, self.tracer)
 
 
 class _Sampling:
@@ -285,15 +225,6 @@ class _Sampling:
 
     def __exit__(self, *error: object) -> None:
         self.tracer.sampling -= 1
-
-
-def _symbolic(value: Any) -> bool:
-    """Whether something is no plain number, or holds what is not."""
-    if isinstance(value, (tuple, list)):
-        return any(map(_symbolic, value))
-    if isinstance(value, dict):
-        return any(map(_symbolic, value.values()))
-    return isinstance(value, (Tensor, torch.dtype, torch.device, torch.layout, torch.memory_format))
 
 
 def _wrapped(target: Any) -> bool:
