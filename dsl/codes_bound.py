@@ -208,9 +208,9 @@ BOUND_CODES = (
     Code(
         "VD301",
         "model cannot be traced",
-        """Ablations and roles need the graph of the model, and its code decides things from data, which a
-        graph cannot show. The outputs of its modules can be read all the same, without `role` and without
-        ablations.""",
+        """What is read or changed is found in the graph of the model, which is made by following its program on the
+        sizes of images of its `input_size`. Sizes may decide what the program does; the numbers in a tensor, the
+        number of images and the kind of device may not. The message names the line that is in the way.""",
     ),
     Code(
         "VD302",

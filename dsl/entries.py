@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag
 
 from vitdsl.dsl.entry import Entry, KindEntry
 from vitdsl.dsl.field_types import Axes, ChangedTokens, OneOrMany, Role, Tokens
+from vitdsl.dsl.preprocess_entry import Preprocess
 from vitdsl.dsl.words import OWN, Words
 
 
@@ -190,6 +191,9 @@ class Model(Entry):
         default=None,
         ge=1,
         description="Pixels of the square input, for models that take any size; null takes the model's own.",
+    )
+    preprocess: Preprocess | None = Field(
+        default=None, description="What differs from the architecture's own preprocessing of images."
     )
     train: Train | None = Field(default=None, description="Train the model inside the study.")
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")

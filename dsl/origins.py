@@ -19,7 +19,7 @@ ORIGINS = {
 
 ALONE = {
     "given": ("options", "weights", "seed", "train"),
-    "features": ("options", "weights", "seed", "train", "input_size"),
+    "features": ("options", "weights", "seed", "train", "input_size", "preprocess"),
 }
 """Fields that mean nothing beside such a field, since the model is there already."""
 

@@ -28,12 +28,13 @@ from vitdsl.dsl.entry import Entry, KindEntry
 from vitdsl.dsl.field_types import Axes, OneOrMany, Role, Slug, Tokens
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.phases import loaded_of
+from vitdsl.dsl.preprocess_entry import Preprocess
 from vitdsl.dsl.words import BASELINE, LANGUAGE_VERSION, OWN, Words
 
 __all__ = [
     "BASELINE", "LANGUAGE_VERSION", "OWN", "Ablation", "Augment", "Axes", "Claim", "Coordinate", "Data", "Entry",
-    "KindEntry", "Layer", "Metric", "Model", "OneOrMany", "Quantity", "Range", "Reference", "Role", "Slug",
-    "Study", "Take", "Tokens", "Train", "Weights", "WeightsFile", "WeightsHub",
+    "KindEntry", "Layer", "Metric", "Model", "OneOrMany", "Preprocess", "Quantity", "Range", "Reference", "Role",
+    "Slug", "Study", "Take", "Tokens", "Train", "Weights", "WeightsFile", "WeightsHub",
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""The run's own facts for the page: how it was measured, provenance, how to reproduce and cite.
+"""The run's own facts for the page: how it was measured, provenance.
 
-Reads the manifest, and of the numbers only what a value is called. Does not own how the page is laid out.
+Reads the manifest, and of the numbers only what a value is called. Does not own how the page is
+laid out, or words to paste (`words`).
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vitdsl.reports.labels import duration, number, plural, slug
+from vitdsl.reports.labels import duration, number, plural
 from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.record import as_json
@@ -191,39 +192,6 @@ def _said(value: Any) -> str:
     if isinstance(value, (int, float)):
         return number(value, 6)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-def reproduce(run: Run) -> str:
-    """The commands that repeat the run from the resolved spec."""
-    m = run.manifest
-    packages = m.environment.packages
-    pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if name in packages]
-    flags = f" --device {m.device}" + (f" --dtype {m.dtype}" if m.dtype != "float32" else "")
-    return (
-        f"# in a checkout of vitdsl {m.vitdsl}\n"
-        f"pip install -e . {' '.join(pins)}\n"
-        f"# in the run folder, or wherever you saved the resolved study below\n"
-        f"vitdsl run spec.resolved.yaml{flags}\n"
-    )
-
-
-def citations(run: Run) -> list[str]:
-    """Works to cite for the metrics of the run."""
-    return list(dict.fromkeys(m.reference for m in run.manifest.metrics.values() if m.reference))
-
-
-def bibtex(run: Run) -> str:
-    """The run and the software as BibTeX."""
-    m = run.manifest
-    year = m.started_at[:4]
-    title = re.sub(r"[{}\\]", "", m.title)
-    key = slug(m.study).replace("-", "_")
-    return (
-        f"@misc{{{key}_{year},\n  title = {{{title}}},\n  year = {{{year}}},\n"
-        f"  note = {{vitdsl run {m.run_id}}}\n}}\n"
-        f"@software{{vitdsl,\n  title = {{vitdsl: a declarative experiment language for vision models}},\n"
-        f"  version = {{{m.vitdsl}}},\n  year = {{{year}}}\n}}\n"
-    )
 
 
 def citation(run: Run) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vitdsl.reports import claims, opening, overview, pages, written
+from vitdsl.reports import claims, opening, overview, pages, words, written
 from vitdsl.reports.canvas import style
 from vitdsl.reports.labels import number, plural
 from vitdsl.reports.sections import plots, sections
@@ -104,16 +104,23 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             warnings=manifest.warnings,
             source=run.source,
             resolved=run.resolved,
-            reproduce=pages.reproduce(run),
+            reproduce=words.reproduce(run),
+            methods_text=words.methods(run),
             citation=pages.citation(run),
-            bibtex=pages.bibtex(run),
-            citations=pages.citations(run),
+            bibtex=words.bibtex(run),
+            citations=_citations(run),
             data=Markup(_json(as_json(manifest))),
             marks=packed(json.dumps({key: mark for key, mark in sorted(marks.items()) if mark})),
             fields=packed(json.dumps({one.id: one.csv for one in every}, sort_keys=True)),
         )
     )
     return page
+
+
+def _citations(run: Run) -> list[str]:
+    """Works to cite; where a metric names none of the known ones, what its kind says."""
+    named = [m.reference for m in run.manifest.metrics.values() if m.reference and not m.cites]
+    return [*(work.plain for work in words.cited(run)), *dict.fromkeys(named)]
 
 
 def _unique(views: list[SectionView]) -> list[SectionView]:

@@ -341,12 +341,17 @@ def test_features(here: Path, fails: Callable[..., None]) -> None:
     fails("VD302_features", 2, "check", "study.yaml")
 
 
-def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deciding(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x if x.sum() > 0 else -x
+DECIDING = """
+class Deciding(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+"""
 
-    monkeypatch.setattr("vitdsl.runtime.plan.bind.skeleton", lambda model: Deciding())
+
+def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, type[torch.nn.Module]] = {}
+    exec(compile(DECIDING, "deciding.py", "exec"), {"nn": torch.nn}, made)
+    monkeypatch.setattr("vitdsl.runtime.plan.bind.skeleton", lambda model: made["Deciding"]())
     monkeypatch.setattr(
         "vitdsl.runtime.plan.bind.preprocessing", lambda *_: type("Config", (), {"input_size": (3, 32, 32)})
     )

@@ -38,12 +38,18 @@ def test_all_studies_run_by_name_and_end_in_one_table(
     assert command(["run", "studies", "--no-report", "-q"]) == 0
     said = capsys.readouterr().out
     lines = said[said.index("2 studies in") :].splitlines()
-    assert [line.split() for line in lines[1:]] == [
+    assert lines[-1].split() == ["index:", "runs/index.html"]
+    assert [line.split() for line in lines[1:-1]] == [
         ["study", "verdict", "claim"],
         ["first", "x", "refuted", "It", "is", "worse", "than", "nothing."],
         ["second", "+", "supported", "It", "is", "worse", "than", "perfect."],
     ]
-    assert {path.name for path in (folder.parent / "runs").iterdir()} == {".store", "first", "second"}
+    assert {path.name for path in (folder.parent / "runs").iterdir()} == {
+        ".store",
+        "first",
+        "index.html",
+        "second",
+    }
 
 
 def test_as_json_it_is_a_list_and_check_looks_at_all(

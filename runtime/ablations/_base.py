@@ -23,6 +23,7 @@ class Ablation(ABC):
         version: Raised with every change of the numbers.
         Params: The kind's own fields in a study.
         roles: The roles that it can act on; the first where a study does not say which.
+        cites: Keys of the works that it comes from, in `runtime/results/references.bib`.
         windows: Whether it can act where the first axis of a tensor is windows of images.
     """
 
@@ -30,6 +31,7 @@ class Ablation(ABC):
     version: ClassVar[int] = 1
     Params: ClassVar[type[Entry]] = Entry
     roles: ClassVar[tuple[str, ...]]
+    cites: ClassVar[tuple[str, ...]] = ()
     windows: ClassVar[bool] = False
 
     def __init__(self, params: Entry) -> None:

@@ -73,6 +73,7 @@ class DropTokens(Ablation):
     """Zeros in place of some patches."""
 
     name = "drop_tokens"
+    cites = ("naseer2021",)
     Params = Params
     roles = ("embedding", "image")
 

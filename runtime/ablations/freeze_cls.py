@@ -53,6 +53,7 @@ class FreezeCls(Ablation):
     """An earlier class token instead of each place's own."""
 
     name = "freeze_cls"
+    cites = ("raghu2021",)
     Params = Params
     roles = ("stream", "output")
 

@@ -50,6 +50,7 @@ class LocalAttention(Ablation):
     """No weight beyond a radius."""
 
     name = "local_attention"
+    cites = ("raghu2021", "parmar2018")
     Params = Params
     roles = ("attention",)
 

@@ -69,6 +69,7 @@ class MaskHeads(Ablation):
     """Some heads give nothing of the image."""
 
     name = "mask_heads"
+    cites = ("michel2019", "voita2019")
     Params = Params
     roles = ("heads",)
     windows = True

@@ -52,6 +52,7 @@ class MeanAblate(Ablation):
     """The mean over images instead of each image's own value."""
 
     name = "mean_ablate"
+    cites = ("veit2016",)
     Params = Params
     roles = ("branch", "stream", "skip", "output", "input", "attention", "heads")
 

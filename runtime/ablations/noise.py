@@ -73,6 +73,7 @@ class Noise(Ablation):
     """The value with Gaussian noise on it."""
 
     name = "noise"
+    cites = ("arora2018", "meng2022")
     Params = Params
     roles = ("stream", "branch", "skip", "output", "input", "heads", "image", "embedding")
 

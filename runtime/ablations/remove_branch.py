@@ -27,6 +27,7 @@ class RemoveBranch(Ablation):
     """The stream becomes the skip alone."""
 
     name = "remove_branch"
+    cites = ("veit2016", "bhojanapalli2021")
     roles = ("branch",)
 
     def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:

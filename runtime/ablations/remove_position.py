@@ -63,6 +63,7 @@ class RemovePosition(Ablation):
     """No position embedding, or that of another place."""
 
     name = "remove_position"
+    cites = ("dosovitskiy2021", "naseer2021")
     Params = Params
     roles = ("position",)
 

@@ -28,6 +28,7 @@ class RemoveSkip(Ablation):
     """The stream becomes the branch alone."""
 
     name = "remove_skip"
+    cites = ("raghu2021",)
     roles = ("skip",)
 
     def rewrite(self, place: Place, build: Rewriter, *fitted: Any) -> Any:

@@ -34,6 +34,7 @@ class RemoveUnit(Ablation):
     """Each add of what is named becomes its skip."""
 
     name = "remove_unit"
+    cites = ("veit2016", "bhojanapalli2021")
     roles = ("output",)
 
     def refuse_place(self, place: Place) -> str | None:

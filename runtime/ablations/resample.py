@@ -54,6 +54,7 @@ class Resample(Ablation):
     """Another image's value instead of each image's own."""
 
     name = "resample"
+    cites = ("goldowskydill2023",)
     Params = Params
     roles = ("branch", "stream", "skip", "output", "input", "attention", "heads")
 

@@ -34,5 +34,6 @@ class ScaleBranch(Scaling):
     """The branch times a factor."""
 
     name = "scale_branch"
+    cites = ("veit2016",)
     Params = Params
     roles = ("branch",)

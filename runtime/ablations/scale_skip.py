@@ -36,5 +36,6 @@ class ScaleSkip(Scaling):
     """The skip times a factor."""
 
     name = "scale_skip"
+    cites = ("raghu2021", "he2016identity")
     Params = Params
     roles = ("skip",)

@@ -47,6 +47,7 @@ class ShufflePatches(Ablation):
     """The cells of an image in another order."""
 
     name = "shuffle_patches"
+    cites = ("naseer2021",)
     Params = Params
     roles = ("image",)
 

@@ -47,6 +47,7 @@ class SwapPool(Ablation):
     """The other pool."""
 
     name = "swap_pool"
+    cites = ("raghu2021",)
     Params = Params
     roles = ("pool",)
 

@@ -40,6 +40,7 @@ class UniformAttention(Ablation):
     """Every visible key the same weight."""
 
     name = "uniform_attention"
+    cites = ("raghu2021",)
     roles = ("attention",)
     windows = True
 

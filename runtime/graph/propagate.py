@@ -1,18 +1,16 @@
 """Shapes and work of every node, found on the meta device: nothing is computed and no memory is taken.
 
 Leaves in `node.meta`: `value` (a meta tensor or whatever the node gives for a batch of PROBE images) and `flops`
-(floating point operations for one image).
+(floating point operations for one image); and what its axes mean (`flow`).
 """
 
-import re
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
-from vitdsl.runtime.graph.flow import AXES, PRODUCTS, SUMS, Flow
+from vitdsl.runtime.graph.flow import Flow
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE, out_of_place
 from vitdsl.runtime.graph.trace import CONSTANT
 
@@ -45,39 +43,12 @@ def propagate(model: nn.Module, graph: fx.Graph, input_size: tuple[int, ...]) ->
         model: The traced model, on the meta device.
         graph: Its graph, free of in-place operations.
         input_size: `(channels, height, width)` of one image.
-
-    Raises:
-        StudyError: The model does not take images of this size (VD233).
     """
     model.requires_grad_(False)
     probe = torch.empty(PROBE, *input_size, device="meta")
     counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter, Flow(model, probe) as flow:
-            _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter, flow).run(probe)
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        first = re.sub(r" ?\(Proxy\([^)]*\)\)", "", first)  # a name of ours in the model's own message
-        raise StudyError(
-            Diagnostic(
-                "VD233",
-                f"`{type(model).__name__}` does not take images of {input_size[1]} x {input_size[2]}: {first[:200]}",
-                help=(
-                    "set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",
-                ),
-                label="does not fit",
-                about=(("input_size",), ("options", "img_size"), ("arch",)),
-            )
-        ) from error
-
-
-def copy_annotations(source: fx.Graph, target: fx.Graph) -> None:
-    """Carry the annotations of one trace of a model over to another trace of the same model."""
-    for one, other in zip(source.nodes, target.nodes, strict=True):
-        assert one.op == other.op and str(one.target) == str(other.target), (one, other)
-        other.meta.update(
-            {key: one.meta[key] for key in (VALUE, FLOPS, AXES, PRODUCTS, SUMS) if key in one.meta}
-        )
+    with torch.no_grad(), counter, Flow(model, probe) as flow:
+        _Annotate(fx.GraphModule(modules_of(model, graph), graph), counter, flow).run(probe)
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:

@@ -20,10 +20,10 @@ from vitdsl.runtime.graph.fixed import mark_fixed
 from vitdsl.runtime.graph.flow import AXES, SUMS
 from vitdsl.runtime.graph.functional import functionalise, settled
 from vitdsl.runtime.graph.meaning import Meaning, agreed, plain
-from vitdsl.runtime.graph.propagate import VALUE, copy_annotations, propagate
+from vitdsl.runtime.graph.propagate import VALUE, propagate
 from vitdsl.runtime.graph.reading import Tokens, grid_of_map, layout_of, tokens_of
 from vitdsl.runtime.graph.site import Layout, Site
-from vitdsl.runtime.graph.trace import CONSTANT, Traced, trace
+from vitdsl.runtime.graph.trace import Traced, trace
 from vitdsl.runtime.graph.unit_names import owner
 from vitdsl.runtime.graph.units import Unit, find_units
 from vitdsl.runtime.graph.whole import is_rotary, pool_of, sees_position, whole_nodes
@@ -214,23 +214,15 @@ def sites_of(
     Raises:
         StudyError: It cannot be traced (VD301), or does not take such images (VD233).
     """
-    traced = trace(skeleton, unfuse=unfuse)
+    traced = trace(skeleton, input_size, unfuse=unfuse)
     functionalise(traced.graph, dict(skeleton.named_modules()))
     propagate(skeleton, traced.graph, input_size)
     return _sites(skeleton, settled(traced), tuple(input_size), unfuse)
 
 
 def same_sites(model: nn.Module, of: Sites) -> Sites:
-    """The sites of the model with its weights: its skeleton's, for a graph names modules and holds none.
-
-    Where tracing itself made tensors, such as masks, the model is traced again, for those of a skeleton are empty.
-    """
-    if not any(CONSTANT in node.meta for node in of.traced.graph.nodes):
-        return replace(of, model=model)
-    traced = trace(model, unfuse=of.unfuse)
-    functionalise(traced.graph, dict(model.named_modules()))
-    copy_annotations(of.traced.graph, traced.graph)
-    return _sites(model, settled(traced), of.input_size, of.unfuse)
+    """The sites of the model with its weights: its skeleton's, for a graph names modules and holds none."""
+    return replace(of, model=model)
 
 
 def _sites(

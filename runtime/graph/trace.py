@@ -1,31 +1,34 @@
-"""From a model to a graph: symbolic tracing that remembers which node each module returned.
+"""From a model to a graph, for images of one size and any number of them.
 
 Owns the names: a module's path is the name of what it returned. A module that is called again gets `path:1`,
-`path:2`. Uses timm's own lists of what must stay whole. Attention can be un-fused, module by module, so that its
-weights become a node; the model itself is left as it was. Does not own: in-place operations (`functional`), shapes
-(`propagate`), roles (`sites`).
+`path:2`. Attention can be un-fused, module by module, so that its weights become a node; the model itself is left as
+it was. Does not own: how a program is followed (`tracer`), in-place operations (`functional`), shapes (`propagate`),
+roles (`sites`).
 """
 
+import copy
 import inspect
-import operator
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from timm.layers import get_notrace_functions, get_notrace_modules
+import torch
 from torch import fx, nn
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.batch import free_batch
+from vitdsl.runtime.graph.followed import SAMPLE
+from vitdsl.runtime.graph.refusals import no_attribute, no_tensor, refusal
+from vitdsl.runtime.graph.tracer import Tracer
 from vitdsl.runtime.graph.undisturbed import undisturbed
 
 FUSED = "fused_attn"
 CONSTANT = "constant"
-"""In the meta of a node: a tensor that is neither a parameter nor a buffer, made while tracing."""
-TRACEABLE = ("NormFreeBlock",)
-"""Leaves of timm's that are ones only since fx drops in-place operations, which `functionalise` keeps."""
+"""In the meta of a node: a tensor that is not a module's, such as one that its file holds."""
 POSITION = "position"
 """In `node.meta`: how many nodes were traced before it."""
+BATCHES = (13, 17)
+"""The numbers of images that a program is followed with."""
 
 
 @dataclass(frozen=True)
@@ -60,121 +63,70 @@ class Traced:
         return value
 
 
-class Augmented(fx.Proxy):
-    """A traced value whose `+=` stays one, so that other names of the tensor see the sum, as in the program."""
-
-
-def _augmented(target: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
-    return lambda self, other: self.tracer.create_proxy("call_function", target, (self, other), {})
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
-    setattr(Augmented, f"__i{_name}__", _augmented(getattr(operator, f"i{_name}")))
-
-
-class PathTracer(fx.Tracer):
-    """A tracer that keeps timm's leaves whole and records what each module took and returned."""
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
-        self.leaves = tuple(kind for kind in get_notrace_modules() if kind.__name__ not in TRACEABLE)
-        self.outputs: dict[str, fx.Node] = {}
-        self.inputs: dict[str, fx.Node] = {}
-        self.when: dict[tuple[str, str], int] = {}
-        self.names: dict[int, str] = {}
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """A value of the program that is being traced."""
-        return Augmented(node, self)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """A module's attribute: parameters become nodes, found by a table and not by a walk over all of them."""
-        if not isinstance(attr_val, nn.Parameter):
-            return super().getattr(attr, attr_val, parameter_proxy_cache)
-        if not self.names:
-            self.names = {id(parameter): name for name, parameter in self.root.named_parameters()}
-        name = self.names.get(id(attr_val))
-        if name is None:
-            return attr_val
-        if name not in parameter_proxy_cache:
-            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
-        return parameter_proxy_cache[name]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module becomes one node."""
-        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Trace a module's call and record it under its path."""
-        path, calls = self.path_of_module(m), 0
-        name = path
-        while name in self.inputs or name in self.outputs:
-            calls += 1
-            name = f"{path}:{calls}"
-        given = [value.node for value in args if isinstance(value, fx.Proxy)]
-        if given:
-            self.inputs[name] = given[0]
-            self.when["input", name] = len(self.graph.nodes)
-        result = super().call_module(m, forward, args, kwargs)
-        if isinstance(result, fx.Proxy):
-            self.outputs[name] = result.node
-            self.when["output", name] = len(self.graph.nodes)
-        return result
-
-
-def trace(model: nn.Module, *, unfuse: Collection[str] | None = None) -> Traced:
-    """Trace a model in evaluation mode.
+def trace(model: nn.Module, input_size: tuple[int, ...], *, unfuse: Collection[str] | None = None) -> Traced:
+    """Trace a model, in the mode that it is in, for images of one size and any number of them.
 
     Args:
         model: Any module whose first argument is the batch of images; other arguments keep their defaults.
+        input_size: `(channels, height, width)` of one image.
         unfuse: Paths of attention modules whose weights must be nodes; None un-fuses all that can be.
 
     Returns:
         Its graph and what each module returned.
 
     Raises:
-        StudyError: It cannot be traced (VD301), with the reason.
+        StudyError: It cannot be traced (VD301), or does not take such images (VD233), with the reason.
     """
-    tracer = PathTracer()
-    before = set(vars(model))
-    try:
-        with undisturbed(model), unfused(model, unfuse):
-            graph = tracer.trace(model, concrete_args=_defaults(model))
-            constants = {name: getattr(model, name) for name in set(vars(model)) - before}
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
-        raise StudyError(
-            Diagnostic(
-                "VD301",
-                f"`{type(model).__name__}` cannot be traced: {type(error).__name__}: {reason[0][:200]}",
-                help=(
-                    "its Python code decides by the values of tensors; another model of the family may do",
-                ),
-                about=(("arch",),),
-            )
-        ) from error
-    for position, node in enumerate(graph.nodes):
-        node.meta[POSITION] = position
+    model = on_meta(model)
+    with unfused(model, unfuse):
+        try:
+            tracer, constants = _traced(model, (BATCHES[0], *input_size))
+            other, _ = _traced(model, (BATCHES[1], *input_size))
+            graph = tracer.graph
+            for position, node in enumerate(graph.nodes):
+                node.meta[POSITION] = position
+            free_batch(graph, other.graph, BATCHES)
+        except Exception as error:  # a model's program raises anything
+            raise refusal(model, input_size, error) from error
+    for node in graph.nodes:
+        node.meta.setdefault(POSITION, 0)
+        node.meta.pop(SAMPLE, None)
+    if any(tensor.is_meta for tensor in constants.values()):
+        raise no_attribute(model)
     _name_constants(graph, constants)
     _drop_constant_arguments(graph)
     outputs = dict(sorted(tracer.outputs.items(), key=lambda item: int(item[1].meta[POSITION])))
-    traced = Traced(graph, outputs, tracer.inputs, tracer.when)
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(result, fx.Node):
-        found = next((kind for kind in (dict, list, tuple) if isinstance(result, kind)), type(result))
-        raise StudyError(
-            Diagnostic(
-                "VD301",
-                f"`{type(model).__name__}` returns a {found.__name__}, not one tensor",
-                help=(
-                    "choose `options` with which it returns its logits or features alone, or wrap a module of your own",
-                ),
-                about=(("arch",),),
-            )
-        )
-    return traced
+        raise no_tensor(model, result)
+    return Traced(graph, outputs, tracer.inputs, tracer.when)
+
+
+def _traced(model: nn.Module, shape: tuple[int, ...]) -> tuple[Tracer, dict[str, Any]]:
+    """A model's graph for some images, and the tensors that are not its own, which tracing hung on it."""
+    before = set(vars(model))
+    tracer = Tracer(torch.empty(shape, device="meta"))
+    with undisturbed(model):
+        graph = tracer.run(model, _defaults(model))
+        read = {str(node.target) for node in graph.find_nodes(op="get_attr")}
+        return tracer, {name: getattr(model, name) for name in read & (set(vars(model)) - before)}
+
+
+def on_meta(model: nn.Module) -> nn.Module:
+    """A model without numbers: itself, or a twin with empty tensors."""
+    held = [*model.parameters(), *model.buffers()]
+    held += [value for module in model.modules() for value in vars(module).values() if _is_tensor(value)]
+    if all(tensor.is_meta for tensor in held):
+        return model
+    memo: dict[int, Any] = {}
+    for tensor in held:
+        empty = tensor.detach().to("meta")
+        memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def fusable(model: nn.Module) -> list[str]:

@@ -6,50 +6,36 @@ modules as Python sees it: attributes, and the dictionaries, lists and sets amon
 tensors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-Undo = Callable[[], None]
-
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Give every module of a model its attributes and containers back when the block ends, also by an error."""
-    undo: dict[int, Undo] = {}
+    kept: dict[int, tuple[Any, Any]] = {}
     for module in model.modules():
-        _remember(vars(module), undo)
+        _remember(vars(module), kept)
     try:
         yield
     finally:
-        for back in undo.values():
-            back()
+        for container, content in kept.values():
+            container.clear()
+            if isinstance(container, list):
+                container.extend(content)
+            else:
+                container.update(content)
 
 
-def _remember(value: Any, undo: dict[int, Undo]) -> None:
-    """Note how to fill a container, and those in it, with what they hold now."""
-    if id(value) in undo:
-        return
-    if isinstance(value, dict):
-        undo[id(value)] = _refill(value, value.update, dict(value))
-        inside = list(value.values())
-    elif isinstance(value, list):
-        undo[id(value)] = _refill(value, value.extend, list(value))
-        inside = list(value)
-    elif isinstance(value, set):
-        undo[id(value)] = _refill(value, value.update, set(value))
-        inside = []
-    else:
-        inside = list(value) if isinstance(value, tuple) else []
-    for one in inside:
-        _remember(one, undo)
-
-
-def _refill(container: Any, fill: Callable[[Any], Any], content: Any) -> Undo:
-    def back() -> None:
-        container.clear()
-        fill(content)
-
-    return back
+def _remember(value: Any, kept: dict[int, tuple[Any, Any]]) -> None:
+    """Note what a container and those in it hold now."""
+    if isinstance(value, (dict, list, set)):
+        if id(value) in kept:
+            return
+        kept[id(value)] = value, value.copy()
+    for one in value.values() if isinstance(value, dict) else value:
+        if isinstance(one, (dict, list, set, tuple)):
+            _remember(one, kept)

@@ -235,6 +235,7 @@ class Metric(Observer):
         name: The kind's name, equal to the file's.
         VALUES: Its values by name.
         reference: Citation of its source.
+        cites: Keys of the works that it takes its definition from, in `runtime/results/references.bib`.
         together: For a metric of models that joins their sites into one: where it refuses one site of a model and `at`
             names none, it refuses the model, and does not go on without the site.
         identity: For a metric of layers: what it gives for a layer and itself, checked in every run; by value where
@@ -243,6 +244,7 @@ class Metric(Observer):
 
     VALUES: ClassVar[Mapping[str, Value]]
     reference: ClassVar[str] = ""
+    cites: ClassVar[tuple[str, ...]] = ()
     together: ClassVar[bool] = False
     identity: ClassVar[float | Mapping[str, float] | None] = None
 

@@ -62,6 +62,7 @@ class Accuracy(Metric):
         "kl": Value((), "KL divergence from the intact model", "nat", "lower", (0.0, None), True),
     }
     reference = "Raghu et al. 2021, Section 5"
+    cites = ("raghu2021",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs one vector of logits for each image."""

@@ -67,6 +67,7 @@ class AttentionDistance(Metric):
         ),
     }
     reference = "Raghu et al. 2021, Figures 3 and 4"
+    cites = ("raghu2021", "dosovitskiy2021", "walmer2023")
 
     def refuse(self, site: Site) -> str | None:
         """Needs global attention over the patch grid."""

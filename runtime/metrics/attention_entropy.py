@@ -62,6 +62,7 @@ class AttentionEntropy(Metric):
         ),
     }
     reference = "Zhai et al. 2023"
+    cites = ("zhai2023",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs the weights of whole images."""

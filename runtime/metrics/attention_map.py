@@ -104,6 +104,7 @@ class AttentionMap(Metric):
         ),
     }
     reference = "Vaswani et al. 2017; Caron et al. 2021"
+    cites = ("vaswani2017", "caron2021")
 
     def refuse(self, site: Site) -> str | None:
         """Needs global attention over the patch grid, and the query in it."""

@@ -83,6 +83,7 @@ class AttentionRollout(Metric):
         "cls_mass": Value(("site",), "rollout of the class token to itself", "1", "none", (0.0, 1.0)),
     }
     reference = "Abnar and Zuidema 2020"
+    cites = ("abnar2020",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs weights between all tokens of the patch grid, not too many to keep for each image."""

@@ -126,6 +126,7 @@ class CKA(Metric):
         ),
     }
     reference = "Kornblith et al. 2019; Nguyen et al. 2020; Song et al. 2012"
+    cites = ("kornblith2019", "nguyen2020", "song2012", "raghu2021")
 
     def __init__(self, params: Entry) -> None:
         super().__init__(params)

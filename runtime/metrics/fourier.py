@@ -79,6 +79,7 @@ class Fourier(Metric):
         "variance_share": Value(("site",), "variance over positions over mean square", range=(0.0, None)),
     }
     reference = "Park and Kim 2022, Figures 2, 8 and 9"
+    cites = ("park2022",)
     degrees: ClassVar[Mapping[str, int]] = {"profile": 1, "moments": 1}
 
     def refuse(self, site: Site) -> str | None:

@@ -109,6 +109,7 @@ class HeadSubsets(Metric):
         ),
     }
     reference = "Raghu et al. 2021, Figure 5"
+    cites = ("raghu2021",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs heads and global attention over the patch grid."""

@@ -99,6 +99,7 @@ class LinearProbe(Metric):
         ),
     }
     reference = "Raghu et al. 2021, Figures 11 and 13"
+    cites = ("raghu2021", "dosovitskiy2021")
 
     def __init__(self, params: Entry) -> None:
         super().__init__(params)

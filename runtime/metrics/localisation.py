@@ -107,6 +107,7 @@ class Localisation(Metric):
         "control": _cka(("token", "row", "col"), "CKA of the own input patch with an input patch"),
     }
     reference = "Raghu et al. 2021, Figures 9 and 10"
+    cites = ("raghu2021",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs a grid of positions that cuts the image evenly, and all tokens."""

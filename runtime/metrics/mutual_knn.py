@@ -77,6 +77,7 @@ class MutualKnn(Pairs):
         ),
     }
     reference = "Huh et al. 2024"
+    cites = ("huh2024", "klabunde2023")
 
     @property
     def k(self) -> int:

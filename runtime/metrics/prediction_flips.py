@@ -117,6 +117,7 @@ class PredictionFlips(Metric):
         ),
     }
     reference = "Hooker et al. 2019 (arXiv 1911.05248)"
+    cites = ("hooker2019",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs one vector of logits for each image."""

@@ -65,6 +65,7 @@ class Procrustes(Pairs):
         "size_and_shape": Value(SITES, "squared Procrustes distance, sizes kept", "1", "lower", (0.0, None)),
     }
     reference = "Ding et al. 2021; Williams et al. 2021"
+    cites = ("ding2021", "williams2021")
 
     def known(self, features: Array, removed: int) -> Array:
         """The features, in as many directions as images where that is fewer."""

@@ -88,6 +88,7 @@ class ReceptiveField(Metric):
         "luo": Value(("site",), "root of the pixels above 4.55 % of the largest", "px", "none", (0.0, None)),
     }
     reference = "Raghu et al. 2021, Figure 6"
+    cites = ("raghu2021", "luo2016")
 
     def refuse(self, site: Site) -> str | None:
         """Needs a grid of positions, and all tokens."""

@@ -84,6 +84,7 @@ class Rsa(Pairs):
         )
     }
     reference = "Kriegeskorte et al. 2008"
+    cites = ("kriegeskorte2008", "klabunde2023")
 
     def __init__(self, params: Entry) -> None:
         super().__init__(params)

@@ -64,6 +64,7 @@ class SkipRatio(Metric):
         ),
     }
     reference = "Raghu et al. 2021, Figure 7"
+    cites = ("raghu2021",)
 
     def refuse(self, site: Site) -> str | None:
         """Needs tokens or positions, and the image as the first axis; known which of them are prefix tokens."""

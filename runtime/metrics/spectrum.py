@@ -89,6 +89,7 @@ class Spectrum(Metric):
         "largest_rank": Value(("site",), "largest rank that rows and features allow", range=(0.0, None)),
     }
     reference = "Roy and Vetterli 2007; Garrido et al. 2023"
+    cites = ("roy2007", "garrido2023")
 
     def refuse(self, site: Site) -> str | None:
         """Needs the tokens that the layer selects, and rows that are not too long."""

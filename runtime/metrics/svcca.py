@@ -87,6 +87,7 @@ class Svcca(Pairs):
         "r2_cca": Value(SITES, "mean squared canonical correlation", "1", "higher", (0.0, 1.0)),
     }
     reference = "Raghu et al. 2017; Morcos et al. 2018"
+    cites = ("raghu2017", "morcos2018", "kornblith2019")
 
     def known(self, features: Array, removed: int) -> Array:
         """The features."""

@@ -81,6 +81,7 @@ class TokenCKA(Metric):
         )
     }
     reference = "Kornblith et al. 2019; Song et al. 2012"
+    cites = ("kornblith2019", "song2012")
 
     def values(self, *, paired: bool) -> Mapping[str, Value]:
         """One matrix over sites, or one number for each site where `paired`."""

@@ -100,6 +100,7 @@ class TokenNorms(Metric):
         "map": Value(("site", "row", "col"), "mean norm of the token at a place", range=(0.0, None)),
     }
     reference = "Darcet et al. 2023, Figures 2 to 5"
+    cites = ("darcet2023",)
 
     @property
     def bins(self) -> Bins:

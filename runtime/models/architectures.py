@@ -39,6 +39,12 @@ OURS = {
 """Arguments of `create_model` that the language has its own words for."""
 
 
+def family_of(arch: str) -> str:
+    """The file of timm that an architecture is made in, such as `timm.models.resnet`; empty where timm has none."""
+    name = arch.partition(".")[0]
+    return model_entrypoint(name).__module__ if is_model(name) else ""
+
+
 def check(model: Model) -> None:
     """Refuse what `create_model` cannot or should not take.
 

@@ -1,7 +1,7 @@
 """Configs: what a `config.json` beside weights says of a model that the names and shapes of its tensors do not.
 
-Owns: the comparison of heads, activation and norms with the built model. Does not own: the preprocessing of a folder
-(`preprocessing`), anything that a shape tells (`checkpoints`).
+Owns: the comparison of heads, activation and norms with the built model, and what is said of images. Does not own: what
+a model gets (`preprocessing`), anything that a shape tells (`checkpoints`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,8 @@ from torch import nn
 
 from vitdsl.runtime.models.checkpoints import Misfit
 
+Configs = Mapping[str, Mapping[str, Any]]
+"""What the JSON files beside weights say, by their names."""
 ACTIVATIONS = {
     "gelu": "gelu",
     "quick_gelu": "quick_gelu",
@@ -24,23 +26,28 @@ ACTIVATIONS = {
 """Names that transformers has for activations, and timm's."""
 
 
-def check_architecture(config: Mapping[str, Any], arch: str) -> None:
+RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+"""Pillow's numbers for interpolations, which transformers writes."""
+
+
+def check_architecture(configs: Configs, arch: str) -> None:
     """Refuse a folder that timm saved of another architecture.
 
     Raises:
         Misfit: It is of another one.
     """
-    saved = config.get("architecture")
+    saved = configs.get("config.json", {}).get("architecture")
     if isinstance(saved, str) and saved.partition(".")[0] != arch.partition(".")[0]:
         raise Misfit(f"the `config.json` beside it is of `{saved}`", f"write `arch: {saved}`")
 
 
-def vision_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a config says of the model of images, in the words of transformers; empty where nothing is known."""
+def vision_of(configs: Configs) -> Mapping[str, Any]:
+    """What configs say of the model of images, in the words of transformers; empty where nothing is known."""
+    config = configs.get("config.json", {})
     if "model_type" in config:
         found: Mapping[str, Any] = config.get("vision_config", config)
         return found
-    model = (config.get("open_clip") or {}).get("model_cfg") or {}
+    model = configs.get("open_clip_config.json", {}).get("model_cfg") or {}
     vision = model.get("vision_cfg") or {}
     if not isinstance(vision.get("width"), int):
         return {}
@@ -102,3 +109,30 @@ def _of_norms(eps: object, module: nn.Module) -> list[str]:
         return []
     has = ", ".join(f"{one:g}" for one in sorted(own))
     return [f"its layer norms were made with eps {eps:g}, the model's have {has}"]
+
+
+def images_of(configs: Configs) -> dict[str, Any]:
+    """What configs say of images, in the words of `preprocess` of a model; empty where they say nothing."""
+    theirs = configs.get("preprocessor_config.json", {})
+    timm = configs.get("config.json", {}).get("pretrained_cfg") or {}
+    clip = configs.get("open_clip_config.json", {}).get("preprocess_cfg") or {}
+    names = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    found: dict[str, Any] = {
+        name: source[name] for source in (timm, clip) for name in names if name in source
+    }
+    if theirs:
+        found = {"mean": theirs.get("image_mean"), "std": theirs.get("image_std"), **_crop(theirs)}
+        found["interpolation"] = RESAMPLING.get(theirs.get("resample", -1))
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _crop(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """How an image processor of transformers comes to its size, where timm has words for it."""
+    size, crop = theirs.get("size"), theirs.get("crop_size")
+    if not isinstance(size, dict):
+        return {}
+    if theirs.get("do_center_crop") and isinstance(crop, dict):
+        square = "shortest_edge" in size and crop.get("height") == crop.get("width")
+        return {"crop_mode": "center", "crop_pct": crop["height"] / size["shortest_edge"]} if square else {}
+    square = size.get("height") is not None and size.get("height") == size.get("width")
+    return {"crop_mode": "squash", "crop_pct": 1.0} if square else {}

@@ -17,13 +17,17 @@ from vitdsl.runtime.graph.trace import CONSTANT, trace
 from vitdsl.runtime.models.checkpoints import bytes_of
 
 
-def structure(module: nn.Module) -> str:
+def structure(module: nn.Module, input_size: tuple[int, ...]) -> str:
     """SHA-256 of a module's operations, of the settings of its parts, and of tensors that are not in its state.
 
+    Args:
+        module: With its weights.
+        input_size: `(channels, height, width)` of the images that it sees; sizes may decide what it computes.
+
     Raises:
-        StudyError: It cannot be traced (VD301).
+        StudyError: It cannot be traced (VD301), or does not take such images (VD233).
     """
-    traced = trace(module, unfuse=())
+    traced = trace(module, input_size, unfuse=())
     known = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     parts = [
         [path, type(part).__qualname__, _settings(vars(part), known)] for path, part in module.named_modules()

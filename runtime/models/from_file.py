@@ -7,6 +7,7 @@ own: files (`weight_files`), names (`layouts`), the comparison (`checkpoints`), 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
@@ -17,6 +18,7 @@ from vitdsl.runtime.models import _adapters, architectures, checkpoints, configs
 from vitdsl.runtime.models._clip import TIMM
 from vitdsl.runtime.models.checkpoints import Fit, Misfit
 from vitdsl.runtime.models.layouts import Reading
+from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
 from vitdsl.runtime.models.weight_files import Contents
 
 RGB = 3
@@ -43,7 +45,7 @@ def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, d
     heads = tuple(f"{name}." for name in checkpoints.heads_of(planned))
     try:
         contents = weight_files.read(path)
-        configs.check_architecture(contents.config, model.arch)
+        configs.check_architecture(contents.configs, model.arch)
         if _adapters.is_adapter(contents.tensors):
             raise Misfit("it is an adapter", "name what it was made for: `{file: BASE, adapter: ADAPTER}`")
         reading = layouts.read(contents, planned.state_dict(), heads, weights.key)
@@ -56,7 +58,13 @@ def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, d
         module, fit = _laid(model, planned, state)
         if fit.fresh and weights.head == "own" and model.train is None:
             raise _no_classifier(fit, planned)
-        notes = [*reading.notes, *done, *_resized(state, module), *_computed_alike(contents, reading, module)]
+        notes = [
+            *reading.notes,
+            *done,
+            *_other_images(contents, preprocessing(module, model)),
+            *_resized(state, module),
+            *_computed_alike(contents, reading, module),
+        ]
     except Misfit as error:
         raise _does_not_fit(model, weights, error) from error
     return module, {
@@ -130,9 +138,26 @@ def _computed_alike(contents: Contents, reading: Reading, module: nn.Module) -> 
     """What is known of what shapes do not tell, where the names were not timm's."""
     if reading.naming is TIMM:
         return []
-    if vision := configs.vision_of(contents.config):
+    if vision := configs.vision_of(contents.configs):
         return configs.check(vision, module)
     return ["heads, activation and eps of norms are not in the file: the model's own are taken"]
+
+
+def _other_images(contents: Contents, used: Preprocessing) -> list[str]:
+    """What the files beside the weights say of images and is not what the model gets."""
+    told, facts = configs.images_of(contents.configs), used.facts()
+    other = {name: value for name, value in told.items() if not _alike(facts[name], value)}
+    return (
+        [f"files beside it say of images `preprocess: {flow(other)}`, which is not what is done"]
+        if other
+        else []
+    )
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, str):
+        return bool(ours == theirs)
+    return bool(np.shape(ours) == np.shape(theirs) and np.allclose(ours, theirs))
 
 
 def _no_classifier(fit: Fit, planned: nn.Module) -> Misfit:

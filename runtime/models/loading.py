@@ -125,8 +125,8 @@ def finish(
     module = module.cpu().float().eval().requires_grad_(False)
     _check_finite(module, model)
     record = WeightsRecord(origin, checkpoints.digest(module), detail)
-    own = structure(module) if plugins.is_named(model.arch) else ""
     config = config or preprocessing(module, model)
+    own = structure(module, config.input_size) if plugins.is_named(model.arch) else ""
     return LoadedModel(module, config, record, model.what, dict(model.options), own)
 
 

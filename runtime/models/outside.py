@@ -71,6 +71,11 @@ def received(name: str, given: Given, model: Model) -> LoadedModel:
     module = _copied(name, given.module)
     config = None if given.transform is None else own_transform(name, given.transform)
     if config is not None:
+        if model.preprocess is not None:
+            what = (
+                f"a transform is handed over for `{name}`, and `preprocess` says something else of its images"
+            )
+            raise StudyError(_refused(what, "leave `preprocess` out: the transform decides"))
         _check_size(model, config)
     detail = source(module)
     loaded = finish(module, model, "given", detail, config=config)
@@ -80,7 +85,7 @@ def received(name: str, given: Given, model: Model) -> LoadedModel:
         loaded.weights,
         f"{detail['class']}, given in Python",
         {},
-        structure(loaded.module),
+        structure(loaded.module, loaded.config.input_size),
     )
 
 

@@ -69,12 +69,12 @@ class ByImage(Preprocessing):
 
 
 def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
-    """The preprocessing of a built model: timm's data config, at the size that the module takes.
+    """The preprocessing of a built model: what the study says, else timm's data config; at the module's size.
 
     Raises:
         StudyError: `input_size` differs from the size that the model was built for (VD233).
     """
-    config = resolve_model_data_config(module)
+    config = {**resolve_model_data_config(module), **said(model)}
     size = built_size(module, model)
     wanted = model.input_size
     if wanted is not None and size is not None and size != (wanted, wanted) and _is_fixed(module):
@@ -104,6 +104,11 @@ def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """What is subtracted or divides, for each channel; for one of grey, the mean over those of RGB."""
     found = tuple(float(value) for value in values)
     return found if len(found) == channels else (sum(found) / len(found),) * channels
+
+
+def said(model: Model) -> dict[str, Any]:
+    """What the study says of a model's images, ready for JSON; empty where it says nothing."""
+    return {} if model.preprocess is None else model.preprocess.model_dump(mode="json", exclude_none=True)
 
 
 def built_size(module: nn.Module, model: Model) -> tuple[int, int] | None:

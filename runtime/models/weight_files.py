@@ -37,6 +37,8 @@ IN_FOLDERS = (
 """The names that Hugging Face, timm and open_clip give to the weights of a folder, first ones first."""
 OF_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 """The names that `peft` gives to an adapter."""
+CONFIGS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
+"""Files that Hugging Face, timm and open_clip put beside weights."""
 ADAPTER_CONFIG = "adapter_config.json"
 """The file beside an adapter that says how much it changes."""
 WRITTEN_AT = (("weights", "file"), ("weights",))
@@ -50,12 +52,12 @@ class Contents:
     Attributes:
         tensors: By name; the keys of nested mappings are joined with dots.
         mappings: The names of the mappings that hold tensors themselves, and how many; "" is the whole file.
-        config: The `config.json` beside it, or under `open_clip` the `open_clip_config.json`.
+        configs: What the files of `CONFIGS` beside it say, by their names.
     """
 
     tensors: dict[str, Tensor]
     mappings: dict[str, int]
-    config: dict[str, Any]
+    configs: dict[str, dict[str, Any]]
 
 
 def find(file: str, folder: Path, field: str = "file") -> Path:
@@ -179,8 +181,7 @@ def read(path: Path) -> Contents:
         mappings[mapping] = mappings.get(mapping, 0) + 1
     if not tensors:
         raise Misfit("it holds no tensors", _SAVE)
-    config = beside(path, "config.json") or {"open_clip": beside(path, "open_clip_config.json")}
-    return Contents(tensors, mappings, config)
+    return Contents(tensors, mappings, {name: found for name in CONFIGS if (found := beside(path, name))})
 
 
 def beside(path: Path, name: str) -> dict[str, Any]:

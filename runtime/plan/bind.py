@@ -18,7 +18,7 @@ from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.feature_model import with_features
 from vitdsl.runtime.models.loading import LoadedModel, skeleton
 from vitdsl.runtime.models.outside import Given, received, without_weights
-from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing
+from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, said
 from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan import fresh
 from vitdsl.runtime.plan.bind_batches import cut_apart
@@ -176,7 +176,7 @@ def _ready(loaded: Loaded, name: str, model: Model, given: Mapping[str, Given]) 
 
 def _built_alike(model: Model) -> str:
     """All that decides a model's structure and the images that it takes."""
-    return canonical([model.arch, model.options, model.input_size])
+    return canonical([model.arch, model.options, model.input_size, said(model)])
 
 
 def _weights_there(loaded: Loaded, model: Model) -> None:

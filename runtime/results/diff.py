@@ -212,9 +212,11 @@ def about_numbers(found: Diff) -> list[str]:
         sum(int(getattr(one, name).sum()) for one in found.values) for name in ("alone", "untold", "outside")
     )
     said.append(f"{differ:,} differ by more than rounding.")
+    considered = f"moved beyond the 95 % interval of the difference, all {compared:,} considered (Holm)"
     said.append(
-        f"{found.moved:,} moved beyond the 95 % interval of the difference, all {compared:,} considered (Holm); "
-        f"{outside:,} of these left their own interval in A."
+        f"{found.moved:,} {considered}; {outside:,} of these left their own interval in A."
+        if found.moved
+        else f"None {considered}."
     )
     if by_itself:
         said.append(

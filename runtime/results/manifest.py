@@ -69,7 +69,7 @@ class PreprocessingRecord(Record):
 class ModelRecord(Record):
     """One model, or one variant of a swept one; `coordinates` are the swept fields.
 
-    `without` names the units that it was trained without.
+    `without` names the units that it was trained without, `family` the file of timm that its architecture is of.
     """
 
     arch: str
@@ -83,6 +83,7 @@ class ModelRecord(Record):
     units: int
     without: tuple[str, ...]
     title: str = ""
+    family: str = ""
 
 
 class DataRecord(Record):
@@ -115,7 +116,7 @@ class ConditionRecord(Record):
 
 
 class MetricRecord(Record):
-    """One metric: its kind, what it says of itself, and the groups of results that it gave."""
+    """One metric: its kind, what it says of itself, keys of works to cite, and the groups of results that it gave."""
 
     kind: str
     version: int
@@ -126,6 +127,7 @@ class MetricRecord(Record):
     reference: str
     groups: tuple[str, ...]
     data: str
+    cites: tuple[str, ...] = ()
 
 
 class AblationRecord(Record):
@@ -136,6 +138,7 @@ class AblationRecord(Record):
     what: str
     page: str
     title: str = ""
+    cites: tuple[str, ...] = ()
 
 
 class Work(Record):

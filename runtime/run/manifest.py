@@ -12,6 +12,7 @@ from vitdsl import __version__
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.runtime.data.stream import Stream, stream_facts
 from vitdsl.runtime.kinds import documentation, summary
+from vitdsl.runtime.models.architectures import family_of
 from vitdsl.runtime.models.loading import LoadedModel, model_facts
 from vitdsl.runtime.plan.plan import Group, Plan, PlannedModel
 from vitdsl.runtime.results.manifest import (
@@ -112,6 +113,7 @@ def data(read: Stream) -> DataRecord:
 def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
     return ModelRecord(
         **model_facts(loaded),
+        family=family_of(loaded.arch),
         coordinates=planned.coordinates,
         prefix_tokens=int(getattr(planned.sites.model, "num_prefix_tokens", 0) or 0),
         sites=len(planned.sites.names("output")),
@@ -146,6 +148,7 @@ def _metric(plan: Plan, name: str) -> MetricRecord:
         page=documentation(type(kind)),
         params=kind.params.model_dump(),
         reference=kind.reference,
+        cites=kind.cites,
         groups=tuple(group.path for group in groups),
         data=groups[0].data,
     )
@@ -165,6 +168,7 @@ def _ablations(plan: Plan) -> dict[str, AblationRecord]:
             what=summary(type(kind)),
             page=documentation(type(kind)),
             title=plan.loaded.study.ablations[name].title or "",
+            cites=kind.cites,
         )
         for name, kind in kinds.items()
     }

@@ -32,6 +32,7 @@ from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models import weight_files
 from vitdsl.runtime.models.loading import LoadedModel
+from vitdsl.runtime.models.preprocessing import said
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.progress import Progress
@@ -101,6 +102,7 @@ def resolved_recipe(
         "arch": model.arch,
         "options": model.options,
         "input_size": model.input_size,
+        **({"preprocess": images} if (images := said(model)) else {}),
         "weights": weights,
         "start_seed": models.start_seed(model, seed),
         "seed": entry.seed if entry.seed is not None else seed,

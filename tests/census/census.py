@@ -27,7 +27,7 @@ test suite asks a quarter of the rows again. `vitdsl sites ARCH --summary` answe
 
 A dash means that the metric is refused; the reason is below the table. Metrics of layers (`cka`, `linear_probe`, ...)
 and `accuracy` need nothing but that a model can be traced. Units and attention modules are counted as far as they can
-be read: some models (ConViT, TinyViT, CaiT, CoaT) have more, which these metrics do not see.
+be read: some models (ConViT, CaiT, CoaT, Twins) have more, which these metrics do not see.
 
 {counts}
 

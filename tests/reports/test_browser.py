@@ -1,15 +1,23 @@
 """The page in a browser without a network: no request, no error, no sideways scrolling; controls work."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pytest
 
+from vitdsl.reports.diff import render as render_diff
+from vitdsl.reports.index import write_index
 from vitdsl.reports.render import write_report
+from vitdsl.runtime.results.diff import diff
 from vitdsl.runtime.results.folder import Run
+from vitdsl.runtime.results.manifest import Manifest
+from vitdsl.runtime.results.record import as_json
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -128,3 +136,43 @@ def test_controls(browser: Any, address: str) -> None:
     assert data.locator("tbody tr:visible").count() == 1
     assert seen == []
     page.close()
+
+
+@pytest.fixture(scope="module")
+def others(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Addresses of the page of two runs, whose numbers are far apart, and of that of several studies."""
+    manifest = as_json(run.manifest)
+    for data in manifest["data"].values():
+        data["content_sha256"] = "0" * 64
+    for claim in manifest["claims"].values():
+        claim["verdict"] = "undecided"
+    sized = {
+        path: data.assign_attrs(left_out=[8.0] * data.sizes["replicate"]) for path, data in run.groups.items()
+    }
+    groups = {path: data.assign({n: data[n] + 0.7 for n in data.data_vars}) for path, data in sized.items()}
+    other = replace(run, manifest=Manifest.model_validate_json(json.dumps(manifest)), groups=groups)
+    folder = tmp_path_factory.mktemp("others")
+    found = diff(replace(run, groups=sized), other)
+    assert found.moved > 20 and found.claims
+    (folder / "diff.html").write_text(render_diff(found))
+    index = write_index(folder, [(run.manifest, folder / "a b" / "report.html"), (other.manifest, None)])
+    return {"diff": (folder / "diff.html").as_uri(), "index": index.as_uri()}
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("name", ["diff", "index"])
+def test_other_pages_open_quietly_and_fit(
+    browser: Any, others: dict[str, str], name: str, width: int
+) -> None:
+    page, seen = _open(browser, others[name], width)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    page.evaluate("document.getElementById('theme').click()")
+    assert page.evaluate(ground) != before
+    assert seen == []
+    page.close()
+    if name == "index":
+        text = Path(unquote(urlparse(others[name]).path)).read_text()
+        assert text.count('href="a%20b/report.html"') == 1

@@ -166,9 +166,9 @@ def test_depth_grows_along_the_model_from_0_to_1(arch: str) -> None:
     assert units == [(i + 1) / len(units) for i in range(len(units))]
 
 
-def test_a_block_that_timm_keeps_whole_shows_no_units_inside() -> None:
+def test_blocks_that_timm_marks_as_not_to_be_traced_show_their_units() -> None:
     sites = found("tiny_vit_5m_224")
-    whole = [path for path, part in sites.model.named_modules() if type(part).__name__ == "TinyVitBlock"]
-    assert len(whole) == 2 + 6 + 2
-    assert len(sites.units) == 2  # the convolutional first stage
-    assert not any(name.startswith(path) for name in sites.units for path in whole)
+    assert kinds(sites) == {"conv": 2, "attention": 2 + 6 + 2, "mlp": 2 + 6 + 2}
+    sites = found("mobilevit_xxs")  # 2 + 4 + 3 transformer layers between three inverted bottlenecks
+    assert kinds(sites) == {"conv": 3, "attention": 9, "mlp": 9}
+    assert len(sites.names("attention")) == 9

@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 def pure(model: nn.Module) -> tuple[fx.GraphModule, Traced]:
-    traced = trace(model.eval())
+    traced = trace(model.eval(), (4,))
     functionalise(traced.graph, dict(model.named_modules()))
     return fx.GraphModule(modules_of(model, traced.graph), traced.graph), settled(traced)
 

@@ -1,20 +1,18 @@
 """Shapes and work of a graph, found without computing."""
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.functional import functionalise
-from vitdsl.runtime.graph.propagate import FLOPS, PROBE, VALUE, copy_annotations, propagate, shape_of
+from vitdsl.runtime.graph.propagate import FLOPS, PROBE, VALUE, propagate, shape_of
 from vitdsl.runtime.graph.trace import Traced, trace
 from vitdsl.runtime.models.loading import skeleton
 
 
 def annotated(arch: str, size: tuple[int, ...], **options: object) -> Traced:
     module = skeleton(Model(arch=arch, options=options, weights="random"))
-    traced = trace(module)
+    traced = trace(module, size)
     functionalise(traced.graph, dict(module.named_modules()))
     propagate(module, traced.graph, size)
     return traced
@@ -59,21 +57,3 @@ def test_images_of_another_size_are_refused_with_the_models_own_reason() -> None
     assert problem.code == "VD233"
     assert "96 x 96" in problem.message
     assert "img_size" in problem.help[0]
-
-
-def test_annotations_go_from_one_trace_to_another_of_the_same_model_only() -> None:
-    class One(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.f = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.relu(self.f(x.flatten(1)[:, :4]))
-
-    bare, real = trace(One().to("meta")), trace(One())
-    propagate(One().to("meta"), bare.graph, (3, 8, 8))
-    copy_annotations(bare.graph, real.graph)
-    assert [node.meta[FLOPS] for node in bare.graph.nodes] == [node.meta[FLOPS] for node in real.graph.nodes]
-    assert shape_of(real.output) == (4,)
-    with pytest.raises((AssertionError, ValueError)):
-        copy_annotations(bare.graph, annotated("resnet18", (3, 64, 64)).graph)

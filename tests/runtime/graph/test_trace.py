@@ -22,7 +22,7 @@ def vit(**more: Any) -> nn.Module:
 
 def test_every_module_that_ran_has_its_output_in_order_of_execution() -> None:
     model = vit()
-    traced = trace(model)
+    traced = trace(model, (3, 32, 32))
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     positions = [order[node] for node in traced.outputs.values()]
     assert positions == sorted(positions)
@@ -37,7 +37,7 @@ def test_attention_is_unfused_only_where_asked_and_only_for_a_while() -> None:
     model = vit()
     assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
     for unfuse, fused in ((None, 0), (frozenset({"blocks.1.attn"}), 1), (frozenset(), 2)):
-        graph = trace(model, unfuse=unfuse).graph
+        graph = trace(model, (3, 32, 32), unfuse=unfuse).graph
         assert sum(node.target is F.scaled_dot_product_attention for node in graph.nodes) == fused
         assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
 
@@ -54,14 +54,14 @@ def test_flags_come_back_after_an_error() -> None:
 
     model.get_submodule("blocks.1").mlp.forward = broken  # type: ignore[union-attr, assignment]
     with pytest.raises(StudyError):
-        trace(model)
+        trace(model, (3, 32, 32))
     assert fusable(model) == ["blocks.0.attn", "blocks.1.attn"]
 
 
 def test_a_module_that_was_not_fused_stays_so() -> None:
     model = vit()
     model.get_submodule("blocks.0.attn").fused_attn = False  # type: ignore[assignment]
-    trace(model, unfuse=None)
+    trace(model, (3, 32, 32), unfuse=None)
     assert fusable(model) == ["blocks.1.attn"]
 
 
@@ -79,7 +79,7 @@ class Calls(nn.Module):
 
 def test_repeated_calls_are_numbered_and_arguments_keep_their_defaults() -> None:
     model = Calls().eval()
-    traced = trace(model)
+    traced = trace(model, (4,))
     assert list(traced.outputs) == ["f", "f:1", "f:2"]
     assert traced.inputs["f:2"] is traced.outputs["f:1"]
     x = torch.randn(2, 4)
@@ -97,10 +97,12 @@ class Pair(nn.Module):
         return x, x * 2
 
 
-@pytest.mark.parametrize(("model", "why"), [(Decides(), "control flow"), (Pair(), "returns a tuple")])
+@pytest.mark.parametrize(
+    ("model", "why"), [(Decides(), "decides by the numbers"), (Pair(), "returns a tuple")]
+)
 def test_what_cannot_be_traced_says_why(model: nn.Module, why: str) -> None:
     with pytest.raises(StudyError) as raised:
-        trace(model.eval())
+        trace(model.eval(), (4,))
     (problem,) = raised.value.diagnostics
     assert problem.code == "VD301"
     assert why in problem.message

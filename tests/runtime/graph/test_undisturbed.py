@@ -51,7 +51,7 @@ def test_a_trace_leaves_attributes_and_containers_as_they_were() -> None:
     places = (model.by_name, model.nested, model.nested["all"], model.seen, model.pair)
     x = torch.randn(2, 4)
     for _ in range(2):
-        graph = trace(model).graph
+        graph = trace(model, (4,)).graph
         assert model.by_name == {} and model.nested == {"all": []} and model.seen == {"old"}
         assert model.pair == ([], 0) and not hasattr(model, "last")
         now = (model.by_name, model.nested, model.nested["all"], model.seen, model.pair)

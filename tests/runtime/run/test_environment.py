@@ -40,5 +40,7 @@ def test_the_commit_and_whether_it_is_all(tmp_path: Path) -> None:
     git("commit", "-m", "x")
     found = environment_facts(tmp_path)["git"]
     assert len(found["commit"]) == 40 and found["dirty"] is False
+    (tmp_path / "notes.txt").write_text("of no study")
+    assert environment_facts(tmp_path)["git"]["dirty"] is False
     (tmp_path / "study.yaml").write_text("vitdsl: 2\n")
     assert environment_facts(tmp_path)["git"]["dirty"] is True

@@ -1,0 +1,104 @@
+"""Why a model cannot be traced, or does not take images of a size.
+
+Owns how one is told from the other: a model that does not take such images refuses them without being traced, too.
+"""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.batch import DependsOnBatch
+from vitdsl.runtime.graph.followed import Undecided
+from vitdsl.runtime.graph.undisturbed import undisturbed
+
+LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent)
+"""Where a frame of a traceback is not of the model's program."""
+
+
+def refusal(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> StudyError:
+    """The error for a model whose program could not be followed.
+
+    Args:
+        model: On the meta device.
+        input_size: `(channels, height, width)` of the images that it was to see.
+        error: What was raised.
+    """
+    if isinstance(error, DependsOnBatch):
+        return _untraceable(model, str(error), "a graph must hold for any number of images")
+    if isinstance(error, Undecided):
+        why = f"its program decides by {error}, {_line(error)}"
+        return _untraceable(model, why, "another model of the family, or other `options`, may not")
+    own = _eager(model, input_size)
+    if own is not None and not isinstance(own, NotImplementedError):
+        return _does_not_fit(model, input_size, own)
+    what = f"{_line(error)}: {type(error).__name__}: {_first(error)}"
+    return _untraceable(model, what, "another model of the family, or other `options`, may do")
+
+
+def no_tensor(model: nn.Module, result: Any) -> StudyError:
+    """The error for a model that returns something other than one tensor."""
+    found = next((kind for kind in (dict, list, tuple) if isinstance(result, kind)), type(result))
+    return StudyError(
+        Diagnostic(
+            "VD301",
+            f"`{type(model).__name__}` returns a {found.__name__}, not one tensor",
+            help=(
+                "choose `options` with which it returns its logits or features alone, or wrap a module of your own",
+            ),
+            about=(("arch",),),
+        )
+    )
+
+
+def no_attribute(model: nn.Module) -> StudyError:
+    """The error for a model that keeps a tensor where its weights cannot be found."""
+    return _untraceable(
+        model,
+        "it keeps a tensor that is no parameter, buffer or attribute of a module, such as one in a list",
+        "another model of the family, or other `options`, may not",
+    )
+
+
+def _untraceable(model: nn.Module, why: str, help: str) -> StudyError:
+    message = f"`{type(model).__name__}` cannot be traced: {why}"
+    return StudyError(Diagnostic("VD301", message, help=(help,), about=(("arch",),)))
+
+
+def _does_not_fit(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> StudyError:
+    size = f"{input_size[1]} x {input_size[2]}"
+    return StudyError(
+        Diagnostic(
+            "VD233",
+            f"`{type(model).__name__}` does not take images of {size}: {_first(error)}",
+            help=("set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",),
+            label="does not fit",
+            about=(("input_size",), ("options", "img_size"), ("arch",)),
+        )
+    )
+
+
+def _eager(model: nn.Module, input_size: tuple[int, ...]) -> Exception | None:
+    """What a model itself says of such images."""
+    try:
+        with torch.no_grad(), undisturbed(model):
+            model(torch.empty(2, *input_size, device="meta"))
+    except Exception as error:  # a model's program raises anything
+        return error
+    return None
+
+
+def _line(error: Exception) -> str:
+    """The last line of the model's program before an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not any(Path(one.filename).is_relative_to(lib) for lib in LIBRARIES)]
+    frame = (own or list(frames))[-1]
+    return f"in `{frame.name}` ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def _first(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text[:200]
