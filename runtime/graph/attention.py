@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vitdsl.runtime.graph.axes import Axis, Images, size_of
 from vitdsl.runtime.graph.flow import AXES, PRODUCTS, Product
 from vitdsl.runtime.graph.meaning import Meaning, keys_of, plain, sources_of
-from vitdsl.runtime.graph.reading import has_places, is_width
+from vitdsl.runtime.graph.reading import has_padding, has_places, is_width
 from vitdsl.runtime.graph.unit_names import owner
 
 
@@ -144,7 +144,7 @@ def _kind(outer: list[Axis], queries: Axis, keys: Axis, meaning: Meaning) -> str
         return "attention between the images of a batch"
     if not outer or not outer[0] or not isinstance(outer[0][0], Images):
         return "attention whose first axis is not the image"
-    if any(has_places(axis) for axis in outer):
+    if any(has_places(axis) for axis in outer) or has_padding(keys):
         return "attention inside windows"
     if meaning.mixed:
         return meaning.mixed[0]

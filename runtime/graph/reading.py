@@ -10,6 +10,7 @@ from fractions import Fraction
 from vitdsl.runtime.graph.axes import (
     Axes,
     Axis,
+    Blank,
     Cut,
     Factor,
     Images,
@@ -77,6 +78,22 @@ def is_width(axis: Axis) -> bool:
 
 def _may_be_width(axis: Axis) -> bool:
     return all(isinstance(factor, (Width, Unknown)) for factor in axis)
+
+
+def has_padding(axis: Axis) -> bool:
+    """Whether some positions of an axis are padding."""
+    return any(_is_padded(factor) for factor in plain(axis))
+
+
+def _is_padded(factor: Factor) -> bool:
+    match factor:
+        case Part(whole=whole):
+            return _is_padded(whole)
+        case Cut(whole=whole):
+            return has_padding(whole)
+        case Joined(parts=parts):
+            return any(map(has_padding, parts))
+    return isinstance(factor, Blank)
 
 
 def has_places(axis: Axis) -> bool:

@@ -26,8 +26,8 @@ timm's model files, with timm {version} and random weights: `python tests/census
 test suite asks a quarter of the rows again. `vitdsl sites ARCH --summary` answers for any architecture.
 
 A dash means that the metric is refused; the reason is below the table. Metrics of layers (`cka`, `linear_probe`, ...)
-and `accuracy` need nothing but that a model can be traced. Units and attention modules are counted as far as they can
-be read: some models (ConViT, CaiT, CoaT, Twins) have more, which these metrics do not see.
+and `accuracy` need nothing but that a model can be traced. A metric that takes some
+of a model's units or attention modules says which share, and why not the others (`vitdsl check`).
 
 {counts}
 
