@@ -95,7 +95,7 @@ def bind_data(
             problems.append(several_streams(loaded, ("metrics", metric), over))
     for name, entry in study.data.items():
         readers = [
-            metric for metric, one in study.metrics.items() if (one.data or next(iter(study.data))) == name
+            metric for metric in metrics if (study.metrics[metric].data or next(iter(study.data))) == name
         ]
         for variant in variants(name, entry):
             source = opened.sources.get(variant.name)

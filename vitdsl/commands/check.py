@@ -84,14 +84,14 @@ def _read(
 
     Images that are not here are noted in `missing` where there is such a list.
     """
-    from vitdsl.dsl.load import is_recipe, load_recipe, load_source
+    from vitdsl.dsl.load import inspect_source, is_recipe, load_recipe
     from vitdsl.dsl.reader import read_text
 
     try:
         if not overrides and is_recipe(read_text(path, str(path)), str(path)):
             load_recipe(path)
             return None, ()
-        loaded = load_source(path, overrides=overrides)
+        loaded = inspect_source(path, overrides=overrides)
         from vitdsl.runtime.plan.bind import bind
 
         plan = bind(loaded, missing=missing)

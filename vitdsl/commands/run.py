@@ -98,15 +98,16 @@ def run(
     blocks gave is kept beside the runs: a run that was killed goes on where it was, and what is there is not computed
     again. Image blocks can be dealt to several processes (torchrun) or shares (--shard) on one disk.
     """
-    from vitdsl.dsl.load import load_source
+    from vitdsl.dsl.load import inspect_source
     from vitdsl.runtime.ranks import Ranks, launched, own_device, together
 
     outcomes = []
     with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
         with together() as ranks:
             for path in _studies(study):
-                loaded = load_source(path, overrides=overrides)
-                progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
+                loaded = inspect_source(path, overrides=overrides)
+                if not loaded.problems:
+                    progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
                 from vitdsl.runtime.plan.bind import bind
                 from vitdsl.runtime.run.environment import device as find_device
                 from vitdsl.runtime.run.run import run as run_plan
