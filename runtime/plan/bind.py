@@ -89,6 +89,7 @@ def bind(
         tuple(groups),
         (*notes_of(rest.models.values()), *notes, *opened.notes),
         {variant.name: variant.coordinates for found in data.values() for variant in found},
+        images=opened.counts,
     )
     plan = replace(plan, passes=passes_of(plan), about_images=(*opened.shown, *opened.notes))
     frames = {group.path: frame(plan, group) for group in groups} if plan.loaded.study.claims else {}

@@ -129,9 +129,12 @@ class _Binder:
             name, why = next(iter(refused.items()))
             self._refused(model, f"at `{name}`, {why}" if name else why)
             return []
+        alike: dict[str, list[str]] = {}
+        for name, why in refused.items():
+            alike.setdefault(why, []).append(name)
         self.notes.extend(
-            f"metric `{self.name}` leaves out `{name}` of `{model.name}`: {why}"
-            for name, why in refused.items()
+            f"metric `{self.name}` leaves out {_counted(names)} of `{model.name}`: {why}"
+            for why, names in alike.items()
         )
         return kept
 
@@ -207,3 +210,8 @@ class _Binder:
         self.problems.append(
             self.loaded.problem(code, place, message, label=label, help=help, key=key, about=about)
         )
+
+
+def _counted(names: Sequence[str]) -> str:
+    """The only one of some sites by name, or how many they are."""
+    return f"`{names[0]}`" if len(names) == 1 else f"{len(names)} sites (`{names[0]}` ... `{names[-1]}`)"
