@@ -173,7 +173,9 @@ def bind_diagnostics(loaded: Loaded) -> Sequence[Diagnostic]:
     return ()
 
 
-def _models(loaded: Loaded, given: Mapping[str, Given], problems: list[Diagnostic]) -> dict[str, PlannedModel]:
+def _models(
+    loaded: Loaded, given: Mapping[str, Given], problems: list[Diagnostic]
+) -> dict[str, PlannedModel]:
     """The models that can be built; those that differ only in weights, seed or training share one skeleton."""
     found: dict[str, PlannedModel] = {}
     built: dict[str, tuple[Sites, Preprocessing]] = {}
