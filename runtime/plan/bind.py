@@ -23,9 +23,9 @@ from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, said
 from vitdsl.runtime.models.recipe import check as check_training
 from vitdsl.runtime.plan import fresh
-from vitdsl.runtime.plan.bind_batches import cut_apart
+from vitdsl.runtime.plan.bind_batches import cut_apart, small_batches
 from vitdsl.runtime.plan.bind_conditions import conditions_of, too_many, too_many_models
-from vitdsl.runtime.plan.bind_data import bind_data, open_data, shared_sizes, small_batches
+from vitdsl.runtime.plan.bind_data import bind_data, open_data, shared_sizes
 from vitdsl.runtime.plan.bind_given import given_problems, notes_of
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_memory import large_rows

@@ -22,10 +22,10 @@ from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 @dataclass
 class Opened:
-    """The sources of a study's streams.
+    """What is known of a study's streams.
 
     Attributes:
-        sources: By stream; None where the images are not here, or only a run can open them.
+        sources: Their sources; None where the images are not here, or only a run can open them.
         counts: How many images each stream has, as asked for where they are not here; without those not known.
         notes: What the reader of a run should know of how sources were read.
         shown: How classes became labels, for who checks the study.
@@ -106,9 +106,10 @@ def bind_data(
             for metric, kind in metrics.items():
                 if kind.over() == name and (fit := kind.fit()) is not None and fit.labels:
                     problems += _unlabelled(loaded, metric, kind, name, labelled)
-            if source is not None:
-                problems += _other_images(loaded, variant, source, models, groups)
-            if source is not None and labelled:
+            if source is None:
+                continue
+            problems += _other_images(loaded, variant, source, models, groups)
+            if labelled:
                 _classes(loaded, variant, source, models, groups, problems)
                 classes.setdefault(name, source.classes or ())
     for metric, kind in metrics.items():
@@ -271,31 +272,4 @@ def shared_sizes(
             except StudyError as error:
                 taken = ((("models", model.base), f"takes {pixels(model.config)}"),)
                 problems += [loaded.source.joined(one, ("data", name), taken) for one in error.diagnostics]
-    return list(dict.fromkeys(problems))
-
-
-def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Data]) -> list[Diagnostic]:
-    """Streams whose batches are too small for what a metric estimates from one batch.
-
-    Args:
-        loaded: The study.
-        groups: What will be measured.
-        data: The streams by name, sweeps resolved.
-    """
-    problems = []
-    for group in groups:
-        needed, entry = group.kind.smallest_batch, data[group.data]
-        if min(entry.batch, entry.images or entry.batch) < needed:
-            name = group.data.partition("[")[0]
-            field = "batch" if entry.batch < needed else "images"
-            problems.append(
-                loaded.problem(
-                    "VD302",
-                    ("data", name, field),
-                    f"`{group.kind.name}` needs batches of at least {needed} images",
-                    label="too few",
-                    help=("write `batch: 32` or so; larger batches make single cells less noisy",),
-                    secondary_paths=((("metrics", group.metric), "the metric"),),
-                )
-            )
     return list(dict.fromkeys(problems))

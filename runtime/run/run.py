@@ -248,11 +248,11 @@ class _Run:
         begun = time.perf_counter()
         found = {}
         self.progress.begin("models", len(self.plan.models), "models")
-        for name, planned in self.plan.models.items():
+        for name in self.plan.models:
             found[name] = model_of(
                 self.plan, name, device=self.device, progress=self.progress, ranks=self.ranks
             )
-            self.progress.step(1, f"{name}, {planned.title}")
+            self.progress.step()
         self.progress.end()
         self._took(times.MODELS, time.perf_counter() - begun)
         return found
