@@ -59,13 +59,13 @@ BOUND_CODES = (
         "The metric compares with labels, and this data has none. A folder of class folders has.",
         """
         data:
-          noise: {source: noise, total: 64}
+          noise: {source: noise, images: 64}
         metrics:
           acc: {kind: accuracy, of: some_model, data: noise}
         """,
         """
         data:
-          noise: {source: noise, total: 64, classes: 10}
+          noise: {source: noise, images: 64, classes: 10}
         metrics:
           acc: {kind: accuracy, of: some_model, data: noise}
         """,
@@ -128,7 +128,7 @@ BOUND_CODES = (
         """
         data:
           images: {source: digits, split: test}
-          train: {source: noise, total: 64, classes: 5}
+          train: {source: noise, images: 64, classes: 5}
         layers:
           pooled: {of: some_model, at: "blocks.*", tokens: mean}
         metrics:

@@ -26,8 +26,8 @@ NAME_CODES = (
         "VD203",
         "which data?",
         "A study with several data entries has each metric say which one it takes.",
-        "data:\n  noise: {source: noise, total: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers}",
-        "data:\n  noise: {source: noise, total: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers, data: noise}",
+        "data:\n  noise: {source: noise, images: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers}",
+        "data:\n  noise: {source: noise, images: 64}\nmetrics:\n  alike: {kind: cka, x: some_layers, data: noise}",
     ),
     Code(
         "VD204",

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.nodes import Fields, plain
-from vitdsl.dsl.phases import Overrides, checked, document, in_order, stop_at, version_problems
+from vitdsl.dsl.phases import (
+    Overrides,
+    checked,
+    document,
+    in_order,
+    inspected,
+    stop_at,
+    version_problems,
+)
 from vitdsl.dsl.phases import loaded_of as loaded_of
 from vitdsl.dsl.reader import read_text
 from vitdsl.dsl.recipes import Recipe
@@ -36,6 +44,21 @@ def load_source(path: str | Path, *, overrides: Overrides = ()) -> Loaded:
     """Read and check a study file, and keep where each value came from; see `load`."""
     file = Path(path)
     return checked(read_text(file, str(path)), str(path), file, overrides, Study)
+
+
+def inspect_source(path: str | Path, *, overrides: Overrides = ()) -> Loaded:
+    """Read a study file as far as it can be read: what is wrong with single entries is noted in `problems`.
+
+    Raises:
+        StudyError: It is no document of the language.
+    """
+    file = Path(path)
+    return inspected(read_text(file, str(path)), str(path), file, overrides, Study)
+
+
+def inspect_text(text: str, name: str = "<text>") -> Loaded:
+    """Read a study that is a text as far as it can be read; see `inspect_source`."""
+    return inspected(text, name, None, (), Study)
 
 
 def load_text(text: str, name: str = "<text>", *, overrides: Overrides = ()) -> Loaded:

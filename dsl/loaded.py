@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitdsl.dsl.diagnostics import Diagnostic
+from vitdsl.dsl.nodes import Path as Place
 from vitdsl.dsl.source import SourceMap
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Loaded:
         path: The file; None for a study that was built in Python or read from a text.
         bases: The files it extends, nearest first.
         overrides: The `--set` arguments that took part.
+        problems: What is wrong with the entries that `study` lacks; none where it is whole.
+        dropped: What `study` lacks: the paths of fields, entries and sections that cannot be read.
     """
 
     study: "Study"
@@ -32,6 +35,8 @@ class Loaded:
     path: Path | None = None
     bases: tuple[Path, ...] = ()
     overrides: tuple[str, ...] = ()
+    problems: tuple[Diagnostic, ...] = ()
+    dropped: frozenset[Place] = frozenset()
 
     @property
     def folder(self) -> Path:

@@ -76,7 +76,7 @@ def origin_problems(name: str, model: Model, source: SourceMap) -> Iterator[Diag
     if origin == "arch" and model.weights is None and model.train is None:
         yield source.problem(
             "VD111",
-            path,
+            (*path, "weights"),
             f"model `{name}` has neither `weights` nor `train`",
             label="no weights",
             help=["add `weights: pretrained`, `weights: random` or `train:`"],

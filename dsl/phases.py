@@ -1,7 +1,8 @@
 """From a text to a checked study: syntax, then what it extends and overrides, then schema, then names.
 
-Owns the order of the phases: all errors of a phase at once, sorted, and no phase on top of a broken one. Does
-not own any phase, nor which files are read (`load`). Which type a whole study has, the caller says.
+Owns the order of the phases. Syntax and what a document is made of must hold; after that a mistake takes with it only
+the entry that it is in (`rest`), and the others go on. Does not own any phase, nor which files are read (`load`). Which
+type a whole study has, the caller says.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from vitdsl.dsl.overrides import as_arguments, overridden
 from vitdsl.dsl.reader import read
 from vitdsl.dsl.recipes import expanded
 from vitdsl.dsl.references import reference_problems
-from vitdsl.dsl.schema import validated
+from vitdsl.dsl.rest import Readable, entry_of, readable, without_bad_sweeps
 from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.text import file_name
 from vitdsl.dsl.words import LANGUAGE_VERSION
@@ -29,7 +30,20 @@ Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def checked(text: str, name: str, path: Path | None, overrides: Overrides, language: "type[Study]") -> Loaded:
-    """A text as a checked study.
+    """A text as a checked study; see `inspected`.
+
+    Raises:
+        StudyError: Everything that is wrong with it.
+    """
+    found = inspected(text, name, path, overrides, language)
+    stop_at(found.problems)
+    return found
+
+
+def inspected(
+    text: str, name: str, path: Path | None, overrides: Overrides, language: "type[Study]"
+) -> Loaded:
+    """What can be read of a text as a study, and what is wrong with the rest of it.
 
     Args:
         text: The document.
@@ -39,7 +53,7 @@ def checked(text: str, name: str, path: Path | None, overrides: Overrides, langu
         language: The type of a whole study.
 
     Raises:
-        StudyError: Everything that is wrong in the first phase that finds something.
+        StudyError: It is no document of the language: its syntax, what it extends, what is set, its version.
     """
     arguments = as_arguments(overrides)
     root: Node = document(text, name)
@@ -47,15 +61,22 @@ def checked(text: str, name: str, path: Path | None, overrides: Overrides, langu
     bases = Bases(texts={name: text}, labels={name: Path(name).name if path else name})
     root = extended(root, path, name, bases, language)
     root = overridden(root, arguments, bases.texts, bases.labels, language)
-    root = expanded(root, path.parent if path else None, bases.texts, bases.labels, language)
+    root, unread = expanded(root, path.parent if path else None, bases.texts, bases.labels, language)
     root = _without_free_space(root)
     source = SourceMap(root, bases.texts, bases.labels, bases.via)
     stop_at(version_problems(root, source))
-    found = validated(language, plain(root), source)
-    if isinstance(found, list):
-        raise in_order(found)
-    stop_at(reference_problems(found, source))
-    return Loaded(found, source, path, tuple(bases.paths), arguments)
+    found = readable(language, plain(root), source, unread)
+    problems = _after(found, reference_problems(found.study, source, found.dropped))
+    if problems:
+        found = without_bad_sweeps(found)
+        problems = list(in_order(problems).diagnostics)
+    return Loaded(found.study, source, path, tuple(bases.paths), arguments, tuple(problems), found.dropped)
+
+
+def _after(found: Readable, named: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """What is wrong, with names last: an entry that cannot be read whole is asked nothing more."""
+    unread = {path[:2] for path in found.dropped}
+    return [*found.problems, *(one for one in named if entry_of(one) not in unread)]
 
 
 def loaded_of(study: "Study") -> Loaded:

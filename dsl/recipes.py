@@ -5,6 +5,7 @@ Afterwards the study holds the recipe's fields themselves and no `recipe:` key.
 """
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,8 @@ def expanded(
     texts: MutableMapping[str, str],
     labels: MutableMapping[str, str],
     language: type[BaseModel],
-) -> Node:
-    """The document with every named recipe written out under the fields given beside it.
+) -> tuple[Node, list[Diagnostic]]:
+    """The document with every named recipe written out under the fields given beside it; what is wrong.
 
     Args:
         root: The document.
@@ -57,9 +58,6 @@ def expanded(
         texts: Takes the texts of the recipe files.
         labels: Takes what to call them.
         language: The type of a whole study.
-
-    Raises:
-        StudyError: A recipe does not exist or is not one.
     """
     models = at(root, ("models",))
     read_before: dict[str, Fields] = {}
@@ -75,13 +73,11 @@ def expanded(
                 base = _train_of(name.value, name.span, folder, texts, labels)
                 read_before[name.value] = base
         except StudyError as error:
-            problems += error.diagnostics
+            problems += [replace(one, about=(path,)) for one in error.diagnostics]
             continue
         own = replaced(train, ("recipe",), None)
         root = replaced(root, path, merge(base, own, language, path))
-    if problems:
-        raise StudyError(problems)
-    return root
+    return root, problems
 
 
 def _train_of(

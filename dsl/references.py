@@ -1,8 +1,8 @@
 """Names across a study: what refers to what, and whether it may.
 
 Owns every check that needs two entries of a study and no model, and asks for those of one entry: claims' forms
-(`claim_forms`), models' origins (`origins`), selectors' syntax (`selectors`), sweeps' paths (`sweeps`). Does not own
-what needs the runtime: kinds, architectures, sites (bound later).
+(`claim_forms`), selectors' syntax (`selectors`), sweeps' paths (`sweeps`). Does not own what needs the runtime:
+kinds, architectures, sites (bound later).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ from vitdsl.dsl.entries import Data, Metric, Model
 from vitdsl.dsl.known import unknown
 from vitdsl.dsl.nodes import Path as Where
 from vitdsl.dsl.origins import origin_problems
+from vitdsl.dsl.rest import is_dropped, names_of
 from vitdsl.dsl.selectors import SelectorError, check, parse
 from vitdsl.dsl.source import SourceMap, dotted
 from vitdsl.dsl.sweeps import sweep_problems
@@ -25,15 +26,24 @@ if TYPE_CHECKING:
     from vitdsl.dsl.study import Study
 
 
-def reference_problems(study: "Study", source: SourceMap) -> list[Diagnostic]:
-    """Everything that is wrong between the entries of a study."""
-    return list(_Checker(study, source).problems())
+def reference_problems(
+    study: "Study", source: SourceMap, dropped: frozenset[Where] = frozenset()
+) -> list[Diagnostic]:
+    """Everything that is wrong between the entries of a study.
+
+    Args:
+        study: The study, or what can be read of it.
+        source: Where its values were written.
+        dropped: What cannot be read; names of it are nothing wrong.
+    """
+    return list(_Checker(study, source, dropped).problems())
 
 
 class _Checker:
-    def __init__(self, study: "Study", source: SourceMap) -> None:
+    def __init__(self, study: "Study", source: SourceMap, dropped: frozenset[Where]) -> None:
         self._study = study
         self._source = source
+        self._dropped = dropped
         self._hints = Hints()
 
     def problems(self) -> Iterator[Diagnostic]:
@@ -143,15 +153,16 @@ class _Checker:
         yield from self._selectors(metric.at, (*path, "at"))
         yield from self._inputs(name, metric, path)
         yield from self._under(metric, path)
+        streams = list(dict.fromkeys([*self._study.data, *names_of(self._dropped, "data")]))
         if metric.data is not None:
             yield from self._known(metric.data, "data", (*path, "data"))
-        elif len(self._study.data) > 1:
+        elif len(streams) > 1:
             yield self._source.problem(
                 "VD203",
                 path,
                 f"`{dotted(path)}` does not say which data it takes",
                 label="`data` is required where there are several",
-                help=[f"add `data:` with one of {ticked(self._study.data)}"],
+                help=[f"add `data:` with one of {ticked(streams)}"],
                 key=True,
             )
 
@@ -206,7 +217,10 @@ class _Checker:
     def _known(
         self, name: str, section: str, path: Where, extra: tuple[str, ...] = ()
     ) -> Iterator[Diagnostic]:
-        problem = unknown(self._study, self._source, name, section, path, extra=extra, hints=self._hints)
+        if is_dropped(self._dropped, section, name):
+            return
+        there = (*extra, *names_of(self._dropped, section))
+        problem = unknown(self._study, self._source, name, section, path, extra=there, hints=self._hints)
         if problem is not None:
             yield problem
 

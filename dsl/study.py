@@ -75,6 +75,9 @@ class Study(Entry):
     metrics: dict[Slug, Metric] = Field(min_length=1, description="What to measure.")
     claims: dict[Slug, Claim] = Field(default_factory=dict, description="What is claimed.")
 
+    in_part: ClassVar["type[Study]"]
+    """A study in part: without the entries that cannot be read."""
+
     @property
     def hash(self) -> str:
         """The sha256 of what the study computes; titles, order and formatting do not change it."""
@@ -93,4 +96,15 @@ class Study(Entry):
         loaded_of(self)
 
 
+class _InPart(Study):
+    """What is left of a study where some of it cannot be read; for checks only."""
+
+    vitdsl: Literal[1] = 1
+    study: Slug = "unread"
+    data: dict[Slug, Data] = Field(default_factory=dict)
+    models: dict[Slug, Model] = Field(default_factory=dict)
+    metrics: dict[Slug, Metric] = Field(default_factory=dict)
+
+
 Entry.whole_study = Study
+Study.in_part = _InPart

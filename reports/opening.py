@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vitdsl.reports import claims, sentences, written
 from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.labels import duration, listing, number, plural
-from vitdsl.reports.sections import Section
+from vitdsl.reports.sections import Section, plots, sections
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import Manifest
 from vitdsl.runtime.results.qualifications import about_all
@@ -60,6 +60,11 @@ def answer(run: Run, gathered: Sequence[Section]) -> list[tuple[str, str]]:
         said = said[:MOST_EFFECTS]
     changed = written.finding(run.manifest)
     return said + ([(changed, "claims")] if changed else [])
+
+
+def headlines(run: Run) -> list[str]:
+    """What the main figure of each metric says: its largest effects, with their intervals."""
+    return [next(iter(plots(section))).takeaway for section in sections(run)]
 
 
 def in_numbers(found: Verdict) -> str:

@@ -8,7 +8,7 @@ class Progress(Protocol):
     """Told what goes on; shows it or not."""
 
     def begin(self, what: str, total: int, unit: str = "images") -> None:
-        """A stage of `total` steps begins."""
+        """A stage of `total` steps begins, inside the one that is under way."""
 
     def step(self, count: int = 1, note: str = "") -> None:
         """Some steps of the stage are done."""
@@ -18,6 +18,13 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """Something that the user should know."""
+
+
+def lasting(seconds: float) -> str:
+    """A time in words, as exact as a forecast is: `40 s`, `12 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Silent:
@@ -43,24 +50,25 @@ class Logged:
         self.progress = progress
         self.lines: list[str] = []
         self.started = time.perf_counter()
-        self.stage, self.done = "", 0
+        self.stages: list[tuple[str, int]] = []
 
     def begin(self, what: str, total: int, unit: str = "images") -> None:
         """A stage of `total` steps begins."""
-        self.stage, self.done = f"{what}: {total} {unit}", 0
-        self.note(f"begin {self.stage}")
+        self.stages.append((f"{what}: {total} {unit}", 0))
+        self.note(f"begin {self.stages[-1][0]}")
         self.progress.begin(what, total, unit)
 
     def step(self, count: int = 1, note: str = "") -> None:
         """Some steps of the stage are done; a note is kept."""
-        self.done += count
+        stage, done = self.stages.pop()
+        self.stages.append((stage, done + count))
         if note:
-            self.note(f"{self.stage}: {self.done}, {note}")
+            self.note(f"{stage}: {done + count}, {note}")
         self.progress.step(count, note)
 
     def end(self) -> None:
         """The stage is done."""
-        self.note(f"end {self.stage}")
+        self.note(f"end {self.stages.pop()[0]}")
         self.progress.end()
 
     def say(self, text: str) -> None:

@@ -16,6 +16,7 @@ SMALL = HERE.parent / "dsl" / "small.yaml"
 HOLDS = HERE.parent / "dsl" / "holds.yaml"
 ERRORS = HERE.parent / "dsl" / "errors"
 BROKEN = ERRORS / "VD103_unknown.yaml"
+NOT_YAML = ERRORS / "VD004_colon.yaml"
 
 
 def process(*words, **options):
@@ -54,7 +55,8 @@ def test_exit_codes(words, code, capsys):
 
 def test_a_study_that_holds(capsys):
     assert run(["check", str(HOLDS)]) == 0
-    assert capsys.readouterr().out == f"{HOLDS}: ok\n"
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"{HOLDS}: ok; ") and last.endswith(" images")
 
 
 def test_an_environment_problem_a_bug_and_an_interrupt(monkeypatch, capsys, tmp_path):
@@ -101,7 +103,7 @@ def test_several_files_and_folders(tmp_path, capsys):
 def test_formats_and_streams(capsys):
     assert run(["check", str(BROKEN), "--output-format=json"]) == 2
     out, err = capsys.readouterr()
-    assert json.loads(out)["count"] == 6 and err == ""
+    assert json.loads(out)["count"] == 7 and err == ""
     assert run(["--output-format", "github", "check", str(BROKEN)]) == 2
     assert capsys.readouterr().out.startswith("::error file=")
     assert run(["show", str(BROKEN), "--output-format", "concise"]) == 2
@@ -146,7 +148,7 @@ def test_every_command_has_help():
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["check", "--help"], ["check", str(BROKEN)], ["explain", "VD210"], ["show", str(SMALL)]],
+    [["--help"], ["check", "--help"], ["check", str(NOT_YAML)], ["explain", "VD210"], ["show", str(SMALL)]],
 )
 def test_no_torch_and_no_wait(words):
     code = (

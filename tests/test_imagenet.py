@@ -103,7 +103,9 @@ def test_images_are_given_by_set(tmp_path: Path, capsys: pytest.CaptureFixture[s
     few = ["--set", "data.val.images=4", "--set", "data.val.batch=4"]
     where = ["--set", f"data.val.path={tmp_path / 'images' / 'val'}"]
     assert run(["check", str(IMAGES), *few, *where]) == 0
-    assert capsys.readouterr().out == f"{IMAGES}: ok\n"
+    *notes, last = capsys.readouterr().out.splitlines()
+    assert last.startswith(f"{IMAGES}: ok; ") and last.endswith(", 4 images")
+    assert any("intervals come from 4 groups" in one for one in notes)
     whole = ["--set", f"folder={tmp_path / 'images'}", "--set", "models.resnet50_in1k.weights=random"]
     out = ["--out", str(tmp_path / "runs"), "-q", "--no-report"]
     assert run(["run", str(IMAGES), *few, *whole, *out]) == 0

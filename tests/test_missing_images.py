@@ -57,10 +57,11 @@ def test_each_entry_whose_folder_is_missing_is_said(here: Path, capsys: pytest.C
     assert first.startswith("missing: data.val: the image folder `./val` does not exist (looked for `")
     assert f"`{here / 'val'}`" in first and first.endswith(", or `--set data.val.path=...`")
     assert second.startswith("missing: data.more: ") and second.endswith(", or `--set data.more.path=...`")
-    assert last == "study.yaml: ok, but for images: how many there are, their labels and classes"
+    assert last.startswith("study.yaml: ok, but for images: how many there are, their labels and classes; ")
+    assert last.endswith("; 2 models, 2 conditions, 164 images")
     images(here / "val", 100)
     assert run(["check", "study.yaml"]) == 0
-    assert capsys.readouterr().out == "study.yaml: ok\n"
+    assert capsys.readouterr().out == "study.yaml: ok; 2 models, 2 conditions, 164 images\n"
 
 
 def test_a_name_that_is_near_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +77,7 @@ def test_an_entry_is_moved_by_set(here: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "missing: data.more: " in out and "data.val" not in out
     assert run(["check", "study.yaml", "--set", "folder=elsewhere"]) == 0
-    assert capsys.readouterr().out == "study.yaml: ok\n"
+    assert capsys.readouterr().out == "study.yaml: ok; 2 models, 2 conditions, 164 images\n"
 
 
 def test_the_other_forms(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

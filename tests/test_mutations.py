@@ -4,24 +4,20 @@ Every node is deleted, misspelt, doubled, given another type and moved, through 
 binding. Models are built once. Of the many mutants each run takes the same share.
 """
 
-import copy
-import random
-import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
+from mutants import Path_, build_once, mutants
 from studies import OFFLINE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import block
 from vitdsl.dsl.hashing import canonical
-from vitdsl.dsl.load import load_recipe, load_text
+from vitdsl.dsl.load import inspect_text, load_recipe, load_text
 from vitdsl.dsl.nodes import plain
 from vitdsl.dsl.reader import read
-from vitdsl.dsl.study import Model, Study
+from vitdsl.dsl.study import Study
 from vitdsl.runtime.plan import bind as binding
 
 ROOT = Path(__file__).parent.parent
@@ -29,14 +25,8 @@ FILES = [*OFFLINE, *sorted((ROOT / "vitdsl" / "templates").glob("*.yaml"))]
 """Without the studies of `specs/imagenet`: each extends another, which a text cannot."""
 STUDIES = [path for path in FILES if "\nstudy:" in path.read_text("utf-8")]
 RECIPES = [path for path in FILES if path not in STUDIES]
-OTHERS = [None, True, 7, -1.5, "text", "", [], {}, ["a", 1], {"a": 1}, {"from": 1}, [[]]]
 WORDS = {"study", "title", "question", "max_conditions", "say"}
 """What a study is called, which changes nothing that is computed."""
-SHARE = 5
-"""One of so many mutants is taken."""
-
-Path_ = tuple[str | int, ...]
-_BUILT: dict[str, tuple[Any, VitdslError | None]] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -46,115 +36,13 @@ def _built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "photos" / f"{index}.png")
     monkeypatch.chdir(tmp_path)
-    skeleton, sites_of = binding.skeleton, binding.sites_of
-
-    def once(key: str, make: Callable[[], Any]) -> Any:
-        if key not in _BUILT:
-            try:
-                _BUILT[key] = make(), None
-            except VitdslError as error:
-                _BUILT[key] = None, error
-        value, error = _BUILT[key]
-        if error is not None:
-            raise error
-        return value
-
-    def key_of(model: Model) -> str:
-        fields = model.model_dump(mode="json", include={"arch", "options", "input_size"})
-        return canonical(fields) + str(model.weights == "pretrained")
-
-    monkeypatch.setattr(binding, "skeleton", lambda model: once(key_of(model), lambda: skeleton(model)))
-    monkeypatch.setattr(
-        binding, "sites_of", lambda module, size: once(f"{id(module)} {size}", lambda: sites_of(module, size))
-    )
-
-
-def nodes(value: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """The path of every node below the top."""
-    if path:
-        yield path
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in parts:
-        yield from nodes(inner, (*path, key))
-
-
-def at(data: Any, path: Path_) -> Any:
-    """The value at a path."""
-    for part in path:
-        data = data[part]
-    return data
-
-
-def mutants(data: Any) -> Iterator[tuple[str, Path_, str]]:
-    """What was done, where, and the text."""
-    for path in nodes(data):
-        for what, change in changes(data, path):
-            if zlib.crc32(f"{what}{path}".encode()) % SHARE:
-                continue
-            mutant = copy.deepcopy(data)
-            text = change(mutant, at(mutant, path[:-1]), path[-1])
-            if text is not None:
-                yield what, path, text
-
-
-Change = Callable[[Any, Any, Any], str | None]
-
-
-def changes(data: Any, path: Path_) -> Iterator[tuple[str, Change]]:
-    """Every way to spoil one node: a function of the copied study, the node's parent and its last key."""
-
-    def delete(whole: Any, parent: Any, last: Any) -> str:
-        del parent[last]
-        return block(whole)
-
-    def doubled(whole: Any, parent: Any, last: Any) -> str:
-        parent[f"{last}__again"] = parent[last]
-        return block(whole).replace("__again", "")
-
-    def renamed(name: str) -> Change:
-        def change(whole: Any, parent: Any, last: Any) -> str | None:
-            items = [(name if key == last else key, value) for key, value in parent.items()]
-            parent.clear()
-            parent.update(items)
-            return block(whole) if name != last else None
-
-        return change
-
-    def retyped(value: Any) -> Change:
-        def change(whole: Any, parent: Any, last: Any) -> str:
-            parent[last] = copy.deepcopy(value)
-            return block(whole)
-
-        return change
-
-    def moved(seed: int) -> Change:
-        def change(whole: Any, parent: Any, last: Any) -> str | None:
-            value = parent.pop(last)
-            homes = [home for home in [(), *nodes(whole)] if isinstance(at(whole, home), dict)]
-            home = at(whole, random.Random(f"{path}{seed}").choice(homes))
-            if str(last) in home:
-                return None
-            home[str(last)] = value
-            return block(whole)
-
-        return change
-
-    yield "delete", delete
-    for value in OTHERS:
-        yield f"retype {value!r}", retyped(value)
-    for seed in range(3):
-        yield f"move {seed}", moved(seed)
-    last = path[-1]
-    if isinstance(last, str):
-        yield "double", doubled
-        for name in (f"{last}x", last[1:] + last[:1], last.upper()):
-            yield f"rename {name}", renamed(name)
+    build_once(monkeypatch)
 
 
 def problem(base: Study, text: str, path: Path_) -> str:
     """What is wrong with how a mutant was received; empty where nothing is."""
     try:
-        loaded = load_text(text, "f.yaml")
+        loaded = inspect_text(text, "f.yaml")
         binding.bind(loaded)
     except VitdslError as error:
         lines = text.splitlines()

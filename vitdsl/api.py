@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitdsl.dsl.load import load_source, loaded_of
+from vitdsl.dsl.load import inspect_source, loaded_of
 from vitdsl.dsl.study import Study
 from vitdsl.reports.render import write_report
 from vitdsl.runtime.models.outside import Transform, handed_over
@@ -39,7 +39,7 @@ def compile(
         StudyError: Everything that is wrong with it.
     """
     given = handed_over(models, transforms)
-    return binding.bind(loaded_of(study) if isinstance(study, Study) else load_source(study), given)
+    return binding.bind(loaded_of(study) if isinstance(study, Study) else inspect_source(study), given)
 
 
 def check(

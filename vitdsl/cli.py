@@ -91,7 +91,9 @@ class FolderGroup(click.Group):
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour; NO_COLOR counts."
 )
-@click.option("--all", "everything", is_flag=True, help="Show all errors, not the first 20.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Show everything: all errors and not the first 20, all sites."
+)
 @click.option("--debug", is_flag=True, help="Show Python's traceback of an error.")
 @click.pass_context
 def group(context: click.Context, output_format: str, color: str, everything: bool, debug: bool) -> None:

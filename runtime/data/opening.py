@@ -30,7 +30,7 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     if isinstance(params, list):
         raise StudyError(params)
     source = kind(params, folder=folder, seed=seed)
-    if kind.endless:
+    if source.endless:
         source.asked = _asked(data)
     return source
 

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from timm.layers import DropPath
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
 from vitdsl.runtime.graph.propagate import PROBE, VALUE
 from vitdsl.runtime.graph.sites import Sites
 from vitdsl.runtime.graph.whole import WHOLE_ROLES, is_rotary, pool_of
@@ -22,6 +26,12 @@ def listed(sites: Sites, role: str, names: list[str]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def passes_on(sites: Sites, name: str) -> bool:
+    """Whether a site's module gives what it gets when a model is not trained: an identity, a dropout."""
+    module = sites.model.get_submodule(name.partition(":")[0])
+    return isinstance(module, (nn.Identity, _DropoutNd, DropPath))
 
 
 def _what(sites: Sites, name: str, role: str) -> str:

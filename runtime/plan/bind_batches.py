@@ -1,16 +1,16 @@
-"""Batches meet ablations under which images act on one another: no batch may part those that belong together.
+"""Batches meet what acts or is estimated within them: none parts images that belong together, or is too small.
 
 Owns the errors. Does not own how a stream is cut into batches (`data.stream`), or which images belong together (each
 ablation's file).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.data.stream import rows_of_batch
-from vitdsl.runtime.plan.plan import Plan, lanes_of
+from vitdsl.runtime.plan.plan import Group, Plan, lanes_of
 
 
 def cut_apart(loaded: Loaded, plan: Plan, images: Mapping[str, int]) -> list[Diagnostic]:
@@ -49,6 +49,33 @@ def cut_apart(loaded: Loaded, plan: Plan, images: Mapping[str, int]) -> list[Dia
                         secondary_paths=about,
                     )
                 )
+    return list(dict.fromkeys(problems))
+
+
+def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Data]) -> list[Diagnostic]:
+    """Streams whose batches are too small for what a metric estimates from one batch.
+
+    Args:
+        loaded: The study.
+        groups: What will be measured.
+        data: The streams by name, sweeps resolved.
+    """
+    problems = []
+    for group in groups:
+        needed, entry = group.kind.smallest_batch, data[group.data]
+        if min(entry.batch, entry.images or entry.batch) < needed:
+            name = group.data.partition("[")[0]
+            field = "batch" if entry.batch < needed else "images"
+            problems.append(
+                loaded.problem(
+                    "VD302",
+                    ("data", name, field),
+                    f"`{group.kind.name}` needs batches of at least {needed} images",
+                    label="too few",
+                    help=("write `batch: 32` or so; larger batches make single cells less noisy",),
+                    secondary_paths=((("metrics", group.metric), "the metric"),),
+                )
+            )
     return list(dict.fromkeys(problems))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
-from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.selectors import nearest
 from vitdsl.dsl.study import Ablation as AblationEntry
@@ -26,28 +26,29 @@ from vitdsl.runtime.plan.plan import Condition, Edit, PlannedModel, baseline_of
 Where = tuple[str | int, ...]
 
 
-def check_count(loaded: Loaded) -> None:
-    """Refuse a sweep of more models than conditions may be, before any of them is built."""
-    study = loaded.study
-    sizes = {name: prod(map(len, entry.vary.values())) for name, entry in study.models.items()}
-    if sum(sizes.values()) > study.max_conditions:
-        most = max(sizes, key=lambda name: sizes[name])
-        raise StudyError(_limit(loaded, sum(sizes.values()), ("models", most, "vary")))
+def too_many_models(loaded: Loaded) -> Diagnostic | None:
+    """A sweep of more models than conditions may be, known before any of them is built."""
+    sizes = {name: prod(map(len, entry.vary.values())) for name, entry in loaded.study.models.items()}
+    most = max(sizes, key=lambda name: sizes[name], default="")
+    return _over(loaded, sum(sizes.values()), ("models", most, "vary"))
 
 
-def too_many(loaded: Loaded, total: int, models: Mapping[str, PlannedModel]) -> Diagnostic:
+def too_many(loaded: Loaded, models: Mapping[str, PlannedModel]) -> Diagnostic | None:
     """More conditions than the study allows, at the entry that makes most of them."""
+    total = sum(len(model.conditions) for model in models.values())
     made = Counter(c.ablation for model in models.values() for c in model.conditions if c.ablation)
     if not made:
-        return _limit(loaded, total, ("models",))
+        return _over(loaded, total, ("models",))
     (name, _), *_ = made.most_common()
     entry = loaded.study.ablations[name]
     field = ("vary",) if entry.vary else ("each",) if entry.each else ()
-    return _limit(loaded, total, ("ablations", name, *field))
+    return _over(loaded, total, ("ablations", name, *field))
 
 
-def _limit(loaded: Loaded, total: int, most: Where) -> Diagnostic:
+def _over(loaded: Loaded, total: int, most: Where) -> Diagnostic | None:
     limit: Where = ("max_conditions",)
+    if total <= loaded.study.max_conditions or limit in loaded.dropped:
+        return None
     written = loaded.source.exists(limit)
     return loaded.problem(
         "VD260",
@@ -158,11 +159,6 @@ def _places(
 ) -> list[Site]:
     """The places at which an ablation acts on a model; none where one of them is refused (noted)."""
     role = entry.role or kind.role
-    if role not in kind.roles:
-        acts = f"`{kind.name}` acts on {ticked(kind.roles)}, not on `{role}`"
-        help_ = ("leave `role` out, or take another kind",)
-        problems.append(loaded.problem("VD221", (*where, "role"), acts, label="not this role", help=help_))
-        return []
     what = f"{role_words(role)} of `{model.name}`"
     names = matched(loaded, (*where, "at"), entry.at, model.sites, role, what, problems)
     tokens = tuple(entry.tokens) if isinstance(entry.tokens, list) else entry.tokens

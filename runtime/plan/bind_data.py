@@ -4,8 +4,8 @@ Opens what a run would open, and decodes nothing. A source that would use the ne
 images that are not here where the caller asks for them to be noted.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.hashing import canonical
@@ -20,20 +20,54 @@ from vitdsl.runtime.models.preprocessing import ByImage
 from vitdsl.runtime.plan.plan import Group, PlannedModel
 
 
-@dataclass(frozen=True)
-class Images:
-    """What is known of the streams before a run.
+@dataclass
+class Opened:
+    """What is known of a study's streams.
 
     Attributes:
-        counts: The number of images by stream, as asked for where they are not here; without streams that only a run
-            can open.
+        sources: Their sources; None where the images are not here, or only a run can open them.
+        counts: How many images each stream has, as asked for where they are not here; without those not known.
         notes: What the reader of a run should know of how sources were read.
         shown: How classes became labels, for who checks the study.
     """
 
-    counts: dict[str, int]
+    sources: dict[str, Source | None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+
+
+def open_data(
+    loaded: Loaded,
+    names: Iterable[str],
+    problems: list[Diagnostic],
+    missing: list[Diagnostic] | None = None,
+) -> Opened:
+    """Open data entries, and note what is wrong with them.
+
+    Args:
+        loaded: The study.
+        names: The entries to open.
+        problems: Where problems are noted.
+        missing: Where images that are not on this machine are noted; None: they are problems.
+    """
+    found = Opened()
+    opened: dict[str, Source | None] = {}
+    notes: dict[str, None] = {}
+    shown: dict[str, None] = {}
+    for name in names:
+        for variant in variants(name, loaded.study.data[name]):
+            source = _open(loaded, name, variant, opened, problems, missing)
+            found.sources[variant.name] = source
+            if source is not None or variant.entry.images is not None:
+                found.counts[variant.name] = variant.entry.images or len(source or ())
+            if source is not None:
+                notes |= dict.fromkeys(f"data.{name}: {one}" for one in source.notes)
+                shown |= dict.fromkeys(f"data.{name}: {one}" for one in source.shown)
+    if missing is not None:
+        missing[:] = dict.fromkeys(missing)
+    found.notes, found.shown = tuple(notes), tuple(shown)
+    return found
 
 
 def bind_data(
@@ -41,28 +75,19 @@ def bind_data(
     metrics: Mapping[str, Metric],
     models: Mapping[str, PlannedModel],
     groups: Sequence[Group],
+    opened: Opened,
     problems: list[Diagnostic],
-    missing: list[Diagnostic] | None = None,
-) -> Images:
-    """Open the data that a study reads, note what is wrong with them, and say how many images each stream has.
+) -> None:
+    """Note where data do not fit what is measured of them.
 
     Args:
         loaded: The study.
         metrics: The bound kind of each metric.
         models: The models by name.
         groups: The results to come.
+        opened: The sources of the streams.
         problems: Where problems are noted.
-        missing: Where images that are not on this machine are noted; None: they are problems.
-
-    Returns:
-        What is known of the streams before a run.
     """
-    images: dict[str, int] = {}
-    notes: dict[str, None] = {}
-    shown: dict[str, None] = {}
-    fitted = {edit.kind.over() for model in models.values() for edit in model.edits}
-    fitted |= {metric.over() for metric in metrics.values()}
-    opened: dict[str, Source | None] = {}
     classes: dict[str, tuple[str, ...]] = {}
     study = loaded.study
     for metric, kind in metrics.items():
@@ -70,12 +95,10 @@ def bind_data(
             problems.append(several_streams(loaded, ("metrics", metric), over))
     for name, entry in study.data.items():
         readers = [
-            metric for metric, one in study.metrics.items() if (one.data or next(iter(study.data))) == name
+            metric for metric in metrics if (study.metrics[metric].data or next(iter(study.data))) == name
         ]
-        if not readers and name not in fitted:
-            continue
         for variant in variants(name, entry):
-            source = _open(loaded, name, variant, opened, problems, missing)
+            source = opened.sources.get(variant.name)
             labelled = source is None or source.has_labels()
             for metric in readers:
                 if metrics[metric].labels:
@@ -83,22 +106,14 @@ def bind_data(
             for metric, kind in metrics.items():
                 if kind.over() == name and (fit := kind.fit()) is not None and fit.labels:
                     problems += _unlabelled(loaded, metric, kind, name, labelled)
-            if source is not None:
-                notes |= dict.fromkeys(f"data.{name}: {one}" for one in source.notes)
-                shown |= dict.fromkeys(f"data.{name}: {one}" for one in source.shown)
-            if source is not None:
-                problems += _other_images(loaded, variant, source, models, groups)
-            if source is not None and labelled:
+            if source is None:
+                continue
+            problems += _other_images(loaded, variant, source, models, groups)
+            if labelled:
                 _classes(loaded, variant, source, models, groups, problems)
                 classes.setdefault(name, source.classes or ())
-            if source is not None or variant.entry.images is not None:
-                images[variant.name] = variant.entry.images or len(source or ())
     for metric, kind in metrics.items():
         problems += _other_classes(loaded, metric, kind, classes)
-    problems[:] = dict.fromkeys(problems)
-    if missing is not None:
-        missing[:] = dict.fromkeys(missing)
-    return Images(images, tuple(notes), tuple(shown))
 
 
 def _other_images(
@@ -257,31 +272,4 @@ def shared_sizes(
             except StudyError as error:
                 taken = ((("models", model.base), f"takes {pixels(model.config)}"),)
                 problems += [loaded.source.joined(one, ("data", name), taken) for one in error.diagnostics]
-    return list(dict.fromkeys(problems))
-
-
-def small_batches(loaded: Loaded, groups: Sequence[Group], data: Mapping[str, Data]) -> list[Diagnostic]:
-    """Streams whose batches are too small for what a metric estimates from one batch.
-
-    Args:
-        loaded: The study.
-        groups: What will be measured.
-        data: The streams by name, sweeps resolved.
-    """
-    problems = []
-    for group in groups:
-        needed, entry = group.kind.smallest_batch, data[group.data]
-        if min(entry.batch, entry.images or entry.batch) < needed:
-            name = group.data.partition("[")[0]
-            field = "batch" if entry.batch < needed else "images"
-            problems.append(
-                loaded.problem(
-                    "VD302",
-                    ("data", name, field),
-                    f"`{group.kind.name}` needs batches of at least {needed} images",
-                    label="too few",
-                    help=("write `batch: 32` or so; larger batches make single cells less noisy",),
-                    secondary_paths=((("metrics", group.metric), "the metric"),),
-                )
-            )
     return list(dict.fromkeys(problems))

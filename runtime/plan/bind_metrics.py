@@ -1,7 +1,7 @@
 """Metrics meet their models, layers and conditions: the groups of the results.
 
-Owns which inputs a metric takes, which sites of models it reads, and under which conditions. Does not own kinds and
-their parameters (`bind`), or the sites of layers (`bind_layers`).
+Owns which sites of models a metric reads, and under which conditions. Does not own kinds and their parameters
+(`bind_kinds`), which inputs a kind takes (`bind_inputs`), or the sites of layers (`bind_layers`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,8 @@ from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import BASELINE
 from vitdsl.dsl.study import Metric as MetricEntry
-from vitdsl.dsl.text import ticked
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.metrics._base import Inputs, Metric
+from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.bind_layers import layer_reading
 from vitdsl.runtime.plan.left_out import hidden_of, in_words, left_out
@@ -21,8 +20,6 @@ from vitdsl.runtime.plan.matching import matched, role_words
 from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
 
 Models = Mapping[str, PlannedModel]
-EVERY = tuple(field for inputs in (Inputs(roles=("skip",)), Inputs("layers")) for field in inputs.fields)
-"""The fields of a metric that name an input."""
 
 
 def bind_metrics(
@@ -74,8 +71,7 @@ class _Binder:
         self.data = entry.data or next(iter(loaded.study.data))
 
     def groups(self) -> list[Group]:
-        if not self._inputs_fit():
-            return []
+        before = len(self.problems)
         found = self._of_models() if self.kind.inputs.of == "models" else self._of_layers()
         seen = [group for group in found if group.views]
         self.notes.extend(
@@ -83,7 +79,7 @@ class _Binder:
             for group in found
             if seen and not group.views
         )
-        if found and not seen and not self.problems:
+        if found and not seen and len(self.problems) == before:
             self._problem(
                 ("under",),
                 "nothing is left to compute: a model trained `without` an ablation never has it as a condition",
@@ -92,42 +88,6 @@ class _Binder:
                 code="VD205",
             )
         return seen
-
-    def _inputs_fit(self) -> bool:
-        before = len(self.problems)
-        taken = self.kind.inputs.fields
-        missing = [field for field in self.kind.inputs.needed if getattr(self.entry, field) is None]
-        needed, lacks = (missing or taken)[0], bool(missing)
-        names = list(self.loaded.study.models if needed == "of" else self.loaded.study.layers)
-        section = "models" if needed == "of" else "layers"
-        add = f"write `{needed}:` with a name of the `{section}`" + (f": {ticked(names)}" if names else "")
-        wrong = [f for f in EVERY if f not in taken and getattr(self.entry, f) is not None]
-        for field in wrong:
-            of_models = self.kind.inputs.of == "models"
-            reads = (
-                "reads the model's output"
-                if field == "at" and of_models
-                else f"is a metric of {self.kind.inputs.of}"
-            )
-            self._problem(
-                (field,),
-                f"`{self.kind.name}` {reads} and takes no `{field}`",
-                label="not taken",
-                help=(add if lacks else f"remove `{field}`; it takes {ticked(taken)}",),
-                key=True,
-            )
-        if lacks and not wrong:
-            label = f"`{needed}` is required here"
-            self._problem((), f"`{self.kind.name}` needs `{needed}`", label=label, help=(add,), key=True)
-        if "against" in taken and self.entry.y is not None and self.entry.against is not None:
-            self._problem(
-                ("against",),
-                "`against` compares `x` with itself in the intact model, so there can be no `y`",
-                label="not beside `y`",
-                help=("leave one of the two out",),
-                key=True,
-            )
-        return len(self.problems) == before
 
     def _of_models(self) -> list[Group]:
         groups = []

@@ -224,6 +224,7 @@ class Plan:
         passes: The walks over streams, each after those that it needs.
         about_images: For who checks the study: how classes became labels, where not in the order of their names, and
             what sources left out.
+        images: The number of images by stream, where it is known: as asked for where they are not here.
     """
 
     loaded: Loaded
@@ -234,6 +235,7 @@ class Plan:
     swept: dict[str, dict[str, Any]] = field(default_factory=dict)
     passes: tuple[Pass, ...] = ()
     about_images: tuple[str, ...] = ()
+    images: dict[str, int] = field(default_factory=dict)
 
     @property
     def conditions(self) -> int:

@@ -5,8 +5,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vitdsl.dsl.diagnostics import VitdslError
-from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
 from vitdsl.runtime.metrics._kernels import kernel_gram
@@ -110,7 +108,7 @@ def cost(plan: Plan) -> Cost:
             numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
             graph = NODE * len(compiled.merged.module.graph.nodes)
             memory = (
-                FLOAT * numbers + graph + _kept(groups, name, _images(plan, data) or 0, entry.image_blocks)
+                FLOAT * numbers + graph + _kept(groups, name, plan.images.get(data, 0), entry.image_blocks)
             )
             priced[alike] = ModelCost(
                 name,
@@ -124,7 +122,7 @@ def cost(plan: Plan) -> Cost:
                 memory,
             )
             models.append(priced[alike])
-        images = _images(plan, data)
+        images = plan.images.get(data)
         batches = -(-images // entry.batch) if images is not None else None
         blocks = min(entry.image_blocks, batches) if batches is not None else None
         passes.append(PassCost(one.title, entry.source, images, entry.batch, batches, blocks, tuple(used)))
@@ -172,13 +170,3 @@ def _held(groups: Sequence[Group[Observer]], compiled: Compiled, batch: int) -> 
 
 def _taps(slots: Any) -> list[Any]:
     return list({position: tap for (_, tap), position in slots.items()}.values())
-
-
-def _images(plan: Plan, data: str) -> int | None:
-    entry = plan.data[data]
-    if entry.images is not None:
-        return entry.images
-    try:
-        return len(open_source(entry, seed=plan.loaded.study.seed, folder=plan.loaded.folder))
-    except VitdslError:
-        return None

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 
 from vitdsl.dsl.study import BASELINE
+from vitdsl.dsl.text import counted
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.data.stream import Batch, Stream
 from vitdsl.runtime.graph.site import Site
@@ -23,6 +24,7 @@ from vitdsl.runtime.plan.passes import fit_of, fit_path
 from vitdsl.runtime.plan.plan import Group, Pass, Plan
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import Ranks
+from vitdsl.runtime.results import times
 from vitdsl.runtime.results.manifest import Check, Reused, Work
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
@@ -88,7 +90,7 @@ class Engine:
             name: [self.keys.block(stream, block) for block in range(stream.image_blocks)]
             for name, stream in streams.items()
         }
-        self.facts.took("keys of images", begun)
+        self.facts.took(times.KEYS, begun)
 
     def passes(self) -> Iterator[tuple[Pass, dict[str, Statistics[Observer]]]]:
         """Each pass that gives results, with the sums of its groups, over all image blocks.
@@ -124,7 +126,7 @@ class Engine:
         lacking, groups = saved.missing(mine)
         if lacking:
             self._walk(one, saved, lacking, groups)
-        self.facts.took(f"pass over {one.title}", begun)
+        self.facts.took(f"{times.PASS}{one.title}", begun)
         self.ranks.wait()
         return saved
 
@@ -147,15 +149,18 @@ class Engine:
         stream = self.streams[one.data]
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
-        for model in dict.fromkeys(model for group in groups for model in group.models):
+        models = list(dict.fromkeys(model for group in groups for model in group.models))
+        self.progress.begin(f"compile for {one.title}", len(models), "models")
+        for model in models:
             with memory_errors(self.plan, groups, self.device):
                 module = self.loaded[model].module.to(self.device)
             compiled[model] = compile_model(
                 self.plan.models[model], module, groups, self._fitted(one.data, model)
             )
-            self.progress.say(f"compile {model}: {len(compiled[model].ablated) + 1} conditions")
+            self.progress.step(1, f"{model}, {counted(len(compiled[model].ablated) + 1, 'condition')}")
             self.facts.work.append(manifest.work(one.title, compiled[model]))
-        self.facts.took(f"compile for {one.title}", begun)
+        self.progress.end()
+        self.facts.took(f"{times.COMPILE}{one.title}", begun)
         runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known)
         checks: list[Check] = []
 

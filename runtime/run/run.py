@@ -26,7 +26,7 @@ from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.ranks import ALONE, Ranks
-from vitdsl.runtime.results import claims, csvs
+from vitdsl.runtime.results import claims, csvs, times
 from vitdsl.runtime.results import folder as results
 from vitdsl.runtime.results.groups import RESULTS, write_groups
 from vitdsl.runtime.results.manifest import Manifest, Status
@@ -215,7 +215,7 @@ class _Run:
                     if group in one.groups:
                         mine = cast("Statistics[Metric]", statistics[group.path])
                         groups[group.path] = estimate(mine, frame(self.plan, group))
-                self._took(f"estimates of {one.title}", time.perf_counter() - begun)
+                self._took(f"{times.ESTIMATES}{one.title}", time.perf_counter() - begun)
         finally:
             self._note_facts(engine)
         if self.folder is not None and (self.folder / results.MANIFEST).is_file():
@@ -246,11 +246,15 @@ class _Run:
 
     def _models(self) -> dict[str, LoadedModel]:
         begun = time.perf_counter()
-        found = {
-            name: model_of(self.plan, name, device=self.device, progress=self.progress, ranks=self.ranks)
-            for name in self.plan.models
-        }
-        self._took("models", time.perf_counter() - begun)
+        found = {}
+        self.progress.begin("models", len(self.plan.models), "models")
+        for name in self.plan.models:
+            found[name] = model_of(
+                self.plan, name, device=self.device, progress=self.progress, ranks=self.ranks
+            )
+            self.progress.step()
+        self.progress.end()
+        self._took(times.MODELS, time.perf_counter() - begun)
         return found
 
 

@@ -11,11 +11,9 @@ from itertools import groupby
 
 from vitdsl.dsl.text import counted, shown, ticked
 from vitdsl.runtime.data.stream import Stream
-from vitdsl.runtime.metrics._groups import GROUPS
+from vitdsl.runtime.plan.few import FEWEST, few_images
 from vitdsl.runtime.plan.plan import Group, Plan
 
-FEWEST = 8
-"""Images, each in a group of its own, below which an interval is rough."""
 SMALLEST = 32
 """Images in a batch below which a comparison within batches is inefficient."""
 SORTED = 0.5
@@ -104,15 +102,8 @@ def _in_order_of_class(name: str, stream: Stream, groups: list[Group]) -> Found 
 
 def _few(name: str, stream: Stream, groups: list[Group]) -> Found | None:
     """So few images that intervals rest on almost nothing."""
-    if stream.n >= FEWEST:
-        return None
-    enough = stream.source.endless or len(stream.source) >= FEWEST
-    instead = f"Write `images: {FEWEST}` or more" if enough else "Take a source with more"
-    return -stream.n, (
-        f"`{name}` has {counted(stream.n, 'image')}, so that intervals come from {counted(stream.n, 'group')} of "
-        f"images at most; from fewer than {FEWEST} they are rough. {instead}: {GROUPS} make as many groups as there "
-        "can be."
-    )
+    said = few_images(name, stream.n, more=stream.source.endless or len(stream.source) >= FEWEST)
+    return None if said is None else (-stream.n, said)
 
 
 def _small_batches(name: str, stream: Stream, groups: list[Group]) -> Found | None:

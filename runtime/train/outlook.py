@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models.recipe import check
-from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.progress import Progress, lasting
 
 
 class Outlook:
@@ -30,8 +30,8 @@ class Outlook:
         self._done += 1
         spent = time.perf_counter() - self._began
         left = sum(self._loads[self._done :]) / max(sum(self._loads[: self._done]), 1e-9) * spent
-        after = f"about {_minutes(left)} left" if self._done < len(self._loads) else "none left"
-        self._say(f"{self._done} of {len(self._loads)} models trained in {_minutes(spent)}, {after}")
+        after = f"about {lasting(left)} left" if self._done < len(self._loads) else "none left"
+        self._say(f"{self._done} of {len(self._loads)} models trained in {lasting(spent)}, {after}")
 
     def _say(self, text: str) -> None:
         if self._progress is not None:
@@ -43,9 +43,3 @@ def _passes(model: Model) -> float:
     recipe = check(model)
     assert recipe.data is not None
     return recipe.epochs * (recipe.fraction or 1) * (recipe.data.images or 1)
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -5,14 +5,18 @@ Owns which files of a folder are checked, and the exit code of many. Does not ow
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import SET
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
-from vitdsl.dsl.text import safe
+from vitdsl.dsl.text import counted, safe
 from vitdsl.output import Output
+
+if TYPE_CHECKING:
+    from vitdsl.runtime.plan.plan import Plan
 
 PLACE = 20
 
@@ -35,11 +39,14 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_
     without: set[Path] = set()
     lines: list[str] = []
     codes = {0}
+    counts: dict[Path, str] = {}
     files, skipped = _files(specs)
     for path in files:
         absent: list[Diagnostic] | None = None if missing is None else []
-        error, said = _read(path, overrides, absent)
-        lines += said
+        error, plan = _checked(path, overrides, absent)
+        if plan is not None:
+            counts[path] = f"; {_counts(plan)}"
+            lines += _said(plan)
         if missing is not None and absent:
             missing += absent
             without.add(path)
@@ -53,7 +60,7 @@ def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_
             click.echo(safe(line))
         for path in files:
             but = ", but for images: how many there are, their labels and classes" if path in without else ""
-            click.echo(f"{click.format_filename(path)}: ok{but}")
+            click.echo(f"{click.format_filename(path)}: ok{but}{counts.get(path, '')}")
     if skipped and output.format == "full":
         click.echo(f"skipped, for they are no studies: {', '.join(map(str, skipped))}", err=True)
     return 2 if 2 in codes else max(codes)
@@ -77,27 +84,36 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(dict.fromkeys(files)), skipped
 
 
-def _read(
-    path: Path, overrides: Sequence[str], missing: list[Diagnostic] | None
-) -> tuple[VitdslError | None, Sequence[str]]:
-    """Everything wrong with one file, and what else to say of it: how its labels were read, what was left out.
+def _counts(plan: "Plan") -> str:
+    """How large a study is, in words."""
+    words = [counted(len(plan.models), "model"), counted(plan.conditions, "condition")]
+    read = dict.fromkeys(one.data for one in plan.passes)
+    known = [plan.images[name] for name in read if name in plan.images]
+    return ", ".join([*words, counted(sum(known), "image")] if len(known) == len(read) else words)
 
-    Images that are not here are noted in `missing` where there is such a list.
-    """
-    from vitdsl.dsl.load import is_recipe, load_recipe, load_source
+
+def _said(plan: "Plan") -> list[str]:
+    """What to know of a study that is right: how its labels were read, what was left out, how few images there are."""
+    from vitdsl.runtime.plan.few import few_of
+
+    notes = [f"note: {one}" for one in plan.notes if one not in plan.about_images]
+    return [*plan.about_images, *notes, *(f"warning: {one}" for one in few_of(plan))]
+
+
+def _checked(
+    path: Path, overrides: Sequence[str], missing: list[Diagnostic] | None
+) -> tuple[VitdslError | None, "Plan | None"]:
+    """Everything wrong with one file, or its plan; images that are not here are noted in `missing`, if it is a list."""
+    from vitdsl.dsl.load import inspect_source, is_recipe, load_recipe
     from vitdsl.dsl.reader import read_text
 
     try:
         if not overrides and is_recipe(read_text(path, str(path)), str(path)):
             load_recipe(path)
-            return None, ()
-        loaded = load_source(path, overrides=overrides)
+            return None, None
+        loaded = inspect_source(path, overrides=overrides)
         from vitdsl.runtime.plan.bind import bind
 
-        plan = bind(loaded, missing=missing)
+        return None, bind(loaded, missing=missing)
     except VitdslError as error:
-        return error, ()
-    return None, (
-        *plan.about_images,
-        *(f"note: {note}" for note in plan.notes if note not in plan.about_images),
-    )
+        return error, None

@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -31,6 +32,8 @@ def init(file: Path, template: str) -> None:
     path = file / "study.yaml" if file.is_dir() or file.suffix not in (".yaml", ".yml") else file
     if path.exists():
         raise click.UsageError(f"`{path}` exists already; give another name")
-    write_text(path, (files("vitdsl") / "templates" / f"{template}.yaml").read_text("utf-8"))
-    click.echo(f"wrote {path}: {TEMPLATES[template]}")
-    click.echo(f"next: vitdsl check {path}, then vitdsl run {path}")
+    text = (files("vitdsl") / "templates" / f"{template}.yaml").read_text("utf-8")
+    typed = quote(str(path))
+    write_text(path, text.replace("study.yaml", typed))
+    click.echo(f"wrote {typed}: {TEMPLATES[template]}")
+    click.echo(f"next: vitdsl check {typed}, then vitdsl run {typed}")

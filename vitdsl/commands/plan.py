@@ -35,10 +35,10 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     Needs no weights, no GPU, and no images: a folder that is not here is said.
     """
     from vitdsl.dsl.diagnostics import Diagnostic
-    from vitdsl.dsl.load import load_source
+    from vitdsl.dsl.load import inspect_source
     from vitdsl.dsl.render import not_here
 
-    loaded = load_source(study, overrides=overrides)
+    loaded = inspect_source(study, overrides=overrides)
     from vitdsl.runtime.plan.bind import bind
     from vitdsl.runtime.run.cost import cost
 

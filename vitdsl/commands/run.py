@@ -5,6 +5,7 @@ any stage.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -21,6 +22,7 @@ from vitdsl.progress import StderrProgress
 
 if TYPE_CHECKING:
     from vitdsl.runtime.progress import Progress
+    from vitdsl.runtime.results.manifest import Manifest
     from vitdsl.runtime.results.verdicts import Verdict
     from vitdsl.runtime.run.run import Outcome
 
@@ -37,6 +39,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     return int(part) - 1, int(count)
 
 
+MOST_FINDINGS = 8
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
 
 
@@ -98,15 +101,16 @@ def run(
     blocks gave is kept beside the runs: a run that was killed goes on where it was, and what is there is not computed
     again. Image blocks can be dealt to several processes (torchrun) or shares (--shard) on one disk.
     """
-    from vitdsl.dsl.load import load_source
+    from vitdsl.dsl.load import inspect_source
     from vitdsl.runtime.ranks import Ranks, launched, own_device, together
 
     outcomes = []
     with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
         with together() as ranks:
             for path in _studies(study):
-                loaded = load_source(path, overrides=overrides)
-                progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
+                loaded = inspect_source(path, overrides=overrides)
+                if not loaded.problems:
+                    progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
                 from vitdsl.runtime.plan.bind import bind
                 from vitdsl.runtime.run.environment import device as find_device
                 from vitdsl.runtime.run.run import run as run_plan
@@ -126,7 +130,9 @@ def run(
                     f"shard {shard[0] + 1}/{shard[1]} is done; run without --shard to merge what is there"
                 )
             return 0
-        reports = [None if no_report else _drawn(outcome, progress) for outcome in led]
+        drawn = time.perf_counter()
+        reports = _reports(led, progress) if not no_report else [None] * len(led)
+        drawing = (time.perf_counter() - drawn) / len(led)
         answers = list(zip(led, reports, strict=True))
         pages = [page for page in reports if page is not None]
         if study.is_dir():
@@ -138,7 +144,7 @@ def run(
         click.echo(json.dumps(found if study.is_dir() else found[0], ensure_ascii=False, indent=2))
     else:
         for one in answers:
-            _print(*one)
+            _print(*one, drawing)
         if study.is_dir():
             _print_all(led, pages[0])
     if browse_it and pages:
@@ -157,13 +163,19 @@ def _studies(path: Path) -> list[Path]:
     return [one for one in files if kind_of(one) == "study"] or [path]
 
 
-def _drawn(outcome: "Outcome", progress: "Progress") -> Path:
-    progress.say("draw the report")
+def _reports(outcomes: Sequence["Outcome"], progress: "Progress") -> list[Path | None]:
+    """Draw the report of each run."""
     from vitdsl.reports.render import write_report
     from vitdsl.runtime.results.folder import open_run
 
-    assert outcome.folder is not None
-    return write_report(open_run(outcome.folder))
+    progress.begin("draw", len(outcomes), "reports")
+    found: list[Path | None] = []
+    for outcome in outcomes:
+        assert outcome.folder is not None
+        found.append(write_report(open_run(outcome.folder)))
+        progress.step(1, outcome.manifest.study)
+    progress.end()
+    return found
 
 
 def _print_all(outcomes: Sequence["Outcome"], index: Path) -> None:
@@ -201,8 +213,8 @@ def _answer(outcome: "Outcome", report_path: Path | None) -> dict[str, Any]:
     }
 
 
-def _print(outcome: "Outcome", report_path: Path | None) -> None:
-    """Verdicts, trust and paths, in words."""
+def _print(outcome: "Outcome", report_path: Path | None, drawing: float) -> None:
+    """Verdicts or what the figures say, trust, times and paths, in words."""
     from vitdsl.runtime.results.qualifications import about_all, qualifications
 
     manifest = outcome.manifest
@@ -211,6 +223,8 @@ def _print(outcome: "Outcome", report_path: Path | None) -> None:
         click.echo(f"{MARKS[claim.verdict]} {claim.verdict:<{width}}  {safe(claim.say)}")
         click.echo(f"  {'':<{width}}  {safe(sentence(claim))}")
         click.echo(f"  {'':<{width}}  {safe('; '.join(qualifications(claim)))}")
+    if not manifest.claims:
+        _print_findings(outcome)
     if about := about_all(len(manifest.claims)):
         click.echo(about)
     if manifest.earlier or manifest.seal:
@@ -225,11 +239,37 @@ def _print(outcome: "Outcome", report_path: Path | None) -> None:
             click.echo(f"  not held: {safe(check.text)}")
     for warning in manifest.warnings:
         click.echo(f"note: {safe(warning)}", err=True)
-    click.echo(f"run:    {outcome.folder}  ({manifest.seconds or 0.0:.1f} s)")
+    click.echo(_times(manifest, drawing if report_path else 0.0))
+    click.echo(f"run:    {outcome.folder}")
     if report_path:
         from vitdsl.commands._pages import say
 
         say("report: ", report_path)
+
+
+def _print_findings(outcome: "Outcome") -> None:
+    """What the figures of a run without claims say first."""
+    from vitdsl.reports.opening import headlines
+    from vitdsl.runtime.results.folder import open_run
+
+    assert outcome.folder is not None
+    said = headlines(open_run(outcome.folder))
+    for text in said[:MOST_FINDINGS]:
+        first, *rest = text.splitlines()
+        click.echo(f"- {safe(first)}")
+        for line in rest:
+            click.echo(f"  {safe(line)}")
+    if len(said) > MOST_FINDINGS:
+        click.echo(f"  and of {counted(len(said) - MOST_FINDINGS, 'more metric')} in the report")
+
+
+def _times(manifest: "Manifest", drawing: float) -> str:
+    """How long it took, and its longer parts."""
+    from vitdsl.runtime.results.times import parts
+
+    took = {**parts(manifest.timings), **({"drawing": drawing} if drawing else {})}
+    listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in took.items())
+    return f"time:   {(manifest.seconds or 0.0) + drawing:.1f} s" + (f" ({listed})" if listed else "")
 
 
 def sentence(claim: "Verdict") -> str:

@@ -12,7 +12,8 @@ from rich.markup import escape
 from vitdsl.commands._models import named_model
 from vitdsl.commands._options import JSON
 from vitdsl.commands._tables import show, table
-from vitdsl.dsl.text import shown
+from vitdsl.dsl.text import counted, shown
+from vitdsl.output import Output
 
 if TYPE_CHECKING:
     from vitdsl.dsl.study import Model
@@ -50,7 +51,9 @@ PLACE = 40
     "--summary", is_flag=True, help="Which metrics and ablations the model takes, and why not others."
 )
 @JSON
+@click.pass_obj
 def sites(
+    output: Output,
     model: str,
     selectors: Sequence[str],
     role: str,
@@ -62,7 +65,8 @@ def sites(
 ) -> None:
     """List the sites of a model: names, shapes of one image's tensor, depth.
 
-    MODEL is a timm architecture, or with --study the name of a model there. No weights are loaded.
+    MODEL is a timm architecture, or with --study the name of a model there. No weights are loaded. Modules that pass on
+    what they get, Identity and Dropout, are left out of the table unless --all is given.
     """
     from vitdsl.dsl.load import load_source
 
@@ -79,7 +83,7 @@ def sites(
         entry = named_model(model, settings)
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
-    from vitdsl.runtime.graph.listing import listed
+    from vitdsl.runtime.graph.listing import listed, passes_on
     from vitdsl.runtime.graph.sites import sites_of
     from vitdsl.runtime.models.loading import skeleton
     from vitdsl.runtime.models.preprocessing import preprocessing
@@ -98,7 +102,10 @@ def sites(
         named = " ".join(f"`{shown(selector)}`" for selector in selectors)
         what = f"{named} matches no site" if selectors else "there is no site"
         raise click.UsageError(f"{what} with the role `{role}`" + (f"; nearest: {near}" if near else ""))
-    rows = listed(found, role, kept)
+    idle = [one for one in kept if role == "output" and passes_on(found, one)]
+    if output.everything or as_json or len(idle) == len(kept):
+        idle = []
+    rows = listed(found, role, [one for one in kept if one not in idle])
     if as_json:
         click.echo(json.dumps({"schema": "vitdsl.sites/1", "model": first.arch, "sites": rows}, indent=2))
         return
@@ -107,6 +114,8 @@ def sites(
         shape = "x".join(map(str, row["shape"])) if row["shape"] is not None else "windows"
         answer.add_row(escape(row["site"]), shape, f"{row['depth']:.3f}", row["kind"])
     show(answer)
+    if idle:
+        click.echo(f"{counted(len(idle), 'site')} left out: Identity and Dropout; see with --all", err=True)
 
 
 def _summarise(entry: "Model", as_json: bool) -> None:

@@ -39,7 +39,7 @@ class Source(ABC):
         paths: Those of its fields that are paths, relative to the study's folder.
         drawn: Whether its images are drawn and not read: `content` then says what from, and is no hash of theirs.
         costly: Whether decoding takes long enough for other processes to do it.
-        endless: Whether it has as many images as it is asked for.
+        endless: Whether it has as many images as it is asked for; an open source may know better than its kind.
         asked: How many that is: `images` of the data entry, set when the entry's source is opened.
         notes: What the reader of a run should know of how it was read, such as files that were left out.
         shown: How its classes became labels, for who checks a study; empty where nothing was mapped.
@@ -52,7 +52,7 @@ class Source(ABC):
     paths: ClassVar[tuple[str, ...]] = ()
     drawn: ClassVar[bool] = False
     costly: ClassVar[bool] = True
-    endless: ClassVar[bool] = False
+    endless: bool = False
     asked: int = 0
     notes: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ Limits
 
 Example:
     data:
-      control: {source: noise, total: 256, size: 224, batch: 64}
+      control: {source: noise, images: 256, size: 224, batch: 64}
 """
 
 import hashlib
@@ -31,7 +31,9 @@ from vitdsl.runtime.randomness import seed_of
 class Params(Entry):
     """Which noise."""
 
-    total: int = Field(ge=1, description="How many images there are.")
+    total: int | None = Field(
+        None, ge=1, description="How many images there are; null: as many as `images` asks for."
+    )
     size: int = Field(224, ge=1, le=4096, description="Height and width of each image, in pixels.")
     distribution: Literal["gaussian", "uniform"] = Field("gaussian", description="Of each pixel.")
     classes: int | None = Field(None, ge=2, description="Labels drawn from so many classes; null: no labels.")
@@ -44,15 +46,17 @@ class Noise(Source):
     Params = Params
     costly: ClassVar[bool] = False
     drawn: ClassVar[bool] = True
+    endless = True
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Remember what to draw; nothing is read from `folder`."""
         assert isinstance(params, Params)
         self.params, self.seed = params, seed
+        self.endless = params.total is None
         self.classes = tuple(f"class {i}" for i in range(params.classes)) if params.classes else None
 
     def __len__(self) -> int:
-        return self.params.total
+        return self.asked if self.params.total is None else self.params.total
 
     def id(self, index: int) -> str:
         """Such as `noise/gaussian/000007`."""

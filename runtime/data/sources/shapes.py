@@ -134,7 +134,7 @@ class Shapes(Source):
     name = "shapes"
     Params = Params
     drawn: ClassVar[bool] = True
-    endless: ClassVar[bool] = True
+    endless = True
 
     def __init__(self, params: Entry, *, folder: Path, seed: int) -> None:
         """Remember what to draw; nothing is read from `folder`."""

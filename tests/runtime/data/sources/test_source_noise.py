@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.study import Data
 from vitdsl.runtime.data.opening import open_source
 from vitdsl.runtime.data.sources._base import Source
@@ -19,6 +20,14 @@ def test_an_image_depends_on_the_seed_and_its_position_only() -> None:
     assert opened().load(3).sha256 == opened(total=100).load(3).sha256
     assert opened().load(3).sha256 != opened(seed=1).load(3).sha256
     assert len({opened().load(i).sha256 for i in range(8)}) == 8
+
+
+def test_as_many_as_images_asks_for() -> None:
+    asked = open_source(Data(source="noise", images=5, size=16), seed=0, folder=Path())
+    assert len(asked) == 5 and len(opened(total=9, images=5)) == 9
+    assert asked.load(3).sha256 == opened().load(3).sha256
+    with pytest.raises(StudyError, match="`images` is missing"):
+        open_source(Data(source="noise", size=16), seed=0, folder=Path())
 
 
 @pytest.mark.parametrize(("distribution", "spread"), [("gaussian", 0.25), ("uniform", 12**-0.5)])
