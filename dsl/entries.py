@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from vitdsl.dsl.entry import Entry, KindEntry
-from vitdsl.dsl.field_types import Axes, ChangedTokens, OneOrMany, Role, Tokens
+from vitdsl.dsl.field_types import Axes, ChangedTokens, InputSize, OneOrMany, Role, Tokens
 from vitdsl.dsl.preprocess_entry import Preprocess
 from vitdsl.dsl.words import OWN, Words
 
@@ -187,10 +187,10 @@ class Model(Entry):
     seed: int | None = Field(
         default=None, ge=0, description="Seed of random weights; null takes the study's."
     )
-    input_size: int | None = Field(
+    input_size: InputSize | None = Field(
         default=None,
-        ge=1,
-        description="Pixels of the square input, for models that take any size; null takes the model's own.",
+        description="Pixels of the square input, or [height, width], for models that take any size; null takes "
+        "the model's own.",
     )
     preprocess: Preprocess | None = Field(
         default=None, description="What differs from the architecture's own preprocessing of images."
