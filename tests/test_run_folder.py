@@ -44,7 +44,12 @@ def test_all_studies_run_by_name_and_end_in_one_table(
         ["first", "x", "refuted", "It", "is", "worse", "than", "nothing."],
         ["second", "+", "supported", "It", "is", "worse", "than", "perfect."],
     ]
-    assert {path.name for path in (folder.parent / "runs").iterdir()} == {".store", "first", "index.html", "second"}
+    assert {path.name for path in (folder.parent / "runs").iterdir()} == {
+        ".store",
+        "first",
+        "index.html",
+        "second",
+    }
 
 
 def test_as_json_it_is_a_list_and_check_looks_at_all(
