@@ -19,6 +19,7 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.feature_model import with_features
 from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.options import narrowed
 from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, said
 from vitdsl.runtime.models.recipe import check as check_training
@@ -202,9 +203,7 @@ def _models(
                 architectures.check(variant.entry)
                 key = _built_alike(variant.entry)
                 if key not in built:
-                    module = skeleton(variant.entry)
-                    config = preprocessing(module, variant.entry)
-                    built[key] = sites_of(module, config.input_size), config
+                    built[key] = _structure(variant.entry)
                 sites, config = built[key]
             except VitdslError as error:
                 problems += [source.placed(one, where) for one in error.diagnostics]
@@ -215,6 +214,20 @@ def _models(
         if len(mine) == len(variants(name, entry)):
             found |= mine
     return found
+
+
+def _structure(model: Model) -> tuple[Sites, Preprocessing]:
+    """The sites of a model that is built, and the images that it takes."""
+
+    def found(one: Model) -> tuple[Sites, Preprocessing]:
+        module = skeleton(one)
+        config = preprocessing(module, one)
+        return sites_of(module, config.input_size), config
+
+    try:
+        return found(model)
+    except StudyError as error:
+        raise narrowed(error, model, found) from error
 
 
 def _there_already(
