@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, is_model, is_model_pretrained
+from timm.models import get_pretrained_cfg, is_model, is_model_pretrained, model_entrypoint
 from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError, VitdslError
