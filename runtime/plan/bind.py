@@ -30,7 +30,7 @@ from vitdsl.runtime.plan.bind_data import bind_data, open_data, shared_sizes
 from vitdsl.runtime.plan.bind_given import given_problems, notes_of
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_memory import large_rows
-from vitdsl.runtime.plan.bind_metrics import bind_metrics
+from vitdsl.runtime.plan.bind_metrics import bind_metrics, twins_of
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import changed_by, unfused_for
 from vitdsl.runtime.plan.matching import matched
@@ -81,8 +81,8 @@ def bind(
     rest.narrow()
     groups = [group for group in groups if group.metric in rest.metrics]
     whole = [group for group in groups if group.metric in rest.of_whole_models()]
-    unfuse = {name: _unfused(model, groups) for name, model in rest.models.items()}
-    planned = {name: replace(model, unfuse=unfuse[name]) for name, model in rest.models.items()}
+    seen = rest.models | twins_of(groups, rest.models)
+    planned = {name: replace(model, unfuse=_unfused(model, groups)) for name, model in seen.items()}
     plan = Plan(
         rest.loaded,
         {variant.name: variant.entry for found in data.values() for variant in found},
