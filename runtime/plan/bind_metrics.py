@@ -207,7 +207,7 @@ class _Binder:
             x,
             y,
             tuple(views),
-            self.entry.against is not None,
+            self.entry.against is not None and self.kind.inputs.of == "layers",
             self.data,
             self.entry.title,
         )

@@ -100,7 +100,9 @@ def _value_attrs(group: Group, name: str, value: Value, seen: str) -> dict[str, 
     attrs = value.attributes()
     if seen and (value.relative or group.paired):
         words = attrs["long_name"].replace(INTACT, f"the same model on `{seen}`")
-        attrs["long_name"] = words if seen in words else f"{words}, `{group.data}` against `{seen}`"
+        attrs["long_name"] = (
+            words if seen in words else f"{words}, `{group.data.partition('[')[0]}` against `{seen}`"
+        )
     attrs |= {
         "relative": int((value.relative or group.paired) and not seen),
         "reference": group.kind.reference,

@@ -113,6 +113,8 @@ def test_the_same_model_on_both_streams(tmp_path: Path) -> None:
     assert (moved["cka"] < 0.999).all()  # the streams do differ
     assert str(moved.model.values) == "vit" and moved.attrs["paired"] == 0
     assert right["drop"].attrs["long_name"] == "top-1 accuracy lost against the same model on `probe`"
+    assert right["top1"].attrs["long_name"] == "top-1 accuracy"
+    assert moved["cka"].attrs["long_name"].endswith(", `blurred` against `probe`")
     drift = results(folder, "drift/vit")
     assert float(drift["cka"][0, 0]) == pytest.approx(
         1, abs=1e-6
