@@ -146,6 +146,7 @@ def _read(loaded: Loaded, kinds: Kinds, problems: Sequence[Diagnostic]) -> list[
         return []
     first = next(iter(study.data), None)
     used = {one.data or first for one in study.metrics.values()}
+    used |= {one.against_data for one in study.metrics.values() if one.against_data in study.data}
     used |= {name for names in kinds.links.values() for section, name in names if section == "data"}
     unknown = any(entry[0] in ("metrics", "ablations") for entry in broken)
     unknown |= any(path[0] in ("metrics", "ablations") for path in loaded.dropped)
