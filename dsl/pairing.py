@@ -108,7 +108,7 @@ def pairing_problems(study: "Study", source: SourceMap) -> Iterator[Diagnostic]:
                 )
     for name, metric in study.metrics.items():
         against = metric.against_data
-        data = metric.data or next(iter(study.data))
+        data = metric.data or next(iter(study.data), "")
         if against is None or against not in study.data or data not in study.data:
             continue
         one, two = study.data[data], study.data[against]
