@@ -145,6 +145,27 @@ BOUND_CODES = (
         """,
     ),
     Code(
+        "VD247",
+        "images that do not stand beside one another",
+        """A data entry that is `of` another stands beside it image by image: in the same order, of the same names. It
+        takes over `images`, `batch`, `shuffle` and `seed`, and a metric compares the two with `against`.""",
+        """
+        data:
+          blurred: {of: images, transform: {kind: blur, strength: 0.05}}
+          noise: {source: noise, total: 64, classes: 10}
+        metrics:
+          some_metric: {data: noise}
+          moved: {kind: cka, x: some_layers, data: noise, against: images}
+        """,
+        """
+        data:
+          blurred: {of: images, transform: {kind: blur, strength: 0.05}}
+        metrics:
+          some_metric: {data: images}
+          moved: {kind: cka, x: some_layers, data: blurred, against: images}
+        """,
+    ),
+    Code(
         "VD250",
         "claim about nothing",
         """A claim reads a value of a metric at some coordinates, and one of these is not there: the metric

@@ -129,7 +129,8 @@ class Complaints:
         named = parent or self._at
         where = f" in {self._name(parent)}" if named else "" if entry is self._language else f" in {noun}"
         ours = OTHER_WORDS.get(name)
-        hint = f"here it is called `{ours}`" if ours in known else self._hints(name, known)
+        hint = self._outdented(parent, name)
+        hint = hint or (f"here it is called `{ours}`" if ours in known else self._hints(name, known))
         hint = hint or _belongs(name, entry, self._language)
         return self._problem(
             "VD103",
@@ -139,6 +140,19 @@ class Complaints:
             [hint or f"{noun} takes {ticked(known)}"],
             key=True,
         )
+
+    def _outdented(self, parent: Path, name: str) -> str:
+        """Where an unknown key stands under one that has nothing, as what should be inside it."""
+        mapping = _follow(self._data, parent)
+        beside = list(mapping) if isinstance(mapping, dict) and name in mapping else [name]
+        for above in reversed(beside[: beside.index(name)]):
+            shape = shape_at((*parent, above), self._model)
+            if shape is not None and _follow(self._data, (*parent, above)) is None:
+                inside = shape.values is not None or bool(shape.entries)
+                return f"indent it further than `{above}:`, to stand inside it" if inside else ""
+            if shape is not None:
+                break
+        return ""
 
     def _choice(self, path: Path, expected: str, value: object) -> Diagnostic:
         allowed = re.findall(r"'([^']*)'", expected) or [expected]

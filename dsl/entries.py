@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, Tag
 
 from vitdsl.dsl.entry import Entry, KindEntry
-from vitdsl.dsl.field_types import Axes, ChangedTokens, OneOrMany, Role, Tokens
+from vitdsl.dsl.field_types import Axes, ChangedTokens, InputSize, OneOrMany, Role, Tokens
 from vitdsl.dsl.preprocess_entry import Preprocess
-from vitdsl.dsl.words import OWN, Words
+from vitdsl.dsl.transform_entry import Transform
+from vitdsl.dsl.words import BASELINE, OWN, Words
 
 
 class Data(KindEntry):
@@ -43,6 +44,11 @@ class Data(KindEntry):
         default=OWN,
         description="`own`: each model's preprocessing; the name of a model: that model's, for all.",
     )
+    of: str | None = Field(
+        default=None,
+        description="Stand beside the images of another data entry, in its order; without `source`, the same images.",
+    )
+    transform: Transform | None = Field(default=None, description="What changes in the images of `of`.")
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
 
@@ -187,10 +193,10 @@ class Model(Entry):
     seed: int | None = Field(
         default=None, ge=0, description="Seed of random weights; null takes the study's."
     )
-    input_size: int | None = Field(
+    input_size: InputSize | None = Field(
         default=None,
-        ge=1,
-        description="Pixels of the square input, for models that take any size; null takes the model's own.",
+        description="Pixels of the square input, or [height, width], for models that take any size; null takes "
+        "the model's own.",
     )
     preprocess: Preprocess | None = Field(
         default=None, description="What differs from the architecture's own preprocessing of images."
@@ -267,8 +273,10 @@ class Metric(KindEntry):
     y: str | None = Field(
         default=None, description="The layers to compare with; none compares x with itself."
     )
-    against: Literal["baseline"] | None = Field(
-        default=None, description="Compare each condition with the intact model at the same sites."
+    against: str | None = Field(
+        default=None,
+        description="`baseline`: compare each condition with the intact model at the same sites; a data entry: with "
+        "the same model and condition on the images there that stand beside those of `data`.",
     )
     under: OneOrMany | None = Field(
         default=None,
@@ -277,3 +285,8 @@ class Metric(KindEntry):
     data: str | None = Field(
         default=None, description="Which images; may be left out where the study has one entry."
     )
+
+    @property
+    def against_data(self) -> str | None:
+        """The data entry that is compared with, None for the intact model or nothing."""
+        return None if self.against == BASELINE else self.against

@@ -59,3 +59,10 @@ ChangedTokens = Annotated[
     Discriminator(lambda value: "list" if form(value) == "list" else "one"),
 ]
 """Tokens that can be changed one by one: all of those that can be read but their mean."""
+
+Pixels = Annotated[int, Field(ge=1)]
+InputSize = Annotated[
+    Annotated[Pixels, Tag("one")] | Annotated[tuple[Pixels, Pixels], Field(strict=False), Tag("list")],
+    Discriminator(lambda value: "list" if form(value) == "list" else "one"),
+]
+"""The side of a square, or height and width."""

@@ -15,6 +15,7 @@ from vitdsl.dsl.extends import Bases, extended
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.nodes import Fields, Node, plain, with_fields
 from vitdsl.dsl.overrides import as_arguments, overridden
+from vitdsl.dsl.pairing import paired
 from vitdsl.dsl.reader import read
 from vitdsl.dsl.recipes import expanded
 from vitdsl.dsl.references import reference_problems
@@ -62,6 +63,7 @@ def inspected(
     root = extended(root, path, name, bases, language)
     root = overridden(root, arguments, bases.texts, bases.labels, language)
     root, unread = expanded(root, path.parent if path else None, bases.texts, bases.labels, language)
+    root = paired(root, language)
     root = _without_free_space(root)
     source = SourceMap(root, bases.texts, bases.labels, bases.via)
     stop_at(version_problems(root, source))

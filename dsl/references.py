@@ -15,6 +15,7 @@ from vitdsl.dsl.entries import Data, Metric, Model
 from vitdsl.dsl.known import unknown
 from vitdsl.dsl.nodes import Path as Where
 from vitdsl.dsl.origins import origin_problems
+from vitdsl.dsl.pairing import pairing_problems
 from vitdsl.dsl.rest import is_dropped, names_of
 from vitdsl.dsl.selectors import SelectorError, check, parse
 from vitdsl.dsl.source import SourceMap, dotted
@@ -69,6 +70,7 @@ class _Checker:
             yield from self._metric(name, metric)
         if study.show is not None and study.show not in study.claims:
             yield from self._known(study.show, "metrics", ("show",))
+        yield from pairing_problems(study, self._source)
         for name, claim in study.claims.items():
             yield from self._claim(claim, ("claims", name))
 
@@ -99,6 +101,17 @@ class _Checker:
     def _data(self, data: Data, path: Where) -> Iterator[Diagnostic]:
         if data.preprocess != OWN:
             yield from self._known(data.preprocess, "models", (*path, "preprocess"), extra=(OWN,))
+        if data.of is not None and len(path) == 2:
+            yield from self._known(data.of, "data", (*path, "of"))
+        elif data.of is not None:
+            yield self._source.problem(
+                "VD247",
+                (*path, "of"),
+                "images to train on stand beside no others",
+                label="not here",
+                help=["write `source:` with its fields"],
+                key=True,
+            )
         if len(path) == 2:
             yield from sweep_problems("data", str(path[1]), data, self._source)
         elif data.vary:
@@ -153,6 +166,8 @@ class _Checker:
         yield from self._selectors(metric.at, (*path, "at"))
         yield from self._inputs(name, metric, path)
         yield from self._under(metric, path)
+        if metric.against_data is not None:
+            yield from self._known(metric.against_data, "data", (*path, "against"), extra=(BASELINE,))
         streams = list(dict.fromkeys([*self._study.data, *names_of(self._dropped, "data")]))
         if metric.data is not None:
             yield from self._known(metric.data, "data", (*path, "data"))

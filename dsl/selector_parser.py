@@ -14,7 +14,7 @@ _MOST_ALTERNATIVES = 64
 _INDEX = re.compile(r"\[(-?\d{1,6})\]")
 _SLICE = re.compile(r"\[(-?\d{0,6})(?<!-):(-?\d{0,6})(?<!-)(?::(-?\d{0,6})(?<!-))?\]")
 _RANGE = re.compile(r"\[([0-9a-zA-Z])-([0-9a-zA-Z])\]")
-_NAME = re.compile(r"[A-Za-z0-9_\-]")
+_NAME = re.compile(r"[A-Za-z0-9_:\-]")
 
 
 class SelectorError(ValueError):

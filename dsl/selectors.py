@@ -6,6 +6,7 @@ r"""Selectors: dotted globs over the names of sites, one grammar for YAML, comma
     blocks[0:6]       numbered children, counted like a Python list; also `[3]`, `[-1]`, `[0:12:2]`
     *.{attn,mlp}      alternatives
     !blocks.0         left out of the list that it stands in
+    blocks.0.act:1    the second call of a module that is called again
 
 Owns matching; the syntax is in `selector_parser`. Does not own which names exist.
 """

@@ -56,7 +56,7 @@ def render(found: Diff) -> str:
         .get_template("diff.html.j2")
         .render(
             policy=policy(script),
-            sheet=Markup(theme() + asset("report.css") + asset("diff.css")),
+            sheet=Markup(theme() + asset("report.css") + asset("rows.css") + asset("diff.css")),
             script=Markup(script),
             title=_title(found),
             answer=found.answer,

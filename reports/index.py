@@ -68,7 +68,7 @@ def render(runs: Sequence[tuple[Manifest, str]]) -> str:
         .get_template("index.html.j2")
         .render(
             policy=policy(script),
-            sheet=Markup(theme() + asset("report.css") + asset("index.css")),
+            sheet=Markup(theme() + asset("report.css") + asset("rows.css")),
             script=Markup(script),
             title=f"{plural(len(studies), 'study', 'studies')}, {plural(len(claims), 'claim')}",
             said=f"{listing(words)}." if words else "No study has claims.",

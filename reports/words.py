@@ -215,15 +215,12 @@ def reproduce(run: Run) -> str:
     m = run.manifest
     packages = m.environment.packages
     pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if name in packages]
-    weights = [
-        f"{name}: {one.weights.source}, SHA-256 {one.weights.sha256[:SHORT]}"
-        for name, one in m.models.items()
-    ]
-    more = f"; {len(weights) - MOST:,} more under Provenance" if len(weights) > MOST else ""
+    weights = [f"{name} {one.weights.sha256[:SHORT]}" for name, one in m.models.items()]
+    more = f", {len(weights) - MOST:,} more" if len(weights) > MOST else ""
     flags = f" --device {m.device}" + (f" --dtype {m.dtype}" if m.dtype != "float32" else "")
     return (
         f"pip install -e . {' '.join(pins)}  # in a checkout of vitdsl {m.vitdsl}\n"
-        f"# weights, which the next line finds or trains: {'; '.join(weights[:MOST])}{more}\n"
+        f"# weights, found or trained by the next line: {', '.join(weights[:MOST])}{more}\n"
         f"vitdsl run spec.resolved.yaml{flags}\n"
-        f"vitdsl diff runs/{m.run_id} latest  # same data, same weights, and no number that left its interval\n"
+        f"vitdsl diff runs/{m.run_id} latest  # the same, or nothing moved\n"
     )

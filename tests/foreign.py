@@ -23,18 +23,33 @@ DATA = "{photos: {source: digits, split: test, images: 8, batch: 4}}"
 
 
 def filled(module: Any, seed: int = 0) -> Any:
-    """A module in eval mode with every parameter and running statistic drawn, so that each of them matters."""
+    """A module in eval mode with every tensor of its state drawn, so that each of them matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in module.state_dict().items():
             if value.is_floating_point():
-                drawn = torch.randn(value.shape, generator=generator) * (0.2 if value.ndim > 1 else 0.1)
-                value.copy_(
-                    drawn.abs() + 0.5
-                    if "running_var" in name or value.ndim == 1 and "bias" not in name
-                    else drawn
-                )
+                drawn = torch.randn(value.shape, generator=generator)
+                if "running_var" in name or (value.ndim == 1 and not name.endswith(("bias", "running_mean"))):
+                    value.copy_(0.5 + 0.2 * drawn.abs())
+                else:
+                    value.copy_(drawn * (1.4 / value[0].numel() ** 0.5 if value.ndim in (2, 4) else 0.2))
     return module.eval()
+
+
+def unfelt(module: nn.Module, x: Tensor, less: float = LARGEST_ERROR) -> list[str]:
+    """Of up to 80 tensors those whose reversal changes the output by less than a share: a wrong one would not show."""
+    found = []
+    with torch.no_grad():
+        wanted = module(x)
+        state = [one for one in module.state_dict().items() if one[1].is_floating_point()]
+        for name, value in state[:: 1 + len(state) // 80]:
+            if float(value.std()) > 0:
+                old = value.clone()
+                value.copy_(old.flatten().flip(0).reshape(old.shape))
+                if float((module(x) - wanted).abs().max() / wanted.abs().max()) < less:
+                    found.append(name)
+                value.copy_(old)
+    return found
 
 
 def tiny(seed: int = 0, **options: Any) -> nn.Module:

@@ -113,3 +113,10 @@ def test_sites_hide_what_passes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(whole.out.splitlines()) == len(short.out.splitlines()) + 4 and not whole.err
     assert run([*words[:2], "blocks.0.drop_path1", *words[3:]]) == 0
     assert "Identity" in capsys.readouterr().out
+
+
+def test_what_should_be_indented_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    text = study("s", data=FEW, models={"vit": TINY_VIT}, metrics={"acc": "{kind: accuracy, of: vit}"})
+    Path("s.yaml").write_text(text.replace("\n  probe:", "\nprobe:"))
+    assert run(["check", "s.yaml"]) == 2
+    assert "= help: indent it further than `data:`, to stand inside it" in capsys.readouterr().out

@@ -3,8 +3,9 @@
 Does not own: which images, in which order and batches (`stream`).
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -45,11 +46,21 @@ class Failure:
         raise self.kind(self.diagnostics)
 
 
-class Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
-    """Decodes the image at a position of the stream."""
+Look = Callable[[Image], Tensor]
+"""A preprocessing: an RGB image to a tensor."""
 
-    def __init__(self, source: Source, order: list[int], transforms: list[Callable[[Image], Tensor]]) -> None:
-        self.source, self.order, self.transforms = source, order, transforms
+
+class Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
+    """Decodes the image at a position of the stream, and those beside it, each through its preprocessings."""
+
+    def __init__(
+        self,
+        source: Source,
+        order: list[int],
+        transforms: list[Look],
+        beside: Sequence[tuple[Source, Look]] = (),
+    ) -> None:
+        self.source, self.order, self.transforms, self.beside = source, order, transforms, beside
 
     def __len__(self) -> int:
         return len(self.order)
@@ -58,9 +69,11 @@ class Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
         index = self.order[row]
         try:
             item = self.source.load(index)
+            others = {id(source): source.load(index).image for source, _ in self.beside}
         except VitdslError as error:
             return [], Failure.of(error)
         tensors = [apply(item.image) for apply in self.transforms]
+        tensors += [apply(others[id(source)]) for source, apply in self.beside]
         return tensors, Record(self.source.id(index), item.label, item.sha256)
 
 
@@ -98,6 +111,11 @@ def throw_all(first: Failure, source: Source, order: list[int], workers: int) ->
 
 def _failures(items: list[tuple[list[Tensor], Record | Failure]]) -> list[Failure]:
     return [record for _, record in items if isinstance(record, Failure)]
+
+
+def digest(texts: Iterable[str]) -> str:
+    """One hash of some texts in their order."""
+    return hashlib.sha256("\n".join(texts).encode(errors="backslashreplace")).hexdigest()
 
 
 T = TypeVar("T")

@@ -11,18 +11,26 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.schema import validated
 from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import OWN, Data
+from vitdsl.runtime.data.pairing import Beside
 from vitdsl.runtime.data.sources._base import SOURCES, Source
 from vitdsl.runtime.models.features import foreign_ids
 from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing
 from vitdsl.runtime.randomness import permutation
 
 
-def open_source(data: Data, *, seed: int, folder: Path) -> Source:
+def open_source(data: Data, *, seed: int, folder: Path, other: Data | None = None) -> Source:
     """Open the source of a `data` entry.
+
+    Args:
+        data: The entry.
+        seed: Its seed.
+        folder: Where relative paths start.
+        other: The entry that it stands beside, where it is `of` one.
 
     Raises:
         StudyError: There is no such source (VD220), or it does not take these parameters (VD1xx); it is endless, and
-            the entry does not say how many images to take (VD101).
+            the entry does not say how many images to take (VD101); not all images of the other entry have one here
+            (VD247).
         EnvironmentProblem: It is missing, empty or unreadable.
     """
     kind = SOURCES.find(data.source)
@@ -32,7 +40,12 @@ def open_source(data: Data, *, seed: int, folder: Path) -> Source:
     source = kind(params, folder=folder, seed=seed)
     if source.endless:
         source.asked = _asked(data)
-    return source
+    if other is None:
+        return source
+    alike = (other.source, other.params) == (data.source, data.params)
+    return Beside(
+        source, source if alike else open_source(other, seed=seed, folder=folder), data.transform, seed
+    )
 
 
 def _asked(data: Data) -> int:

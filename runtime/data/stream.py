@@ -8,12 +8,10 @@ The order is one shuffle from the seed (or the source's own), then the first `im
 the batch size nor on the number of processes.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +19,16 @@ from torch.utils.data import DataLoader
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import Data
-from vitdsl.runtime.data.decoding import Decoder, Failure, Record, alive, collate, throw_all, workers_for
+from vitdsl.runtime.data.decoding import (
+    Decoder,
+    Failure,
+    Record,
+    alive,
+    collate,
+    digest,
+    throw_all,
+    workers_for,
+)
 from vitdsl.runtime.data.opening import check_count, check_ids, open_source, order_of, shared_preprocessing
 from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing, transform
@@ -60,6 +67,7 @@ class Stream:
         batches: Number of batches, as few as `batch` allows; equal to within one image.
         image_blocks: Number of image blocks: `image_blocks` of the entry, at most one per batch.
         seed: The seed of the shuffle.
+        beside: For models that see other images beside those of the stream, at the same indices: their source.
     """
 
     def __init__(
@@ -70,7 +78,9 @@ class Stream:
         seed: int,
         transforms: Mapping[str, Preprocessing],
         workers: int | None,
+        beside: Mapping[str, Source] | None = None,
     ) -> None:
+        self.beside = dict(beside or {})
         self.data, self.source, self.order, self.seed = data, source, order, seed
         self.transforms = dict(transforms)
         self.n = len(order)
@@ -81,6 +91,7 @@ class Stream:
         self.workers = workers_for(source, self.n) if workers is None else workers
         self._records: dict[int, Record] = {}
         self._contents: dict[int, list[list[str | int | None]]] = {}
+        self._beside_contents: dict[int, str] = {}
         self._nth = _nth(self.label(row) for row in range(self.n)) if self.labelled else []
 
     def block_of(self, batch: int) -> int:
@@ -97,6 +108,15 @@ class Stream:
             rows = self.rows_of_block(block)
             self._contents[block] = [[self.source.content(self.order[row]), self.label(row)] for row in rows]
         return self._contents[block]
+
+    def contents_beside(self, model: str) -> str | None:
+        """What decides the pixels that a model sees beside the stream's own, as one hash; None where it sees those."""
+        source = self.beside.get(model)
+        if source is None:
+            return None
+        if id(source) not in self._beside_contents:
+            self._beside_contents[id(source)] = digest(source.content(index) for index in self.order)
+        return self._beside_contents[id(source)]
 
     def check_unchanged(self, block: int) -> None:
         """Make sure that the images of a block that was read are those that were there when it was keyed.
@@ -137,9 +157,20 @@ class Stream:
             EnvironmentProblem: An image is unreadable (VD402); a decoding process was ended (VD505).
         """
         wanted = list(batches)
-        configs = list(dict.fromkeys(one for one in self.transforms.values() if not isinstance(one, ByImage)))
+        seen = {
+            name: (self.beside.get(name), config)
+            for name, config in self.transforms.items()
+            if not isinstance(config, ByImage)
+        }
+        own = list(dict.fromkeys(config for other, config in seen.values() if other is None))
+        others = list(dict.fromkeys((other, config) for other, config in seen.values() if other is not None))
         loader = DataLoader(
-            Decoder(self.source, self.order, [transform(config) for config in configs]),
+            Decoder(
+                self.source,
+                self.order,
+                [transform(config) for config in own],
+                [(other, transform(config)) for other, config in others],
+            ),
             batch_sampler=[list(self.rows_of(index)) for index in wanted],
             collate_fn=collate,
             num_workers=self.workers if wanted else 0,
@@ -151,12 +182,14 @@ class Stream:
                 throw_all(records, self.source, self.order, self.workers)
             rows = self.rows_of(index)
             self._records.update(zip(rows, records, strict=True))
-            by_config = dict(zip(configs, tensors, strict=True))
+            by_config = dict(zip([*((None, config) for config in own), *others], tensors, strict=True))
             yield Batch(
                 index=index,
                 block=self.block_of(index),
                 images={
-                    name: self._rows_in(config, rows) if isinstance(config, ByImage) else by_config[config]
+                    name: self._rows_in(name, config, rows)
+                    if isinstance(config, ByImage)
+                    else by_config[seen[name]]
                     for name, config in self.transforms.items()
                 },
                 labels=torch.tensor([record.label for record in records]) if self.labelled else None,
@@ -165,9 +198,10 @@ class Stream:
                 rows=rows,
             )
 
-    def _rows_in(self, config: ByImage, rows: Iterable[int]) -> Tensor:
+    def _rows_in(self, model: str, config: ByImage, rows: Iterable[int]) -> Tensor:
         """The rows of some images in features, `[batch, 1, 1, 1]` (int64)."""
-        return torch.tensor([config.rows[self.id(row)] for row in rows])[:, None, None, None]
+        source = self.beside.get(model, self.source)
+        return torch.tensor([config.rows[source.id(self.order[row])] for row in rows])[:, None, None, None]
 
     def rows_of_block(self, block: int) -> list[int]:
         """Positions of an image block's images in the stream."""
@@ -217,6 +251,8 @@ def open_stream(
     folder: Path,
     transforms: Mapping[str, Preprocessing],
     workers: int | None = None,
+    entries: Mapping[str, Data] | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> Stream:
     """Open a `data` entry for some models.
 
@@ -226,6 +262,8 @@ def open_stream(
         folder: Where relative paths start: the study's folder.
         transforms: What each model takes, by the name that `Batch.images` will use.
         workers: Processes that decode; None takes as many as pay.
+        entries: The data entries by name, where this one stands beside another, or another beside it.
+        beside: For models that see the images of another entry, which stand beside these: its name.
 
     Raises:
         StudyError: Unknown source (VD220) or parameters (VD1xx), more images than there are (VD243), a shared
@@ -234,41 +272,18 @@ def open_stream(
             some of the images (VD431).
     """
     seed = data.seed if data.seed is not None else seed
-    source = open_source(data, seed=seed, folder=folder)
+    known = entries or {}
+    source = open_source(data, seed=seed, folder=folder, other=known.get(data.of or ""))
+    opened = {
+        name: open_source(known[name], seed=seed, folder=folder, other=known.get(known[name].of or ""))
+        for name in dict.fromkeys((beside or {}).values())
+    }
+    others = {model: opened[name] for model, name in (beside or {}).items()}
     check_count(data, source)
     order = order_of(data, source, seed)
-    check_ids(source, order, transforms)
-    return Stream(data, source, order, seed, shared_preprocessing(data, transforms), workers)
-
-
-def listed(
-    streams: Mapping[str, Stream],
-) -> tuple[dict[str, list[Record]], dict[str, list[Mapping[str, str | float]]]]:
-    """Of streams that were read: what is remembered of each image, and what their sources know of it, by stream."""
-    return (
-        {name: stream.records() for name, stream in streams.items()},
-        {name: stream.facts() for name, stream in streams.items()},
-    )
-
-
-def stream_facts(stream: Stream) -> dict[str, Any]:
-    """What the manifest says of a stream that was read."""
-    records = stream.records()
-    return {
-        "source": stream.data.source,
-        "params": stream.data.params,
-        "images": stream.n,
-        "available": len(stream.source),
-        "classes": None if stream.classes is None else len(stream.classes),
-        "labelled": stream.labelled,
-        "batch": stream.data.batch,
-        "batches": stream.batches,
-        "image_blocks": stream.image_blocks,
-        "shuffled": stream.data.shuffle,
-        "seed": stream.seed,
-        "ids_sha256": _digest(record.id for record in records),
-        "content_sha256": _digest(record.sha256 for record in records),
-    }
+    for name, config in transforms.items():
+        check_ids(others.get(name, source), order, {name: config})
+    return Stream(data, source, order, seed, shared_preprocessing(data, transforms), workers, others)
 
 
 def _nth(labels: Iterable[int | None]) -> list[int]:
@@ -279,7 +294,3 @@ def _nth(labels: Iterable[int | None]) -> list[int]:
         found.append(seen[label])
         seen[label] += 1
     return found
-
-
-def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode(errors="backslashreplace")).hexdigest()

@@ -96,7 +96,7 @@ class Inputs:
         """The fields of a study that name the inputs, those that are needed first."""
         if self.of == "layers":
             return ("x",) if self.alone else ("x", "y") if self.unlike else ("x", "y", "against")
-        return ("of",) if self.roles == ("output",) else ("of", "at")
+        return ("of", "against") if self.roles == ("output",) else ("of", "at")
 
     @property
     def needed(self) -> tuple[str, ...]:

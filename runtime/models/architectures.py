@@ -5,7 +5,7 @@ into ours with what the architecture does take. Does not own: weights and prepro
 """
 
 import inspect
-import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,22 +21,11 @@ from vitdsl.dsl.study import Model, WeightsHub
 from vitdsl.dsl.text import did_you_mean
 from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.checkpoints import Misfit
+from vitdsl.runtime.models.names import alike
+from vitdsl.runtime.models.options import OURS, of_option, refused
 from vitdsl.runtime.models.weight_files import beside
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.randomness import isolated
-
-OURS = {
-    "pretrained": "`weights: pretrained`",
-    "pretrained_cfg": "a tag in `arch`, such as `vit_small_patch16_224.augreg_in1k`",
-    "pretrained_cfg_overlay": "`weights: {file: path}`",
-    "checkpoint_path": "`weights: {file: path}`",
-    "features_only": "`layers:`, which read inside the whole model",
-    "out_indices": "`layers:`, which read inside the whole model",
-    "cache_dir": "the environment variable `HF_HOME`",
-    "device": "`vitdsl run --device NAME`",
-    "dtype": "`vitdsl run --dtype NAME`",
-}
-"""Arguments of `create_model` that the language has its own words for."""
 
 
 def family_of(arch: str) -> str:
@@ -63,7 +52,7 @@ def check(model: Model) -> None:
     for option, value in model.options.items():
         if option in OURS:
             raise StudyError(
-                _of_option(
+                of_option(
                     option,
                     f"`options: {{{option}: ...}}` is not for an architecture's options",
                     f"write {OURS[option]}",
@@ -71,7 +60,7 @@ def check(model: Model) -> None:
             )
         if value is None:
             raise StudyError(
-                _of_option(
+                of_option(
                     option,
                     f"`options: {{{option}: null}}` says nothing: timm drops options that are null",
                     f"leave `{option}` out, or give a value",
@@ -79,7 +68,7 @@ def check(model: Model) -> None:
             )
     if model.options.get("in_chans", 3) not in (1, 3):
         raise StudyError(
-            _of_option(
+            of_option(
                 "in_chans",
                 f"`in_chans: {model.options['in_chans']}`: images have three channels, or one as grey",
                 "leave `in_chans` out, or write `in_chans: 1` for a model of grey images",
@@ -132,19 +121,28 @@ def create(model: Model, **more: Any) -> nn.Module:
         StudyError: The architecture does not take the options (VD231).
     """
     try:
-        if plugins.is_named(model.arch):
-            module = plugins.build(model.arch, model.options, **more)
-        else:
-            module = timm.create_model(model.arch, **{**more, **model.options})
+        module = _built(model, more)
     except (VitdslError, Misfit):
         raise
     except Exception as error:  # an architecture checks its arguments in any way it likes
         if more.get("pretrained"):
             on_meta(model)
             raise
-        raise StudyError(_refused(model, error)) from error
+        raise StudyError(refused(model, error, _on_meta_at_all)) from error
     _check_types(model, module)
     return module
+
+
+def _built(model: Model, more: Mapping[str, Any]) -> nn.Module:
+    if plugins.is_named(model.arch):
+        return plugins.build(model.arch, model.options, **more)
+    made: nn.Module = timm.create_model(model.arch, **{**more, **model.options})
+    return made
+
+
+def _on_meta_at_all(model: Model) -> nn.Module:
+    with torch.device("meta"):
+        return _built(model, {})
 
 
 def _check_types(model: Model, module: nn.Module) -> None:
@@ -160,7 +158,7 @@ def _check_types(model: Model, module: nn.Module) -> None:
         if (flag and not isinstance(value, bool)) or (number and isinstance(value, (bool, str))):
             wanted = "`true` or `false`" if flag else "a number"
             raise StudyError(
-                _of_option(
+                of_option(
                     option,
                     f"`{option}` of `{model.arch}` takes {wanted}, not `{flow(value)}`",
                     _word(value) if flag else "",
@@ -193,18 +191,12 @@ def _tags(name: str) -> tuple[str, ...]:
     return tuple(item.partition(".")[2] for item in full if get_pretrained_cfg(item) is not None)
 
 
-def _of_option(option: str | None, message: str, *help: str, value: object = None) -> Diagnostic:
-    """An error of one option, or of all of them together; of its name, where no value is given."""
-    about: list[tuple[str, ...]] = [("options",), ("arch",)]
-    if option is not None:
-        about.insert(0, ("options", option))
-    if option is not None and value is not None:
-        about.append(("options", option, flow(value)))
-    return Diagnostic("VD231", message, help=help, about=tuple(about), at_key=True)
-
-
 def _of_arch(message: str, *help: str) -> Diagnostic:
     return Diagnostic("VD230", message, label="no such architecture", help=help, about=(("arch",),))
+
+
+def _meant(names: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(f'`{one}`' for one in names)}?" if names else ""
 
 
 def _unknown(arch: str, name: str) -> Diagnostic:
@@ -215,17 +207,21 @@ def _unknown(arch: str, name: str) -> Diagnostic:
             f"`{arch}` is not a name of an architecture",
             f"write `arch: {name}` and `weights: {{file: {folder}}}`",
         )
+    known = timm.list_models()
     if ":" in arch or "/" in arch:
         repository = arch.partition(":")[2] or arch
+        near = alike(repository, [*known, *timm.list_models(pretrained=True)])
+        named = near[0].partition(".")[0] if near else "NAME"
         return _of_arch(
             f"`{arch}` is not a name of an architecture",
-            f"write `arch: NAME` and `weights: {{hub: {repository}}}`",
+            _meant(near),
+            f"for weights of a repository of the hub, `arch: {named}` and `weights: {{hub: {repository}}}`",
         )
-    known = timm.list_models()
+    near = alike(arch, [*known, *timm.list_models(pretrained=True)])
     begun = sorted((one for one in known if one.startswith(name)), key=lambda one: (len(one), one))[:3]
     return _of_arch(
         f"timm {timm.__version__} has no architecture `{arch}`",
-        did_you_mean(name, begun or known, count=3, cutoff=0 if begun else 0.6),
+        _meant(near) or did_you_mean(name, begun or known, count=3, cutoff=0 if begun else 0.6),
         f"`vitdsl list models '{_family(name)}*'` shows what there is",
     )
 
@@ -244,44 +240,3 @@ def _unknown_tag(name: str, tag: str) -> Diagnostic:
         did_you_mean(tag, tags, cutoff=0.5, before=f"{name}."),
         f"it has: {', '.join(tags)}" if tags else f"it has none: write `arch: {name}`",
     )
-
-
-def _refused(model: Model, error: Exception) -> Diagnostic:
-    text = str(error).strip()
-    taken = _taken(model.arch, text)
-    unknown = next((key for key in model.options if f"argument '{key}'" in text), None)
-    if unknown is None:
-        return _of_option(
-            None,
-            f"`{model.arch}` cannot be built with `{flow(model.options)}`: {text or type(error).__name__}",
-            "correct the options, or leave them out to take the architecture's own",
-        )
-    if "multiple values" in text:
-        return _of_option(
-            unknown,
-            f"`{model.arch}` sets `{unknown}` itself: it cannot be an option",
-            f"leave `{unknown}` out, or take another architecture of the family",
-        )
-    if unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int):
-        hint = f"write `input_size: {model.options[unknown]}` beside `arch`: it takes any size"
-    else:
-        hint = did_you_mean(unknown, taken, cutoff=0.6) or (f"it takes: {', '.join(taken)}" if taken else "")
-    return _of_option(unknown, f"`{model.arch}` takes no option `{unknown}`", hint)
-
-
-def _taken(arch: str, text: str) -> list[str]:
-    """Options of the class that the message `Class.__init__() got an unexpected...` names."""
-    home = plugins.function(arch) if plugins.is_named(arch) else model_entrypoint(arch)
-    module = sys.modules[home.__module__]
-    made = getattr(module, text.partition(".__init__()")[0], None) or getattr(
-        module, text.partition("(")[0].strip(), None
-    )
-    if made is None:
-        return []
-    kinds = inspect.Parameter
-    return [
-        name
-        for name, parameter in inspect.signature(made).parameters.items()
-        if name not in ("self", "cfg", "in_chans", *OURS)
-        and parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
-    ]

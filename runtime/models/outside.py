@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models.fingerprint import source, structure
 from vitdsl.runtime.models.loading import LoadedModel, finish
 from vitdsl.runtime.models.own_transform import own_transform
-from vitdsl.runtime.models.preprocessing import Preprocessing
+from vitdsl.runtime.models.preprocessing import Preprocessing, wanted_size
 
 Transform = Callable[[Image], Tensor]
 
@@ -123,12 +124,13 @@ def _copied(name: str, module: nn.Module) -> nn.Module:
 
 
 def _check_size(model: Model, config: Preprocessing) -> None:
-    wanted, size = model.input_size, config.input_size[1:]
-    if wanted is not None and size != (wanted, wanted):
+    wanted, size = wanted_size(model), config.input_size[1:]
+    if wanted is not None and size != wanted:
         raise StudyError(
             Diagnostic(
                 "VD233",
-                f"`input_size: {wanted}`, but the transform that is handed over gives {size[0]} x {size[1]} pixels",
+                f"`input_size: {flow(model.input_size)}`, but the transform that is handed over gives "
+                f"{size[0]} x {size[1]} pixels",
                 label="does not fit",
                 help=("leave `input_size` out: the transform decides",),
                 about=(("input_size",),),

@@ -55,13 +55,14 @@ def build(arch: str, options: Mapping[str, Any], *, pretrained: bool = False) ->
     """Call such a function with the options of a study.
 
     Raises:
-        TypeError: It gives no module; whatever it raises itself.
+        ValueError: It gives no module.
+        Exception: Whatever it raises itself.
     """
     call = function(arch)
     asked = asks(call) if pretrained else {}
     module = call(**{**asked, **options})
     if not isinstance(module, nn.Module):
-        raise TypeError(f"it gives a {type(module).__name__}, not a torch module")
+        raise ValueError(f"it gives a {type(module).__name__}, not a torch module")
     return module
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Augment, Model
 
 
@@ -76,20 +77,21 @@ def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
     """
     config = {**resolve_model_data_config(module), **said(model)}
     size = built_size(module, model)
-    wanted = model.input_size
-    if wanted is not None and size is not None and size != (wanted, wanted) and _is_fixed(module):
+    wanted = wanted_size(model)
+    if wanted is not None and size is not None and size != wanted and _is_fixed(module):
         raise StudyError(
             Diagnostic(
                 "VD233",
-                f"`input_size: {wanted}`, but `{model.arch}` was built for {size[0]} x {size[1]} pixels",
+                f"`input_size: {flow(model.input_size)}`, but `{model.arch}` was built for "
+                f"{size[0]} x {size[1]} pixels",
                 label="does not fit",
                 notes=("its position embedding or its windows fix the input when it is built",),
-                help=(f"write `options: {{img_size: {wanted}}}` and leave `input_size` out",),
+                help=(f"write `options: {{img_size: {flow(model.input_size)}}}` and leave `input_size` out",),
                 about=(("input_size",), ("options", "img_size"), ("arch",)),
             )
         )
     channels = int(model.options.get("in_chans", 3))
-    height, width = (wanted, wanted) if wanted is not None else size or config["input_size"][-2:]
+    height, width = wanted or size or config["input_size"][-2:]
     return Preprocessing(
         (channels, int(height), int(width)),
         _for_channels(config["mean"], channels),
@@ -98,6 +100,11 @@ def preprocessing(module: nn.Module, model: Model) -> Preprocessing:
         float(config["crop_pct"]),
         str(config["crop_mode"]),
     )
+
+
+def wanted_size(model: Model) -> tuple[int, int] | None:
+    """Height and width that a study asks for, in pixels; None where it asks for none."""
+    return (model.input_size, model.input_size) if isinstance(model.input_size, int) else model.input_size
 
 
 def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.feature_model import with_features
 from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.options import narrowed
 from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, said
 from vitdsl.runtime.models.recipe import check as check_training
@@ -29,7 +30,7 @@ from vitdsl.runtime.plan.bind_data import bind_data, open_data, shared_sizes
 from vitdsl.runtime.plan.bind_given import given_problems, notes_of
 from vitdsl.runtime.plan.bind_kinds import Kinds
 from vitdsl.runtime.plan.bind_memory import large_rows
-from vitdsl.runtime.plan.bind_metrics import bind_metrics
+from vitdsl.runtime.plan.bind_metrics import bind_metrics, twins_of
 from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.lanes import changed_by, unfused_for
 from vitdsl.runtime.plan.matching import matched
@@ -80,8 +81,8 @@ def bind(
     rest.narrow()
     groups = [group for group in groups if group.metric in rest.metrics]
     whole = [group for group in groups if group.metric in rest.of_whole_models()]
-    unfuse = {name: _unfused(model, groups) for name, model in rest.models.items()}
-    planned = {name: replace(model, unfuse=unfuse[name]) for name, model in rest.models.items()}
+    seen = rest.models | twins_of(groups, rest.models)
+    planned = {name: replace(model, unfuse=_unfused(model, groups)) for name, model in seen.items()}
     plan = Plan(
         rest.loaded,
         {variant.name: variant.entry for found in data.values() for variant in found},
@@ -145,6 +146,7 @@ def _read(loaded: Loaded, kinds: Kinds, problems: Sequence[Diagnostic]) -> list[
         return []
     first = next(iter(study.data), None)
     used = {one.data or first for one in study.metrics.values()}
+    used |= {one.against_data for one in study.metrics.values() if one.against_data in study.data}
     used |= {name for names in kinds.links.values() for section, name in names if section == "data"}
     unknown = any(entry[0] in ("metrics", "ablations") for entry in broken)
     unknown |= any(path[0] in ("metrics", "ablations") for path in loaded.dropped)
@@ -202,9 +204,7 @@ def _models(
                 architectures.check(variant.entry)
                 key = _built_alike(variant.entry)
                 if key not in built:
-                    module = skeleton(variant.entry)
-                    config = preprocessing(module, variant.entry)
-                    built[key] = sites_of(module, config.input_size), config
+                    built[key] = _structure(variant.entry)
                 sites, config = built[key]
             except VitdslError as error:
                 problems += [source.placed(one, where) for one in error.diagnostics]
@@ -215,6 +215,20 @@ def _models(
         if len(mine) == len(variants(name, entry)):
             found |= mine
     return found
+
+
+def _structure(model: Model) -> tuple[Sites, Preprocessing]:
+    """The sites of a model that is built, and the images that it takes."""
+
+    def found(one: Model) -> tuple[Sites, Preprocessing]:
+        module = skeleton(one)
+        config = preprocessing(module, one)
+        return sites_of(module, config.input_size), config
+
+    try:
+        return found(model)
+    except StudyError as error:
+        raise narrowed(error, model, found) from error
 
 
 def _there_already(

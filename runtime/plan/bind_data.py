@@ -177,12 +177,15 @@ def _open(
     source = loaded.source.moved(sweep_places(where, loaded.study.data[name], variant))
     seed = entry.seed if entry.seed is not None else loaded.study.seed
     kind = SOURCES.kinds()[entry.source]
-    key = canonical([entry.source, entry.params, seed, entry.images if kind.endless else None])
+    change = entry.transform.model_dump() if entry.transform else None
+    asked = entry.images if kind.endless else None
+    key = canonical([entry.source, entry.params, seed, asked, entry.of, change])
     try:
         if key not in opened:
             opened[key] = None
             if kind.is_local(entry.params):
-                opened[key] = open_source(entry, seed=seed, folder=loaded.folder)
+                other = loaded.study.data.get(entry.of or "")
+                opened[key] = open_source(entry, seed=seed, folder=loaded.folder, other=other)
         found = opened[key]
         if found is not None:
             check_count(entry, found)

@@ -50,7 +50,7 @@ def inputs_fit(
     if "against" in taken and entry.y is not None and entry.against is not None:
         problem(
             ("against",),
-            "`against` compares `x` with itself in the intact model, so there can be no `y`",
+            "`against` compares `x` with itself at the same sites, so there can be no `y`",
             "not beside `y`",
             ("leave one of the two out",),
         )

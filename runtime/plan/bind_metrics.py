@@ -17,7 +17,7 @@ from vitdsl.runtime.models.feature_model import NO_GRAPH
 from vitdsl.runtime.plan.bind_layers import layer_reading
 from vitdsl.runtime.plan.left_out import hidden_of, in_words, left_out
 from vitdsl.runtime.plan.matching import matched, role_words
-from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View
+from vitdsl.runtime.plan.plan import Condition, Group, PlannedModel, Reading, View, twin_name
 
 Models = Mapping[str, PlannedModel]
 
@@ -50,6 +50,16 @@ def bind_metrics(
             for group in found
         ]
     return groups, notes
+
+
+def twins_of(groups: Sequence[Group], models: Models) -> dict[str, PlannedModel]:
+    """The models of some groups that see the images of another entry beside those of the group's stream."""
+    found = {}
+    for group in groups:
+        name, beside, data = group.y.model.rpartition("@")
+        if beside and group.y.model not in models:
+            found[group.y.model] = models[name].twin(data)
+    return found
 
 
 class _Binder:
@@ -99,8 +109,12 @@ class _Binder:
                 sites = self._places(model)
                 if sites:
                     reading = Reading(model.name, tuple(sites), self.kind.inputs.roles)
-                    views = [View(c.id, c.id, BASELINE, model.name) for c in self._conditions(model)]
-                    groups.append(self._group(model.name, reading, reading, views))
+                    beside = self._beside(reading)
+                    views = [
+                        View(c.id, c.id, c.id if beside else BASELINE, model.name)
+                        for c in self._conditions(model)
+                    ]
+                    groups.append(self._group(model.name, reading, beside or reading, views))
         return groups
 
     def _places(self, model: PlannedModel) -> list[Site]:
@@ -182,6 +196,7 @@ class _Binder:
                 y = x if same else self._layer(y_model, y_name, of_x=not self.kind.inputs.unlike)
                 if x is None or y is None:
                     continue
+                y = self._beside(y) or y
                 label = x_model.name if x_model is y_model else f"{x_model.name}~{y_model.name}"
                 groups.append(self._group(label, x, y, self._views(x_model, y_model)))
         return groups
@@ -190,12 +205,17 @@ class _Binder:
         return layer_reading(self.loaded, self.kind, model, name, self.problems, of_x=of_x)
 
     def _views(self, x: PlannedModel, y: PlannedModel) -> list[View]:
-        against = self.entry.against is not None
+        against = self.entry.against == BASELINE
         views = [View(c.id, c.id, BASELINE if against else c.id, x.name) for c in self._conditions(x)]
         if x is not y:
             views = [View(view.id, view.x, BASELINE, x.name) for view in views]
             views += [View(c.id, BASELINE, c.id, y.name) for c in self._conditions(y) if c.ablation]
         return views
+
+    def _beside(self, reading: Reading) -> Reading | None:
+        """The same sites of the same model, on the images that the metric compares with; None where it names none."""
+        data = self.entry.against_data
+        return replace(reading, model=twin_name(reading.model, data)) if data is not None else None
 
     def _conditions(self, model: PlannedModel) -> list[Condition]:
         under = self.entry.under
@@ -209,7 +229,7 @@ class _Binder:
             x,
             y,
             tuple(views),
-            self.entry.against is not None,
+            self.entry.against is not None and self.kind.inputs.of == "layers",
             self.data,
             self.entry.title,
         )

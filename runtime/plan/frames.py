@@ -15,10 +15,14 @@ from vitdsl.dsl.sweeps import value_name
 from vitdsl.runtime.metrics._base import Value
 from vitdsl.runtime.plan.plan import Group, Plan, Reading
 
+INTACT = "the intact model"
+"""What values call the model that conditions are compared with."""
+
 
 def frame(plan: Plan, group: Group) -> xr.Dataset:
     """A group's results before there are any: every label and unit, all numbers NaN."""
     values = group.kind.values(paired=group.paired)
+    seen = plan.models[group.y.model].seen
     dims = {dim for value in values.values() for dim in value.dims}
     coords = _condition_coords(plan, group)
     for dim, reading in (("site", group.x), ("site_x", group.x), ("site_y", group.y)):
@@ -29,32 +33,37 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
     taken = {*coords, *dims, "replicate", *values}
     swept = {key: label for key, label in _swept(plan, group).items() if key not in taken}
     dataset = xr.Dataset(
-        coords=_models(group) | coords | {"data": group.data} | swept,
+        coords=_models(plan, group) | coords | {"data": group.data} | swept,
         attrs={
             "metric": group.metric,
             "kind": group.kind.name,
             "kind_version": group.kind.version,
-            "paired": int(group.paired),
+            "paired": int(group.paired and not seen),
             "title": group.title or "",
         },
     )
     for name, value in values.items():
         axes = ("condition", *value.dims)
         shape = [dataset.sizes[dim] for dim in axes]
-        dataset[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value))
+        dataset[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value, seen))
     return dataset
 
 
-def _models(group: Group) -> dict[str, str]:
+def _own(plan: Plan, group: Group) -> list[str]:
+    """The models of a group, each once, wherever it sees other images."""
+    return list(dict.fromkeys(plan.models[name].twin_of or name for name in group.models))
+
+
+def _models(plan: Plan, group: Group) -> dict[str, str]:
     """The model of a group, or both."""
-    if len(group.models) == 1:
+    if len(_own(plan, group)) == 1:
         return {"model": group.x.model}
     return {"model_x": group.x.model, "model_y": group.y.model}
 
 
 def _swept(plan: Plan, group: Group) -> dict[str, Any]:
     """The swept fields of a group's models and image stream; where both of two models vary one, of each side."""
-    x, *others = (plan.models[name].coordinates for name in group.models)
+    x, *others = (plan.models[name].coordinates for name in _own(plan, group))
     found = dict(x)
     for y in others:
         both = [key for key in x if key in y]
@@ -86,9 +95,16 @@ def _condition_coords(plan: Plan, group: Group) -> dict[str, Any]:
     return coords
 
 
-def _value_attrs(group: Group, name: str, value: Value) -> dict[str, Any]:
-    attrs = value.attributes() | {
-        "relative": int(value.relative or group.paired),
+def _value_attrs(group: Group, name: str, value: Value, seen: str) -> dict[str, Any]:
+    """What results say of a value; `seen` is the data entry that is compared with, empty for the intact model."""
+    attrs = value.attributes()
+    if seen and (value.relative or group.paired):
+        words = attrs["long_name"].replace(INTACT, f"the same model on `{seen}`")
+        attrs["long_name"] = (
+            words if seen in words else f"{words}, `{group.data.partition('[')[0]}` against `{seen}`"
+        )
+    attrs |= {
+        "relative": int((value.relative or group.paired) and not seen),
         "reference": group.kind.reference,
     }
     line = group.kind.line(name, group.x.sites)

@@ -4,7 +4,7 @@ Owns the data between binding and running: which conditions each model has, whic
 which conditions. Does not own how names are resolved (`bind`), or how the results will be labelled (`frames`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic
 
@@ -65,6 +65,8 @@ class PlannedModel:
         conditions: `baseline` first.
         unfuse: Attention modules whose weights are read or changed.
         ready: The model itself, where it is there already: handed over, and not built from what the study says.
+        twin_of: Of a model that sees other images beside those of the stream: the name of the one that it is.
+        seen: The data entry of these images.
     """
 
     name: str
@@ -77,6 +79,12 @@ class PlannedModel:
     conditions: tuple[Condition, ...] = ()
     unfuse: frozenset[str] = frozenset()
     ready: LoadedModel | None = None
+    twin_of: str = ""
+    seen: str = ""
+
+    def twin(self, data: str) -> "PlannedModel":
+        """The same model where it sees the images of another entry, which stand beside those of the stream."""
+        return replace(self, name=twin_name(self.name, data), twin_of=self.name, seen=data)
 
     @property
     def title(self) -> str:
@@ -131,6 +139,11 @@ class View:
     x: str
     y: str
     owner: str
+
+
+def twin_name(model: str, data: str) -> str:
+    """The name of a model where it sees the images of another entry beside those of the stream."""
+    return f"{model}@{data}"
 
 
 Kind = TypeVar("Kind", bound=Observer, covariant=True, default=Metric)
@@ -240,7 +253,12 @@ class Plan:
     @property
     def conditions(self) -> int:
         """Number of conditions over all models, baselines included."""
-        return sum(len(model.conditions) for model in self.models.values())
+        return sum(len(model.conditions) for model in self.own_models.values())
+
+    @property
+    def own_models(self) -> dict[str, PlannedModel]:
+        """The models without those that see other images beside a stream's."""
+        return {name: model for name, model in self.models.items() if not model.twin_of}
 
     def groups_on(self, data: str) -> list[Group]:
         """The groups that are measured on a stream."""

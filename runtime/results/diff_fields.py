@@ -1,6 +1,7 @@
 """Two resolved studies beside each other, field by field, with the place of each. Free of torch.
 
-Where the folder of a study lies does not count. Does not own what was computed of them (`diff_numbers`), or whether the
+Where the folder of a study lies does not count, nor a default of a field that one version of the language alone has.
+Does not own what was computed of them (`diff_numbers`), or whether the
 runs can be compared (`diff_facts`).
 """
 
@@ -14,6 +15,7 @@ from vitdsl.runtime.results.folder import RESOLVED, Run
 PLACES = ("folder", "folder_was")
 """Fields that say where a study lies."""
 COMMENT = "# "
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def field_changes(a: Run, b: Run) -> list[FieldChange]:
     found = []
     for path in dict.fromkeys((*left, *right)):
         one, other = left.get(path), right.get(path)
+        new = [side for side in (one, other) if side is not None]
+        if len(new) == 1 and new[0].origin == DEFAULT:
+            continue
         if (one and one.text) != (other and other.text):
             found.append(FieldChange(".".join(map(str, path)), one, other))
     return found

@@ -102,6 +102,8 @@ class DataRecord(Record):
     seed: int
     ids_sha256: str
     content_sha256: str
+    of: str = ""
+    transform: dict[str, Any] = {}
 
 
 class ConditionRecord(Record):

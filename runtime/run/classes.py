@@ -48,7 +48,11 @@ def check_heads(plan: Plan, models: Mapping[str, LoadedModel]) -> list[str]:
     Raises:
         StudyError: A group reads answers behind such parameters (VD304).
     """
-    left = {name: loaded.weights.detail.get("fresh", ()) for name, loaded in models.items()}
+    left = {
+        name: loaded.weights.detail.get("fresh", ())
+        for name, loaded in models.items()
+        if name in plan.own_models
+    }
     wrong = fresh.problems(plan.loaded, plan.groups, plan.models, left)
     if wrong:
         raise StudyError(wrong)

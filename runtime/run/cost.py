@@ -70,7 +70,7 @@ class Cost:
         """Ready for JSON, with the conditions and sites that the plan matched."""
         return {
             "study": plan.loaded.study.study,
-            "conditions": {name: [c.id for c in model.conditions] for name, model in plan.models.items()},
+            "conditions": {name: [c.id for c in model.conditions] for name, model in plan.own_models.items()},
             "models": [asdict(model) for model in self.models],
             "passes": [asdict(one) for one in self.passes],
             "results": [

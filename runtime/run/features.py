@@ -109,7 +109,7 @@ def groups_of(plan: Plan, data: str | None = None) -> list[Group]:
             if layers is not None and data in (None, group.data):
                 readers[layers, group.data] = None
     for layers, stream in sorted(readers, key=lambda one: (list(study.layers).index(one[0]), one[1])):
-        for model in (model for model in plan.models.values() if model.base == study.layers[layers].of):
+        for model in (model for model in plan.own_models.values() if model.base == study.layers[layers].of):
             reading = layer_reading(plan.loaded, Kept(Entry()), model, layers, problems, of_x=False)
             if reading is not None:
                 view = View(BASELINE, BASELINE, BASELINE, model.name)

@@ -54,4 +54,11 @@ def stream_of(plan: Plan, name: str) -> Stream:
     if entry.preprocess != OWN:
         configs[entry.preprocess] = plan.preprocessing(entry)
     with placing(plan.loaded.source, ("data", name.partition("[")[0])):
-        return open_stream(entry, seed=plan.loaded.study.seed, folder=plan.loaded.folder, transforms=configs)
+        return open_stream(
+            entry,
+            seed=plan.loaded.study.seed,
+            folder=plan.loaded.folder,
+            transforms=configs,
+            entries=plan.data,
+            beside={model: plan.models[model].seen for model in configs if plan.models[model].seen},
+        )

@@ -91,6 +91,7 @@ class Keys:
             "arch": loaded.arch,
             "options": loaded.options,
             "weights": loaded.weights.sha256,
+            **({"beside": beside} if (beside := stream.contents_beside(reading.model)) else {}),
             "preprocessing": stream.transforms[reading.model].facts(),
             **({"structure": loaded.structure} if loaded.structure else {}),
             "unfused": sorted(planned.unfuse),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vitdsl import __version__
 from vitdsl.dsl.hashing import study_hash
-from vitdsl.runtime.data.stream import Stream, stream_facts
+from vitdsl.runtime.data.facts import stream_facts
+from vitdsl.runtime.data.stream import Stream
 from vitdsl.runtime.kinds import documentation, summary
 from vitdsl.runtime.models.architectures import family_of
 from vitdsl.runtime.models.loading import LoadedModel, model_facts
@@ -84,8 +85,8 @@ def opening(
 def described(plan: Plan, loaded: Mapping[str, LoadedModel], written: Manifest) -> Manifest:
     """The manifest with models and their weights, conditions, metrics and ablations of a run."""
     return written.updated(
-        models={name: _model(planned, loaded[name]) for name, planned in plan.models.items()},
-        conditions={name: _conditions(planned) for name, planned in plan.models.items()},
+        models={name: _model(planned, loaded[name]) for name, planned in plan.own_models.items()},
+        conditions={name: _conditions(planned) for name, planned in plan.own_models.items()},
         metrics={name: _metric(plan, name) for name in plan.loaded.study.metrics},
         ablations=_ablations(plan),
     )

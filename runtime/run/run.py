@@ -19,7 +19,8 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import resolved_yaml, to_yaml
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.text import counted
-from vitdsl.runtime.data.stream import Stream, listed
+from vitdsl.runtime.data.facts import listed
+from vitdsl.runtime.data.stream import Stream
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.frames import frame
@@ -247,15 +248,15 @@ class _Run:
     def _models(self) -> dict[str, LoadedModel]:
         begun = time.perf_counter()
         found = {}
-        self.progress.begin("models", len(self.plan.models), "models")
-        for name in self.plan.models:
+        self.progress.begin("models", len(self.plan.own_models), "models")
+        for name in self.plan.own_models:
             found[name] = model_of(
                 self.plan, name, device=self.device, progress=self.progress, ranks=self.ranks
             )
             self.progress.step()
         self.progress.end()
         self._took(times.MODELS, time.perf_counter() - begun)
-        return found
+        return found | {name: found[twin.twin_of] for name, twin in self.plan.models.items() if twin.twin_of}
 
 
 def _removed(folder: Path | None) -> Diagnostic:

@@ -41,6 +41,8 @@ def changed(value):
         "skip": "branch",
         "spatial": "cls",
         "baseline": "scaled",
+        "bicubic": "bilinear",
+        "center": "squash",
     }
     swaps |= {"probe": "shared", "shared": "probe", "blocks": "stages", "stages": "blocks", "vit": "resnet"}
     swaps |= {

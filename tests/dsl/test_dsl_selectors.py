@@ -47,6 +47,10 @@ RESNET = ["conv1", *(f"layer{s}.{b}{r}" for s in range(1, 5) for b in range(2) f
         (["layer{1,4}.0"], RESNET, ["layer1.0", "layer4.0"]),
         (["head", "patch_*"], VIT, ["patch_embed", "head"]),
         ([""][:0], VIT, []),
+        (["f:1"], ["f", "f:1", "f:2"], ["f:1"]),
+        (["f:?", "!f:1"], ["f", "f:1", "f:2"], ["f:2"]),
+        (["f"], ["f", "f:1"], ["f"]),
+        (["b[-1].f:1"], ["b.0.f:1", "b.1.f", "b.1.f:1"], ["b.1.f:1"]),
     ],
 )
 def test_what_selectors_pick(selectors, names, found):

@@ -86,7 +86,7 @@ def _files(specs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _counts(plan: "Plan") -> str:
     """How large a study is, in words."""
-    words = [counted(len(plan.models), "model"), counted(plan.conditions, "condition")]
+    words = [counted(len(plan.own_models), "model"), counted(plan.conditions, "condition")]
     read = dict.fromkeys(one.data for one in plan.passes)
     known = [plan.images[name] for name in read if name in plan.images]
     return ", ".join([*words, counted(sum(known), "image")] if len(known) == len(read) else words)

@@ -12,9 +12,10 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.facts import stream_facts
 from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.sources.digits import Digits
-from vitdsl.runtime.data.stream import Stream, open_stream, stream_facts
+from vitdsl.runtime.data.stream import Stream, open_stream
 from vitdsl.runtime.models.preprocessing import Preprocessing
 
 SMALL = Preprocessing((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9, "center")

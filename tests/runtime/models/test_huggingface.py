@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foreign import LARGEST_ERROR, error, filled, images, through_study
+from foreign import LARGEST_ERROR, error, filled, images, through_study, unfelt
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 
 hf = pytest.importorskip("transformers")
@@ -201,6 +201,7 @@ def test_a_folder_gives_the_librarys_outputs(tmp_path: Path, name: str) -> None:
     theirs.save_pretrained(tmp_path)
     ready = through_study(tmp_path, {"file": "."}, fields(case))
     assert error(ready.module, lambda x: case.output(theirs(x)), images(case.size)) < LARGEST_ERROR
+    assert unfelt(ready.module, images(case.size)) == []
     assert ready.weights.detail["fresh"] == []
     assert "names of transformers made timm's" in ready.weights.detail["notes"]
 

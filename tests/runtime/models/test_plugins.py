@@ -40,7 +40,7 @@ def said(model: Model, folder: Path = Path()) -> str:
     with pytest.raises(VitdslError) as caught:
         load(model, seed=0, folder=folder)
     (one,) = caught.value.diagnostics
-    return f"{one.code} {one.message} {one.help}"
+    return f"{one.code} {one.message} {one.help} {one.notes}"
 
 
 def test_options_are_the_functions_own(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_verdicts_that_changed_and_claims_of_one_run(run: Run) -> None:
 def test_fields_have_the_place_of_each_and_who_wrote_it(run: Run) -> None:
     a = "vitdsl: 1  # s.yaml:1\nfolder: x\ndata:\n  probe:\n    images: 512  # s.yaml:4\n    at: [a, b]  # default\n"
     b = "vitdsl: 1  # s.yaml:1\nfolder: y\ndata:\n  probe:\n    at: [a, c]  # --set\n    images: 512  # s.yaml:9\n"
-    b += "    labels: {}  # default\n"
+    b += "    labels: {}  # s.yaml:7\n    newer: null  # default\n"
     left, right = (dataclasses.replace(run, resolved=text) for text in (a, b))
     found = {one.path: one for one in field_changes(left, right)}
     assert list(found) == ["data.probe.at", "data.probe.labels"]
