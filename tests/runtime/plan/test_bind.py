@@ -115,7 +115,7 @@ CASES = {
         "VD242", '"layers.0.blocks.0.attn"', "windows of images",
     ),
     "windows in the distance": (
-        study(models=SWIN, metrics="  d: {kind: attention_distance, of: swin}\n"),
+        study(models=SWIN, metrics="  d: {kind: attention_distance, of: swin, at: \"layers.0.**\"}\n"),
         "VD302", "swin", "its attention stays inside windows",
     ),
     "no attention": (
