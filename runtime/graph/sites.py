@@ -166,7 +166,9 @@ class Sites:
             return shape, "other", Tokens()
         if name in self.attention.weights:
             weights = self.attention.weights[name]
-            return tuple(node.meta[VALUE].shape[-3:]), "attention", _read_weights(weights, ())[2]
+            keys = tokens_of(weights.keys)
+            there = Tokens(keys.prefix) if weights.kind else _read_weights(weights, ())[2]
+            return tuple(node.meta[VALUE].shape[-3:]), "attention", there
         layout = layout_of(axes)
         return shape, layout, _tokens(axes, layout)
 

@@ -29,7 +29,7 @@ def test_reasons_are_those_of_a_study() -> None:
     assert set(vit.kinds) >= {"skip_ratio", "attention_distance", "remove_skip", "mask_heads"}
     assert not any(vit.kinds.values()) and len(vit.units) == 2 * len(vit.attention) > 0
     swin = fitting(Model(arch="swin_tiny_patch4_window7_224", weights="pretrained"))
-    assert "windows" in swin.kinds["attention_distance"] and not swin.kinds["attention_entropy"]
+    assert "windows" in swin.kinds["attention_rollout"] and not swin.kinds["attention_entropy"]
     assert swin.kinds["local_attention"].startswith("at `layers.0.blocks.0.attn`, ")
     cnn = fitting(Model(arch="test_resnet", weights="random"))
     assert cnn.kinds["attention_map"] == cnn.kinds["mask_heads"] == "it has no attention weights"
