@@ -105,7 +105,8 @@ def note_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: 
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
     """Site names along one side, and which model they belong to."""
     names = part.names(dim)
-    at, labels, pattern = ticks(names, MOST_TICKS)
+    spots, labels, pattern = ticks(names, MOST_TICKS)
+    at: list[float] = list(map(float, spots))
     groups = stages(names) if len(names) > MOST_TICKS else []
     if groups:
         at = [(first + last) / 2 for _, first, last in groups]
