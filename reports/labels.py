@@ -99,6 +99,24 @@ def shorten(names: Sequence[str]) -> tuple[list[str], str]:
     return short, re.sub(r"\*(\.\*)+", "*", pattern)
 
 
+def stages(names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Sites grouped by stage: `layer3.*` with the positions of its first and its last; empty where there are none.
+
+    Sites of a stage stand together, and their names differ in the last part alone, which counts.
+    """
+    found: list[tuple[str, int, int]] = []
+    for i, name in enumerate(names):
+        stage, _, last = name.rpartition(".")
+        if not stage or not last.isdigit():
+            return []
+        if found and found[-1][0] == f"{stage}.*":
+            found[-1] = (found[-1][0], found[-1][1], i)
+        else:
+            found.append((f"{stage}.*", i, i))
+    distinct = len({stage for stage, _, _ in found}) == len(found)
+    return found if distinct and 2 <= len(found) <= 8 else []
+
+
 def ticks(names: Sequence[str], most: int) -> tuple[list[int], list[str], str]:
     """Positions and labels of at most `most` sites, evenly spaced, and the pattern that all fit."""
     short, pattern = shorten(names)

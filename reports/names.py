@@ -19,11 +19,18 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Names:
-    """Labels by id; what has none is called by its id. `order` has the ids of models as the study does."""
+    """Labels by id; what has none is called by its id.
+
+    Attributes:
+        conditions: By model and condition.
+        variants: What was swept of a condition's ablation, such as `sd 3`; by model and condition.
+        order: The ids of models, as the study has them.
+    """
 
     models: Mapping[str, str] = field(default_factory=dict)
     ablations: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    variants: Mapping[tuple[str, str], str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
 
     def model(self, id: str) -> str:
@@ -37,6 +44,10 @@ class Names:
     def condition(self, model: str, id: str) -> str:
         """What a condition of a model is called; the intact model is `intact`."""
         return "intact" if id == BASELINE else self.conditions.get((model, id), id)
+
+    def variant(self, model: str, id: str) -> str:
+        """What was swept of a condition's ablation; empty where nothing was."""
+        return self.variants.get((model, id), "")
 
     def hue(self, ids: Sequence[str]) -> int:
         """Which colour what is said of some models has: that of the first, the same on the whole page."""
@@ -53,12 +64,14 @@ def names_of(manifest: Manifest) -> Names:
     models = _models(manifest)
     joined = _but_for_seeds(manifest)
     conditions: dict[tuple[str, str], str] = {}
+    variants: dict[tuple[str, str], str] = {}
     for model, every in manifest.conditions.items():
-        labels = _conditions(every, ablations)
+        labels, called = _conditions(every, ablations), _axes([axis for c in every for axis in c.coordinates])
         for one in (model, joined.get(model, model)):
             conditions |= {(one, id): label for id, label in labels.items()}
+            variants |= {(one, c.id): _variant(c, called) for c in every}
     order = tuple(dict.fromkeys(joined.get(id, id) for id in manifest.models))
-    return Names(models, ablations, conditions, order)
+    return Names(models, ablations, conditions, variants, order)
 
 
 def _but_for_seeds(manifest: Manifest) -> dict[str, str]:
@@ -109,8 +122,13 @@ def _conditions(every: Sequence[ConditionRecord], ablations: Mapping[str, str]) 
 
 
 def _without_place(one: ConditionRecord, ablations: Mapping[str, str], called: Mapping[str, str]) -> str:
-    words = [f"{called[axis]} {_written(value)}" for axis, value in one.coordinates.items()]
-    return ", ".join([ablations.get(one.ablation, one.ablation or one.id), *words])
+    return ", ".join(
+        filter(None, (ablations.get(one.ablation, one.ablation or one.id), _variant(one, called)))
+    )
+
+
+def _variant(one: ConditionRecord, called: Mapping[str, str]) -> str:
+    return ", ".join(f"{called[axis]} {_written(value)}" for axis, value in one.coordinates.items())
 
 
 def _axes(paths: Sequence[str]) -> dict[str, str]:

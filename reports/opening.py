@@ -42,8 +42,14 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [(text, anchor) for text, anchor in said if text]
 
 
-def answer(run: Run, gathered: Sequence[Section]) -> list[tuple[str, str]]:
-    """The answer, from the numbers: what the claims came to, or the largest effects where none was claimed."""
+def answer(run: Run, gathered: Sequence[Section], said_below: str = "") -> list[tuple[str, str]]:
+    """The answer, from the numbers: what the claims came to, or the largest effects where none was claimed.
+
+    Args:
+        run: The run.
+        gathered: Its sections.
+        said_below: What the first figure says; it is not said twice.
+    """
     found = run.manifest.claims
     said: list[tuple[str, str]] = []
     if found:
@@ -57,7 +63,7 @@ def answer(run: Run, gathered: Sequence[Section]) -> list[tuple[str, str]]:
         for section in gathered:
             first = next(iter(section.values.values()))
             said += [(text, "") for text in figure_of(first[0]).findings(first)]
-        said = said[:MOST_EFFECTS]
+        said = [one for one in said if one[0] not in said_below.split("\n")][:MOST_EFFECTS]
     changed = written.finding(run.manifest)
     return said + ([(changed, "claims")] if changed else [])
 

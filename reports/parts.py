@@ -110,6 +110,11 @@ class Part:
         ids = self.ids
         return self.called.condition(ids[0] if ids else "", self.conditions[i])
 
+    def variant(self, i: int) -> str:
+        """What was swept of the ablation of condition i, such as `sd 3`."""
+        ids = self.ids
+        return self.called.variant(ids[0] if ids else "", self.conditions[i])
+
     def model_of(self, dim: str) -> str:
         """The model whose sites stand along a dimension."""
         return (self.models or ("",))[-1 if dim == "site_y" else 0]

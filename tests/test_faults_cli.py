@@ -180,7 +180,9 @@ def test_broken_run_folders(here: Path, name: str, text: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_signals_are_interruptions(here: Path, number: str, code: int) -> None:
-    (here / "study.yaml").write_text(STUDY.replace("images: 24, batch: 8", "images: 500, batch: 4"))
+    (here / "study.yaml").write_text(
+        STUDY.replace("split: test, images: 24, batch: 8", "split: all, images: 1700, batch: 4")
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "vitdsl", *RUN],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -102,7 +102,9 @@ class Figure(ABC):
     def calls(self, part: Part) -> tuple[str, ...]:
         """What a part may be called beside others, the shortest first; empty where it has no such name."""
         model, title = part.model, part.title
-        return (model, f"{model}, {title}" if title else "", f"{model}, {part.metric}")
+        data = str(part.dataset.coords["data"].item()) if "data" in part.dataset.coords else ""
+        named = f"{model}, {part.metric}"
+        return (model, f"{model}, {title}" if title else "", named, f"{named}, {data}" if data else named)
 
     def heading(self, parts: Sequence[Part]) -> str:
         """The heading of a section to which the study gives none."""

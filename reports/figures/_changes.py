@@ -55,15 +55,24 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
 def changes(part: Part) -> list[str]:
     """What each condition changes, as far as a group's conditions differ in it.
 
-    The ablation, and the last part of the site's path where that names a kind of unit (`attn`, `mlp`) rather
-    than counting.
+    The ablation, the last part of the site's path where that names a kind of unit (`attn`, `mlp`) rather than counting,
+    and what was swept.
     """
     ablations = [part.called.ablation(str(a)) for a in part.of_condition("ablation", "")]
     ends = [str(s).rpartition(".")[2] for s in part.of_condition("ablated_site", "")]
     counts = Counter(end for end in ends if end)
     named = 2 <= len(counts) <= 4 and min(counts.values()) > 1 and not any(end.isdigit() for end in counts)
     several = len({a for a in ablations if a}) > 1
+    variants = [part.variant(i) for i in range(len(part.conditions))]
     return [
-        " ".join(filter(None, (ablation if several or not named else "", end if named else "")))
-        for ablation, end in zip(ablations, ends, strict=True)
+        ", ".join(
+            filter(
+                None,
+                (
+                    " ".join(filter(None, (ablation if several or not named else "", end if named else ""))),
+                    variant,
+                ),
+            )
+        )
+        for ablation, end, variant in zip(ablations, ends, variants, strict=True)
     ]

@@ -10,11 +10,15 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Patch
 
 from vitdsl.reports.canvas import Sheet, note_grid
-from vitdsl.reports.labels import fold, number, ticks, with_unit
+from vitdsl.reports.labels import fold, number, stages, ticks, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import DIVERGING, FONT_PX, LIGHT, SEQUENTIAL
 
 MOST_TICKS = 12
+LEAST_SPAN = 0.1
+"""A bar of a value that has a largest one spans at least this: small differences are not drawn as large ones."""
+FLAT = 0.005
+"""Values of such a bar that differ by less than this look equal, and are told in words."""
 WRITTEN = 8
 """Up to so many rows and columns, each cell's number is written in it."""
 
@@ -41,14 +45,24 @@ def scale_of(parts: Sequence[Part]) -> Scale:
     if all(str(part.attr("scale", "")) == "diverging" for part in parts):
         end = max(abs(low), abs(high)) or 1.0
         return Scale(-end, end, True)
-    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9)))
+    step = 10.0 ** np.floor(np.log10(max(high - low, 1e-9) / 2))
     down, up = np.floor(low / step) * step, np.ceil(high / step) * step
     top = parts[0].attr("valid_max", None)
     if top is not None and high <= float(top):
         up = min(up, float(top))
+    down = min(down, up - LEAST_SPAN) if top is not None else down
     if 0 < down < 0.35 * up:
         down = 0.0
     return Scale(float(down), float(up if up > down else down + 1))
+
+
+def flat(part: Part, values: Array) -> str:
+    """What is said of values that differ by too little to be drawn; empty where they are to be drawn."""
+    known = values[np.isfinite(values)]
+    low, high = float(known.min()), float(known.max())
+    if part.attr("valid_max", None) is None or high - low >= FLAT or len(known) < 3:
+        return ""
+    return f"all values lie between {low:.4f} and {high:.4f}"
 
 
 def show(axes: Axes, values: Array, scale: Scale) -> None:
@@ -90,7 +104,16 @@ def note_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str], values: 
 
 def name_sites(axes: Axes, part: Part, dim: str, side: str, what: str = "") -> None:
     """Site names along one side, and which model they belong to."""
-    at, labels, pattern = ticks(part.names(dim), MOST_TICKS)
+    names = part.names(dim)
+    spots, labels, pattern = ticks(names, MOST_TICKS)
+    at: list[float] = list(map(float, spots))
+    groups = stages(names) if len(names) > MOST_TICKS else []
+    if groups:
+        at = [(first + last) / 2 for _, first, last in groups]
+        labels, pattern = [name for name, _, _ in groups], ""
+        for _, first, _ in groups[1:]:
+            line = axes.axvline if side == "x" else axes.axhline
+            line(first - 0.5, color=LIGHT["paper"], linewidth=1.6)
     model = part.model_of(dim)
     words = ": ".join(filter(None, (what, " ".join(filter(None, (model, pattern))))))
     if side == "x":

@@ -202,9 +202,11 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
 
 def reference_line(axes: Axes, value: float, label: str) -> Line2D:
     """A level to compare with, named at its right end; the line, for a legend that names it instead."""
+    low, high = sorted(axes.get_ylim())
+    beyond = not low <= value <= high
     line = axes.axhline(value, color=LIGHT["muted"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
-        label,
+        "" if beyond else label,
         (1, value),
         (-2, 3),
         xycoords=("axes fraction", "data"),

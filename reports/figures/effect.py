@@ -12,6 +12,7 @@ from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits, reference_line
+from vitdsl.reports.figures._swept import draw_swept, swept
 from vitdsl.reports.labels import fold, listing, number, plural, sentence, with_unit
 from vitdsl.reports.names import BASELINE
 from vitdsl.reports.parts import Array, Part
@@ -40,6 +41,12 @@ class Effect(Figure):
             levels = [part.intact for part in parts if np.isfinite(part.intact)]
             if any(abs(v) > 1e-12 for v in levels):
                 words.append("Dotted levels: the intact models.")
+        for one in swept(parts):
+            draw = partial(draw_swept, part=parts[0], found=one)
+            panels.append(Panel(f"Against {one.name}", draw, cell=False, height=330))
+            words.append(f"The swept field {one.name} along the axis.")
+            if one.left_out:
+                words.append(f"{plural(one.left_out, 'line')} more are in the data.")
         rows = _listed(parts)
         if rows and (not panels or any(part.conditions[i] != BASELINE for part, i in rows)):
             shown = rows[:MOST_ROWS]
@@ -65,7 +72,8 @@ def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     lines = effect_lines(parts)
     levels = {part.model: part.intact for part in parts if np.isfinite(part.intact)}
     zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
-    axes.set_ylim(*limits(lines, list(levels.values())))
+    floor = parts[0].attr("baseline_line", None)
+    axes.set_ylim(*limits(lines, [*levels.values(), *([] if floor is None else [float(floor)])]))
     depth_axis(axes, "Depth of the changed site")
     axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, lines)
@@ -76,8 +84,8 @@ def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
             level = levels.get(part.model, float("nan"))
             colour = LIGHT[SERIES[part.hue % len(SERIES)]]
             axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-    if parts[0].attr("baseline_line", None) is not None:
-        reference_line(axes, float(parts[0].attr("baseline_line")), str(parts[0].attr("baseline_label")))
+    if floor is not None:
+        reference_line(axes, float(floor), str(parts[0].attr("baseline_label")))
     label_lines(sheet, axes, lines, direct=wide)
 
 

@@ -14,6 +14,11 @@ from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details, only_the_first
 from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
 
+LEAST_SHARE = 0.1
+"""The axis spans at least this share of the level to compare with."""
+EVEN = 0.005
+"""Heads that are all within this share of that level are told in words."""
+
 
 class Heads(Figure):
     """Sites with heads."""
@@ -24,13 +29,52 @@ class Heads(Figure):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """One panel for each model."""
-        panels = [Panel(part.label, partial(_draw_heads, part=part), False, 360, 340) for part in parts]
+        shared = _limits(parts)
+        panels = [
+            Panel(part.label, partial(_draw_heads, part=part, shared=shared), False, 330, 320)
+            for part in parts
+            if not _even(part)
+        ]
         caption = f"{sentence(parts[0].name)}: one dot for each head, sorted within each site."
+        caption = caption if panels else ""
+        caption += "".join(f" {part.label}: {_even(part)}." for part in parts if _even(part))
         caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 
-def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> None:
+def _even(part: Part) -> str:
+    """What is said of heads that are all at the level to compare with; empty where they are to be drawn."""
+    level = part.attr("baseline_line", None)
+    values = part.array.isel(condition=0).values
+    known = values[np.isfinite(values)]
+    if level is None or not len(known) or np.abs(known - float(level)).max() > EVEN * abs(float(level)):
+        return ""
+    ends = " and ".join(f"{end:.2f}" for end in (known.min(), known.max()))
+    return f"all heads lie between {ends}, and {part.attr('baseline_label', 'the level')} is at {float(level):.2f}"
+
+
+def _limits(parts: Sequence[Part]) -> tuple[float, float]:
+    """Ends of the axis that all panels share, about the level to compare with where there is one.
+
+    It spans at least a tenth of that level, so that noise about it does not look like structure.
+    """
+    levels = [
+        float(part.attr("baseline_line")) for part in parts if part.attr("baseline_line", None) is not None
+    ]
+    pieces = [a.isel(condition=0).values.ravel() for part in parts for a in (part.array, *part.bounds)]
+    known = np.concatenate([*pieces, levels])
+    known = known[np.isfinite(known)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    least = LEAST_SHARE * max(map(abs, levels), default=0.0)
+    air = max(0.08 * (high - low), (least - (high - low)) / 2, 1e-12)
+    return (0.0 if not levels and low >= 0 else low - air), high + air
+
+
+def _draw_heads(
+    sheet: Sheet, wide: bool, part: Part, shared: tuple[float, float], condition: int = 0
+) -> None:
     """For each site, its heads from the smallest to the largest value, and their mean."""
     axes = sheet.subplots()
     values, low, high = (
@@ -62,12 +106,7 @@ def _draw_heads(sheet: Sheet, wide: bool, part: Part, condition: int = 0) -> Non
     axes.set_xlim(-0.6, count - 0.4)
     axes.set_xlabel(" ".join(filter(None, (part.model, pattern))))
     level = part.attr("baseline_line", None)
-    known = np.concatenate([values.ravel(), low.ravel(), high.ravel(), [] if level is None else [level]])
-    known = known[np.isfinite(known)]
-    top = float(known.max()) if len(known) else 1.0
-    bottom = float(known.min()) if len(known) else 0.0
-    bottom = 0.0 if 0 <= bottom else bottom - 0.06 * (top - bottom)
-    axes.set_ylim(bottom, top + 0.1 * (top - bottom or 1))
+    axes.set_ylim(*shared)
     axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     handles = [
         Line2D([], [], marker="o", linestyle="", color=hue, markersize=5),

@@ -7,7 +7,7 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
+from vitdsl.reports.figures._heatmap import Scale, colour_bar, flat, name_sites, note_cells, scale_of, show
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits, reference_line
 from vitdsl.reports.labels import fold, listing, number, sentence
 from vitdsl.reports.names import BASELINE
@@ -41,12 +41,16 @@ class Matrix(Figure):
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """A heatmap for each group and condition; for two models a panel of best matches."""
         scale = scale_of(parts)
-        panels = []
+        panels, constant = [], []
         for part in parts:
             array = part.array.transpose("condition", "site_x", "site_y")
             for i, condition in enumerate(part.conditions):
                 values = np.asarray(array.values[i], np.float64)
                 if not np.isfinite(values).any():
+                    continue
+                even = flat(part, values)
+                if even:
+                    constant.append(f"{part.label}, {part.condition(i)}: {even}, too near for a map.")
                     continue
                 title = part.label + ("" if condition == BASELINE else f", {part.condition(i)}")
                 draw: Draw = partial(_draw_matrix, part=part, values=values, scale=scale)
@@ -59,7 +63,9 @@ class Matrix(Figure):
         caption = (
             "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
         )
-        return assembled(id, parts, caption, _takeaway(parts), panels)
+        if not panels:
+            caption = ""
+        return assembled(id, parts, " ".join([caption, *constant]).strip(), _takeaway(parts), panels)
 
 
 def pair(part: Part) -> str:

@@ -65,9 +65,10 @@ def _draw_conditions(sheet: Sheet, wide: bool, part: Part, rows: Sequence[int], 
     note_cells(axes, [part.conditions[i] for i in rows], part.names(), values)
     name_sites(axes, part, "site", "x", "Site read")
     changed = [str(s) for s in part.of_condition("ablated_site", "")]
-    ids = [part.conditions[i] for i in rows]
-    names = [changed[i] or part.conditions[i] for i in rows]
-    at, labels, pattern = ticks(names if len(set(names)) == len(names) else ids, MOST_ROWS)
+    names = [changed[i] or part.condition(i) for i in rows]
+    if len(set(names)) < len(names):
+        names = [", ".join(filter(None, (changed[i], part.variant(i)))) or part.condition(i) for i in rows]
+    at, labels, pattern = ticks(names, MOST_ROWS)
     axes.set_yticks(at, labels)
     axes.set_ylabel("Site changed" + (f" ({pattern})" if pattern else ""))
     colour_bar(sheet, axes, part, scale, bool(np.isnan(values).any()))

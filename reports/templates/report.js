@@ -93,15 +93,6 @@
     });
   }));
 
-  addEventListener("beforeprint", () => all("details:not([open]):not(.data)").forEach((part) => {
-    part.open = true;
-    part.dataset.printed = "1";
-  }));
-  addEventListener("afterprint", () => all("[data-printed]").forEach((part) => {
-    part.open = false;
-    delete part.dataset.printed;
-  }));
-
   // The value under the pointer, or at the arrow keys' place; Esc takes it away.
   const tip = byId("tip");
   const hide = () => { tip.hidden = true; };

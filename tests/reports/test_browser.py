@@ -176,3 +176,38 @@ def test_other_pages_open_quietly_and_fit(
     if name == "index":
         text = Path(unquote(urlparse(others[name]).path)).read_text()
         assert text.count('href="a%20b/report.html"') == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, address: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page.set_content(_without_policy(address))
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = axe.run(page).response["violations"]
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found] == []
+    page.close()
+
+
+def _without_policy(address: str) -> str:
+    """The page without its policy, which lets no script in but its own."""
+    text = Path(address.removeprefix("file://")).read_text("utf-8")
+    return re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text, count=1)
+
+
+def test_it_prints_on_ten_pages_at_most(browser: Any, address: str, tmp_path: Path) -> None:
+    page, _ = _open(browser, address, 1280)
+    page.pdf(path=tmp_path / "page.pdf", format="A4", print_background=True)
+    pages = re.findall(rb"/Type\s*/Page[^s]", (tmp_path / "page.pdf").read_bytes())
+    assert 3 <= len(pages) <= 10
+    page.close()
+
+
+def test_the_answer_and_its_figure_stand_on_the_first_screen(browser: Any, address: str) -> None:
+    page, _ = _open(browser, address, 1440)
+    figure = page.locator("header figure")
+    assert page.locator("header .answer p").count() >= 2 and figure.count() == 1
+    box = figure.locator(".panel:visible svg:visible").first.bounding_box()
+    assert box["y"] + box["height"] <= 900
+    assert figure.locator(".number").inner_text() == "Figure 1."
+    page.close()

@@ -17,10 +17,8 @@ KIND = Svcca(Params())
 def leading(x: Array, variance: float) -> Array:
     """The scores of the fewest directions that hold a share of the variance."""
     u, s, _ = np.linalg.svd(x, full_matrices=False)
-    held, count = 0.0, 0
-    while held < variance * (s**2).sum():
-        held += s[count] ** 2
-        count += 1
+    held = np.cumsum(s**2) / (s**2).sum()
+    count = 1 + int(np.flatnonzero(held >= variance - 1e-12)[0])
     return np.asarray(u[:, :count] * s[:count])
 
 
