@@ -113,9 +113,12 @@ def run(
                     progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
                 from vitdsl.runtime.plan.bind import bind
                 from vitdsl.runtime.run.environment import device as find_device
+                from vitdsl.runtime.run.memory import keep_freed_memory
                 from vitdsl.runtime.run.run import run as run_plan
 
                 chosen = own_device(find_device(device))
+                if chosen.type == "cpu":
+                    keep_freed_memory()
                 mine = ranks if shard is None else Ranks(*shard, shard=True)
                 plan = bind(loaded)
                 outcomes.append(
