@@ -1,9 +1,11 @@
 """Residual units: the branches of a model and the skips around them, found in its graph.
 
 An add is a unit when one operand, the skip, is something that the other, the branch, was computed from. The skip may
-run through identities, reshapes, scales or a linear projection (a downsampling shortcut). The branch must have
-parameters, and beside a projected skip it must do something non-linear. So rotary embeddings, sums of parallel
-convolutions, window bookkeeping and the fusion of two streams are not units.
+run through identities, reshapes, slices, scales, pooling or a linear projection (a downsampling shortcut), and
+through a concatenation of such ways from one place. The branch must have parameters, beside a projected skip it must
+do something non-linear, and beside a part of a tensor it must read more than other parts. So rotary embeddings, sums
+of parallel convolutions, window bookkeeping, groups of channels that are added in turn and the fusion of two streams
+are not units.
 
 Does not own what units are called (`unit_names`).
 """
@@ -38,6 +40,11 @@ LINEAR_NAMES = {
     "AvgPool2dSame", "MaxPool2dSame", "Conv2dSame", "StdConv2d", "StdConv2dSame", "ScaledStdConv2d",
     "ScaledStdConv2dSame", "Affine", "BlurPool2d",
 }  # fmt: skip
+PROJECTIONS = {
+    "conv2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d", "mean", "amax", "max_pool2d",
+}  # fmt: skip
+PARTS = {"getitem", "split", "chunk", "narrow"}
+JOINS = {"cat"}
 SOFTMAX: set[object] = {"softmax", torch.softmax, F.softmax}
 ATTENTION: set[object] = {F.scaled_dot_product_attention}
 PRODUCTS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
@@ -127,16 +134,17 @@ class _Finder:
     def _read(self, add: fx.Node, skip: fx.Node, branch: fx.Node) -> Unit | None:
         """Read an add with one operand as the skip; None where that makes no sense."""
         source: fx.Node | None = skip
-        projected = False
+        projected = cut = False
         while source is not None:
             if self._precedes(source, branch):
                 between = self._between(source, branch)
-                if self._is_branch(between, projected):
+                if self._is_branch(between, projected) and not (cut and self._reads_parts(source, between)):
                     return Unit("", add, branch, skip, projected, self._kind(between, branch))
                 if between:
                     return None
             step = self._linear_step(source)
             projected = projected or step == "linear"
+            cut = cut or step == "part"
             source = self._source(source) if step else None
         return None
 
@@ -154,12 +162,37 @@ class _Finder:
             and self.ancestors[end] >> self.position[node] & 1
         ]
 
+    def _reads_parts(self, source: fx.Node, between: list[fx.Node]) -> bool:
+        """Whether what a branch reads of a place are parts of it alone, whatever keeps the place as it is before."""
+        whole = {source}
+        for node in between:
+            if whole.isdisjoint(node.all_input_nodes) or _name(node) in PARTS:
+                continue
+            if self._linear_step(node) != "same":
+                return False
+            whole.add(node)
+        return True
+
     def _source(self, node: fx.Node) -> fx.Node | None:
+        """The one place that a step comes from; of a concatenation, where the ways of all its pieces meet."""
         sources = [source for source in node.all_input_nodes if source in self.data]
-        return sources[0] if len(sources) == 1 else None
+        if _name(node) not in JOINS or len(sources) < 2:
+            return sources[0] if len(sources) == 1 else None
+        ways = [self._way(source) for source in sources]
+        return next((one for one in ways[0] if all(one in way for way in ways[1:])), None)
+
+    def _way(self, node: fx.Node) -> list[fx.Node]:
+        """A node and the places that it comes from by steps of a skip, the nearest first."""
+        found: list[fx.Node] = []
+        here: fx.Node | None = node
+        while here is not None:
+            found.append(here)
+            joined = _name(here) in JOINS
+            here = self._source(here) if not joined and self._linear_step(here) else None
+        return found
 
     def _linear_step(self, node: fx.Node) -> str | None:
-        """How a skip may run through a node: `same`, `linear`, or None: it may not."""
+        """How a skip may run through a node: `same`, `part`, `linear`, or None: it may not."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
             name = type(module).__name__
@@ -175,9 +208,13 @@ class _Finder:
         if node.op in ("call_method", "call_function"):
             if _name(node) in RESHAPES:
                 return "same"
+            if _name(node) in PARTS:
+                return "part"
+            if _name(node) in JOINS:
+                return "linear"
             if _is(node, SCALES) and self._source(node) is not None:
                 return "linear"
-            if _name(node) in ("conv2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d", "mean"):
+            if _name(node) in PROJECTIONS:
                 return "linear"
             if _name(node) in ("layer_norm", "layer_norm2d", "group_norm") and self._is_shortcut(node):
                 return "linear"
