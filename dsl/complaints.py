@@ -21,6 +21,8 @@ from vitdsl.dsl.text import Hints, shown, ticked
 from vitdsl.dsl.words import LANGUAGE_VERSION, OTHER_WORDS, bare
 
 NOTHING = object()
+NEAR = 20
+"""So many keys above an unknown one may be what it should stand inside."""
 
 _SLUG = "a name is lower case letters, digits and underscores, a letter first, at most 64"
 _BOUNDS = {
@@ -145,7 +147,8 @@ class Complaints:
         """Where an unknown key stands under one that has nothing, as what should be inside it."""
         mapping = _follow(self._data, parent)
         beside = list(mapping) if isinstance(mapping, dict) and name in mapping else [name]
-        for above in reversed(beside[: beside.index(name)]):
+        here = beside.index(name)
+        for above in reversed(beside[max(0, here - NEAR) : here]):
             shape = shape_at((*parent, above), self._model)
             if shape is not None and _follow(self._data, (*parent, above)) is None:
                 inside = shape.values is not None or bool(shape.entries)

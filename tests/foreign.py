@@ -63,9 +63,10 @@ def through_study(
     """A model whose weights a study in `folder` names."""
     path = folder / "study.yaml"
     fields = changed(model, weights=weights)
-    path.write_text(
-        study("foreign", data=DATA, models={"net": fields}, metrics="{flips: {kind: answers, of: net}}")
-    )
+    headless = dict(fields.get("options", {})).get("num_classes") == 0
+    kind = "skip_ratio" if headless else "answers"
+    metrics = f"{{numbers: {{kind: {kind}, of: net}}}}"
+    path.write_text(study("foreign", data=DATA, models={"net": fields}, metrics=metrics))
     plan = bind(load_source(path))
     return load(plan.models["net"].entry, seed=0, folder=folder)
 

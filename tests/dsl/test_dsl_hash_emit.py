@@ -43,6 +43,7 @@ def changed(value):
         "baseline": "scaled",
         "bicubic": "bilinear",
         "center": "squash",
+        "blur": "noise",
     }
     swaps |= {"probe": "shared", "shared": "probe", "blocks": "stages", "stages": "blocks", "vit": "resnet"}
     swaps |= {

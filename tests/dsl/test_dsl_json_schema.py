@@ -74,7 +74,7 @@ def broken(path, value):
         (("models", "vit", "train", "augment", "scale"), [1]),
         (("layers", "blocks", "tokens"), "class"),
         (("layers", "blocks", "at"), 3),
-        (("metrics", "drift", "against"), "x"),
+        (("metrics", "drift", "against"), 3),
         (("claims", "same", "is"), ">"),
         (("claims", "same", "left", "where"), {"depth": {"fro": 1}}),
         (("data",), {}),
