@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -158,3 +159,69 @@ def test_names_depths_and_order() -> None:
     assert sites.nodes["output"]["blocks.0"] is sites.nodes["stream"]["blocks.0.mlp"]
     assert sites.nodes["skip"]["blocks.1.mixer"] is sites.nodes["stream"]["blocks.0.mlp"]
     assert sites.nodes["branch"]["blocks.1.mlp"] is sites.nodes["output"]["blocks.1.mlp"]
+
+
+def part_of_the_stream(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([x[:, :1] + net.act(net.conv(x))[:, :1], x[:, 1:]], 1)
+
+
+def largest_of_a_projection(net: Any, x: Tensor) -> Tensor:
+    normed = net.norm(x)
+    return net.short(normed).amax(3, keepdim=True) + net.act(net.conv(normed)).mean(3, keepdim=True)
+
+
+def joined_again(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([x[:, :1], F.max_pool2d(x[:, 1:], 1)], 1) + net.act(net.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("body", "projected"),
+    [(part_of_the_stream, False), (largest_of_a_projection, True), (joined_again, True)],
+)
+def test_skips_run_through_parts_pooling_and_joins(body: Any, projected: bool) -> None:
+    found, _ = units(body)
+    assert [unit.projected for unit in found] == [projected]
+
+
+def channels_in_turn(net: Any, x: Tensor) -> Tensor:
+    """As Res2Net adds its groups: each convolution reads another group than the one that it is added to."""
+    one, two = x[:, :, :4], x[:, :, 4:]
+    return torch.cat([one, two + net.act(net.conv(one))], 2)
+
+
+def parts_after_an_identity(net: Any, x: Tensor) -> Tensor:
+    """As VOLO joins its two heads."""
+    return net.short(net.idle(x)[:, :, :4]) + net.act(net.conv(net.idle(x)[:, :, 4:]))
+
+
+@pytest.mark.parametrize("body", [channels_in_turn, parts_after_an_identity])
+def test_other_parts_are_no_skip(body: Any) -> None:
+    found, _ = units(body)
+    assert found == []
+
+
+def test_ratios_of_dpn_are_those_of_plain_hooks() -> None:
+    """The first channels of a dual path block are residual: both operands taken off the convolutions around."""
+    torch.manual_seed(0)
+    model = timm.create_model("dpn68", num_classes=4).double().eval()
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.add_(0.05 * torch.randn_like(value))
+    sites = sites_of(timm.create_model("dpn68", num_classes=4).to("meta").eval(), (3, 64, 64))
+    name = "features.conv3_2"
+    unit = sites.units[name]
+    assert not unit.projected and unit.branch_kind == "conv"
+    seen: dict[str, Tensor] = {}
+    block = model.get_submodule(name)
+    block.register_forward_hook(lambda module, args, output: seen.update(given=args[0], out=output))
+    block.c1x1_c.register_forward_hook(lambda module, args, output: seen.update(branch=output))
+    with torch.no_grad():
+        model(torch.randn(2, 3, 64, 64, dtype=torch.float64))
+    count = block.num_1x1_c
+    given = seen["given"] if isinstance(seen["given"], Tensor) else torch.cat(seen["given"], 1)
+    torch.testing.assert_close(
+        given[:, :count] + seen["branch"][:, :count],
+        (seen["out"] if isinstance(seen["out"], Tensor) else seen["out"][0])[:, :count],
+    )
+    assert tuple(unit.skip.meta["value"].shape[1:]) == tuple(given[:, :count].shape[1:])
+    assert tuple(unit.branch.meta["value"].shape[1:]) == tuple(given[:, :count].shape[1:])
