@@ -124,7 +124,7 @@ def test_no_temporary_folder_for_a_crash(
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "mkstemp", none)
-    monkeypatch.setattr("vitdsl.dsl.load.load_source", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("vitdsl.dsl.load.inspect_source", lambda *_, **__: 1 / 0)
     assert run(["check", "study.yaml"]) == 70
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err and "the details are above" in err

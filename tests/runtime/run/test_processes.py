@@ -48,7 +48,8 @@ def test_killed_at_any_moment_it_goes_on_with_the_same_bits(tmp_path: Path, alon
     killed = [status for status in _statuses(runs).values() if status != "success"]
     assert killed
     done = subprocess.run(words, cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True)
-    (last,) = [path for path in _statuses(runs) if f"/{path.name} " in done.stdout]
+    said = {Path(word).name for word in done.stdout.split()}
+    (last,) = [path for path in _statuses(runs) if path.name in said]
     assert (last / "results.nc").read_bytes() == alone
 
 
