@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering generated test wheel zoo bench coverage census science
+.PHONY: fmt check lint types layering generated test whole wheel zoo bench coverage census science
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .
@@ -24,6 +24,9 @@ generated:  ## rewrite what is made from the sources: error pages, the JSON Sche
 
 test:
 	pytest -q -n 2
+
+whole:  ## the suite with all families and every mutant, in hours
+	VITDSL_FAMILIES=1 VITDSL_MUTANTS=1 pytest -q -n 2
 
 wheel:  ## test what ships; plain `pytest`, never `python -m pytest` (the checkout would shadow the wheel)
 	python3 -m venv .wheelenv && .wheelenv/bin/pip install -q '.[dev]' && .wheelenv/bin/pytest -q

@@ -1,6 +1,7 @@
 """One slip at any node of a study: what tests of mistakes share. Models are built once for each architecture."""
 
 import copy
+import os
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from vitdsl.dsl.study import Model
 from vitdsl.runtime.plan import bind as binding
 
 OTHERS = [None, True, 7, -1.5, "text", "", [], {}, ["a", 1], {"a": 1}, {"from": 1}, [[]]]
-SHARE = 5
-"""One of so many mutants is taken."""
+SHARE = int(os.environ.get("VITDSL_MUTANTS", "40"))
+"""One of so many mutants is taken; `VITDSL_MUTANTS=1` walks all, in hours."""
 
 Path_ = tuple[str | int, ...]
 Change = Callable[[Any, Any, Any], str | None]

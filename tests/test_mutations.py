@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mutants import Path_, build_once, mutants
+from mutants import SHARE, Path_, build_once, mutants
 from studies import OFFLINE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import block
@@ -73,7 +73,7 @@ def test_one_slip_in_a_study(path: Path) -> None:
         said = problem(loaded.study, text, place)
         if said:
             wrong.append(f"{what} {place}: {said}")
-    assert not wrong and seen > 150
+    assert not wrong and seen > 600 / SHARE
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

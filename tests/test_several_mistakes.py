@@ -28,7 +28,7 @@ from vitdsl.runtime.plan import bind as binding
 from vitdsl.runtime.plan.bind_kinds import Kinds
 
 STUDIES = [path for path in OFFLINE if "\nstudy:" in path.read_text("utf-8")]
-ROUNDS = 2
+ROUNDS = 1
 """Sets of mistakes for each study."""
 
 Key = tuple[str, str, tuple[Entry, ...]]
