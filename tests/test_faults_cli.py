@@ -178,6 +178,12 @@ def test_broken_run_folders(here: Path, name: str, text: str, capsys: pytest.Cap
     assert run(["runs"]) == 0 and run(["clean", "--hours", "0"]) == 0
 
 
+def _listen() -> None:
+    """A shell's background ignores one of them, `nohup` the other; a child inherits that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_signals_are_interruptions(here: Path, number: str, code: int) -> None:
     (here / "study.yaml").write_text(
@@ -188,7 +194,7 @@ def test_signals_are_interruptions(here: Path, number: str, code: int) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+        preexec_fn=_listen,
     )
     while process.poll() is None and not list(here.glob("runs/.store/blocks/*/*/*.block")):
         time.sleep(0.05)
