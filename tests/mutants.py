@@ -5,9 +5,11 @@ import os
 import random
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import block
@@ -24,7 +26,16 @@ Change = Callable[[Any, Any, Any], str | None]
 _BUILT: dict[str, tuple[Any, VitdslError | None]] = {}
 
 
-def build_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def place_of_studies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go where shipped studies bind: images for the study of a folder, and each architecture built once."""
+    (folder / "photos").mkdir()
+    for index in range(3):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / "photos" / f"{index}.png")
+    monkeypatch.chdir(folder)
+    _build_once(monkeypatch)
+
+
+def _build_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skeletons and sites by architecture and options."""
     skeleton, sites_of = binding.skeleton, binding.sites_of
 

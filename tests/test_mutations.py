@@ -7,9 +7,8 @@ binding. Models are built once. Of the many mutants each run takes the same shar
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from mutants import SHARE, Path_, build_once, mutants
+from mutants import SHARE, Path_, mutants, place_of_studies
 from studies import OFFLINE
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.emit import block
@@ -32,11 +31,7 @@ WORDS = {"study", "title", "question", "max_conditions", "say"}
 @pytest.fixture(autouse=True)
 def _built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skeletons and sites by architecture and options; images for the study of a folder."""
-    for index in range(3):
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "photos" / f"{index}.png")
-    monkeypatch.chdir(tmp_path)
-    build_once(monkeypatch)
+    place_of_studies(tmp_path, monkeypatch)
 
 
 def problem(base: Study, text: str, path: Path_) -> str:

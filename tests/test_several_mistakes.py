@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from mutants import Path_, at, build_once, changes, nodes
+from mutants import Path_, at, changes, nodes, place_of_studies
 from studies import OFFLINE
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.dsl.emit import block
@@ -28,7 +27,7 @@ from vitdsl.runtime.plan import bind as binding
 from vitdsl.runtime.plan.bind_kinds import Kinds
 
 STUDIES = [path for path in OFFLINE if "\nstudy:" in path.read_text("utf-8")]
-ROUNDS = 1
+ROUNDS = 2
 """Sets of mistakes for each study."""
 
 Key = tuple[str, str, tuple[Entry, ...]]
@@ -37,11 +36,7 @@ Slip = tuple[Path_, str]
 
 @pytest.fixture(autouse=True)
 def _built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for index in range(3):
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "photos" / f"{index}.png")
-    monkeypatch.chdir(tmp_path)
-    build_once(monkeypatch)
+    place_of_studies(tmp_path, monkeypatch)
 
 
 def found_in(data: Any) -> list[Diagnostic]:
