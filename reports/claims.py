@@ -1,7 +1,8 @@
 """Claims on the page: verdict, sentence, and a strip with the interval beside what the claim needs."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vitdsl.reports import sentences
@@ -41,6 +42,11 @@ class ClaimView:
     difference: str
     qualified: tuple[str, ...] = ()
 
+    @property
+    def number(self) -> str:
+        """What the verdict is of: the difference, or the one side of a trend."""
+        return self.left if self.difference == DASH else self.difference
+
 
 def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
     """All claims, in the study's order."""
@@ -55,11 +61,17 @@ def views(claims: Mapping[str, Verdict]) -> list[ClaimView]:
             strip(found),
             sentences.quantity(found.left),
             sentences.against(found) or DASH,
-            sentences.quantity(found.difference) if found.right else DASH,
+            sentences.difference(found) if found.right else DASH,
             tuple(sentence(said) for said in [*qualifications(found), *background(found)]),
         )
         for name, found in claims.items()
     ]
+
+
+def counted(verdicts: Iterable[str]) -> str:
+    """How many claims came to what: `2 supported, 1 undecided`; empty without claims."""
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[key]} {word.lower()}" for key, word in WORDS.items() if counts[key])
 
 
 def strip(found: Verdict) -> Strip | None:

@@ -11,27 +11,25 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from vitdsl.reports.claims import WIDTH, WORDS, ClaimView, views
-from vitdsl.reports.labels import duration, estimate, listing, plural
+from vitdsl.reports.claims import WIDTH, ClaimView, counted, views
+from vitdsl.reports.labels import duration, plural
 from vitdsl.reports.render import asset, environment, policy, theme
 from vitdsl.runtime.results.manifest import Manifest
 from vitdsl.runtime.results.writing import write_text
 
 INDEX = "index.html"
-TRENDS = ("increasing", "decreasing")
-"""Claims of one number, which has no difference."""
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """One study: its words, where its report is (empty without one), and its claims, each with its numbers."""
+    """One study: its words, where its report is (empty without one), and its claims."""
 
     name: str
     title: str
     href: str
     outcome: str
     cautions: int
-    claims: tuple[tuple[ClaimView, str], ...]
+    claims: tuple[ClaimView, ...]
 
 
 def write_index(folder: Path, runs: Sequence[tuple[Manifest, Path | None]]) -> Path:
@@ -59,9 +57,8 @@ def render(runs: Sequence[tuple[Manifest, str]]) -> str:
     """
     script = asset("report.js")
     studies = [_study(manifest, href) for manifest, href in runs]
-    claims = [claim for study in studies for claim, _ in study.claims]
-    counts = {word: sum(one.verdict == key for one in claims) for key, word in WORDS.items()}
-    words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
+    claims = [claim for study in studies for claim in study.claims]
+    verdicts = counted(claim.verdict for claim in claims)
     seconds = sum(manifest.seconds or 0.0 for manifest, _ in runs)
     return (
         environment()
@@ -71,7 +68,7 @@ def render(runs: Sequence[tuple[Manifest, str]]) -> str:
             sheet=Markup(theme() + asset("report.css") + asset("rows.css")),
             script=Markup(script),
             title=f"{plural(len(studies), 'study', 'studies')}, {plural(len(claims), 'claim')}",
-            said=f"{listing(words)}." if words else "No study has claims.",
+            said=f"{verdicts}." if claims else "No study has claims.",
             headline=[plural(len(studies), "study", "studies"), duration(seconds)],
             studies=studies,
             strip_width=int(WIDTH),
@@ -90,15 +87,11 @@ def _study(manifest: Manifest, href: str) -> StudyView:
     outcome = [plural(len(manifest.models), "model"), duration(manifest.seconds)]
     if failed:
         outcome.append(f"{plural(failed, 'trust check')} failed")
-    numbers = []
-    for one in manifest.claims.values():
-        shown = one.left if one.is_ in TRENDS else one.difference
-        numbers.append(estimate(shown.value, shown.low, shown.high, one.left.units))
     return StudyView(
         manifest.study,
         manifest.title,
         href,
         ", ".join(outcome),
         len(manifest.warnings),
-        tuple(zip(views(manifest.claims), numbers, strict=True)),
+        tuple(views(manifest.claims)),
     )

@@ -70,17 +70,13 @@ def names_of(manifest: Manifest) -> Names:
         for one in (model, joined.get(model, model)):
             conditions |= {(one, id): label for id, label in labels.items()}
             variants |= {(one, c.id): _variant(c, called) for c in every}
-    order = tuple(dict.fromkeys(joined.get(id, id) for id in manifest.models))
+    order = tuple(dict.fromkeys(joined.values()))
     return Names(models, ablations, conditions, variants, order)
 
 
 def _but_for_seeds(manifest: Manifest) -> dict[str, str]:
-    """What each variant is called where its trainings stand as one."""
-    return {
-        id: without(id, {axis for axis in one.coordinates if _last(axis) == SEED})
-        for id, one in manifest.models.items()
-        if any(_last(axis) == SEED for axis in one.coordinates)
-    }
+    """What each model and variant is called where its trainings stand as one."""
+    return {id: _joined(id, one.coordinates) for id, one in manifest.models.items()}
 
 
 def _models(manifest: Manifest) -> dict[str, str]:

@@ -18,7 +18,6 @@ FEW_BLOCKS = 10
 """Below so many image blocks, an interval is itself a rough estimate."""
 STATUS = {"started": "not finished", "success": "", "failed": "failed", "interrupted": "interrupted"}
 MOST_EFFECTS = 4
-CONTROL = "control"
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -53,11 +52,8 @@ def answer(run: Run, gathered: Sequence[Section], said_below: str = "") -> list[
     found = run.manifest.claims
     said: list[tuple[str, str]] = []
     if found:
-        counts = {
-            word: sum(one.verdict == key for one in found.values()) for key, word in claims.WORDS.items()
-        }
-        words = [f"{count} {word.lower()}" for word, count in counts.items() if count]
-        said.append((f"{plural(len(found), 'claim')}: {', '.join(words)}.", ""))
+        verdicts = claims.counted(one.verdict for one in found.values())
+        said.append((f"{plural(len(found), 'claim')}: {verdicts}.", ""))
         said.append((in_numbers(next(iter(found.values()))), ""))
     else:
         for section in gathered:
@@ -82,7 +78,7 @@ def in_numbers(found: Verdict) -> str:
     against = sentences.against(found)
     return (
         f"{word}: {say} ({sentences.quantity(found.left)} against {against}, "
-        f"difference {sentences.quantity(found.difference)})."
+        f"difference {sentences.difference(found)})."
     )
 
 

@@ -38,7 +38,7 @@ def claim(found: Verdict) -> str:
         "less": f"below {short(-margin)}",
         "close": f"within \N{PLUS-MINUS SIGN}{short(margin)}",
     }[relation]
-    said = f"{said}. The difference is {quantity(found.difference)}"
+    said = f"{said}. The difference is {difference(found)}"
     return f"{said}; the claim needs its whole interval {wanted}."
 
 
@@ -55,10 +55,19 @@ def _fixed(right: Estimate) -> bool:
     return bool(np.isfinite(right.value) and (np.isnan(right.low) or right.low == right.high == right.value))
 
 
-def quantity(found: Estimate) -> str:
-    """A quantity of a claim with its interval."""
+def quantity(found: Side) -> str:
+    """A quantity of a claim with its interval and unit."""
+    return _estimate(found, found.units)
+
+
+def difference(found: Verdict) -> str:
+    """The difference of a claim with its interval, in the unit of its sides."""
+    return _estimate(found.difference, found.left.units)
+
+
+def _estimate(found: Estimate, units: str) -> str:
     low, high = (None, None) if found.low == found.high else (found.low, found.high)
-    return estimate(found.value, low, high, found.units if isinstance(found, Side) else "")
+    return estimate(found.value, low, high, units)
 
 
 def lead_and_details(lead: str, said: Sequence[str]) -> str:

@@ -99,9 +99,13 @@ class Figure(ABC):
         """What the parts of one section have in common: by default that this figure shows them."""
         return self.name
 
+    def whose(self, part: Part) -> str:
+        """The model that a part is of; of two that are compared, both."""
+        return part.model
+
     def calls(self, part: Part) -> tuple[str, ...]:
         """What a part may be called beside others, the shortest first; empty where it has no such name."""
-        model, title = part.model, part.title
+        model, title = self.whose(part), part.title
         data = str(part.dataset.coords["data"].item()) if "data" in part.dataset.coords else ""
         named = f"{model}, {part.metric}"
         return (model, f"{model}, {title}" if title else "", named, f"{named}, {data}" if data else named)

@@ -23,10 +23,9 @@ class Subsets(Figure):
         """Sites, subsets, sites of y."""
         return part.dims == {"site", "subset", "site_y"}
 
-    def calls(self, part: Part) -> tuple[str, ...]:
+    def whose(self, part: Part) -> str:
         """The model whose subsets are compared."""
-        x = part.models[0]
-        return (x, f"{x}, {part.title}" if part.title else "", f"{x}, {part.metric}")
+        return part.models[0]
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """One panel for each group and site, a line for each site of y."""

@@ -31,8 +31,8 @@ PLACE = 20
 def check(output: Output, specs: Sequence[Path], overrides: Sequence[str], need_images: bool) -> int:
     """Check study files, or every study in a folder; nothing is run or downloaded.
 
-    Syntax, schema and names first. Where those hold: whether the models exist, the selectors match, and every
-    kind takes what it is given. A folder of images that is not here is said, and the rest is checked.
+    Syntax first; where it holds, all at once: names, whether the models exist, the selectors match, and every kind
+    takes what it is given. A folder of images that is not here is said, and the rest is checked.
     """
     found: list[Diagnostic] = []
     missing: list[Diagnostic] | None = None if need_images else []
