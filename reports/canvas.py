@@ -24,7 +24,7 @@ _HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
 _ID = re.compile(r'\sid="([^"]*)"')
 _GEOMETRY = re.compile(r'\s(?:d|x|y|width|height|transform)="[^"]*"')
-_DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+_DECIMALS = re.compile(r"scale\([^)]*\)|-?\d+\.\d{3,}")
 
 
 class Sheet(Figure):
@@ -112,15 +112,27 @@ def inline(svg: str, prefix: str, alt: str) -> Markup:
     return Markup(f'{head} role="img" aria-label="{escape(alt)}" data-marks="{prefix}">{body}')
 
 
+def rounded(svg: str) -> str:
+    """The drawing without digits that nobody sees, the last of which differ by run."""
+    return _GEOMETRY.sub(lambda m: _DECIMALS.sub(_rounded, re.sub(r"\s*\n\s*", " ", m[0])), svg)
+
+
+def numbered(svg: str) -> str:
+    """The drawing with its ids counted in order: matplotlib's hash coordinates whose last digits differ by run."""
+    names = {name: f"i{i}" for i, name in enumerate(dict.fromkeys(_ID.findall(svg)))}
+    svg = _ID.sub(lambda m: f' id="{names[m[1]]}"', svg)
+    return _REFERENCE.sub(lambda m: m[0][: -len(m[1])] + names.get(m[1], m[1]), svg)
+
+
 def _clean(svg: str, width: int, height: int) -> str:
     """Without prologue, metadata, comments, ids that nothing refers to, and digits that nobody sees."""
     svg = _HEAD.sub("", svg)
     used = set(_REFERENCE.findall(svg))
-    svg = _ID.sub(lambda m: m[0] if m[1] in used else "", svg)
+    svg = numbered(_ID.sub(lambda m: m[0] if m[1] in used else "", svg))
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"font-family: '?" + DRAWN_WITH + r"'?[^;\"]*;? ?", "", svg)
     svg = re.sub(r'\stransform="rotate\(-?0 [^"]*"', "", svg)
-    svg = _GEOMETRY.sub(lambda m: _DECIMALS.sub(_rounded, re.sub(r"\s*\n\s*", " ", m[0])), svg)
+    svg = rounded(svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg).replace(">\n<", "><").strip()
     namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     look = f'viewBox="0 0 {width} {height}" style="font-family: {FONTS}; stroke-linejoin: round"'
@@ -128,5 +140,8 @@ def _clean(svg: str, width: int, height: int) -> str:
 
 
 def _rounded(number: re.Match[str]) -> str:
+    """A length to two decimals; a factor, as letters that are paths have it, as it is."""
+    if number[0].startswith("scale"):
+        return number[0]
     text = f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text

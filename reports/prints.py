@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import SubFigure
 from pypdf import PdfReader, PdfWriter
 
-from vitdsl.reports.canvas import Sheet, style
+from vitdsl.reports.canvas import Sheet, numbered, rounded, style
 from vitdsl.reports.figures._base import Panel, Plot
 from vitdsl.reports.sections import plots, sections
 from vitdsl.reports.tables import records, to_csv
@@ -160,8 +160,8 @@ def _scaled_pdf(buffer: io.BytesIO, scale: float) -> bytes:
 
 
 def _scaled_svg(svg: bytes, sheet: Sheet, scale: float) -> bytes:
-    """The drawing with its size in inches; its own units stay as they are."""
-    text = svg.decode()
+    """The drawing with its size in inches, to the same bytes each time; its own units stay as they are."""
+    text = rounded(numbered(svg.decode()))
     head, _, rest = text.partition('width="')
     size = (side * scale for side in (sheet.get_figwidth(), sheet.get_figheight()))
     width, height = (f"{side:.3f}in" for side in size)

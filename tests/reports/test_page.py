@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
+from vitdsl.reports.canvas import numbered
 from vitdsl.reports.render import render, write_report
 from vitdsl.runtime.results.csvs import summary_rows
 from vitdsl.runtime.results.folder import Run
@@ -165,3 +166,9 @@ def test_another_place_gets_the_page_alone(run: Run, tmp_path: Path) -> None:
     here = dataclasses.replace(run, path=tmp_path / "run")
     assert write_report(here, tmp_path / "sent.html").is_file()
     assert [file.name for file in tmp_path.iterdir()] == ["sent.html"]
+
+
+def test_ids_of_a_drawing_are_counted_whatever_they_were() -> None:
+    one = '<svg><g id="p3f"/><use href="#p3f"/><g id="q" clip-path="url(#p3f)"/></svg>'
+    assert numbered(one) == '<svg><g id="i0"/><use href="#i0"/><g id="i1" clip-path="url(#i0)"/></svg>'
+    assert numbered(one.replace("p3f", "zz")) == numbered(one)

@@ -79,3 +79,8 @@ def test_the_command_writes_figures_numbers_and_captions(
 
 def test_nothing_in_a_caption_is_a_command() -> None:
     assert latex(r"50 % of a_b & $x$ {\rm}") == r"50 \% of a\_b \& \$x\$ \{\textbackslash{}rm\}"
+
+
+def test_letters_of_an_svg_keep_their_size(plot) -> None:
+    scales = set(re.findall(r"scale\(([\d. -]+)\)", drawn(plot, 6.9, "svg").decode()))
+    assert "0.015625" in scales, "a letter's path is in 64ths of a unit"
