@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from vitdsl.dsl.canonical import canonical
+from vitdsl.dsl.claim_forms import quantities_of
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.rest import Entry, dependent, entry_of, left_of, takes_others
@@ -93,7 +94,8 @@ def bind(
         images=opened.counts,
     )
     plan = replace(plan, passes=passes_of(plan), about_images=(*opened.shown, *opened.notes))
-    frames = {group.path: frame(plan, group) for group in groups} if plan.loaded.study.claims else {}
+    claimed = {one.metric for claim in rest.loaded.study.claims.values() for _, one in quantities_of(claim)}
+    frames = {group.path: frame(plan, group) for group in groups if group.metric in claimed}
     bind_data(rest.loaded, rest.of_whole_models(), planned, whole, opened, problems)
     problems += large_rows(rest.loaded, groups, opened.counts)
     expected = {name: fresh.expected(one) for name, one in planned.items()}
