@@ -37,7 +37,6 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from scipy import stats
 
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.metrics._base import Array, Value
@@ -176,6 +175,8 @@ def ranks(values: Array, order: Indices) -> Array:
 
 def tau_a(x: Array, y: Array) -> float:
     """Kendall's tau-a: concordant less discordant pairs over all pairs, ties neither."""
+    from scipy.stats import kendalltau
+
     every = len(x) * (len(x) - 1) / 2
     free = [every - sum(n * (n - 1) / 2 for n in np.unique(one, return_counts=True)[1]) for one in (x, y)]
-    return float(stats.kendalltau(x, y).statistic * np.sqrt(free[0] / every) * np.sqrt(free[1] / every))
+    return float(kendalltau(x, y).statistic * np.sqrt(free[0] / every) * np.sqrt(free[1] / every))

@@ -10,7 +10,6 @@ of an order, and gets the orders that such intervals allow. Free of torch. Does 
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from vitdsl.runtime.results.intervals import LEVEL, PLAIN, Array, Scale, interval
 
@@ -109,8 +108,10 @@ def _rising(low: Array, high: Array) -> Array:
 
 def rank_correlation(x: Array, y: Any) -> Array:
     """Spearman's correlation of `x [n]` with each of `y [..., n]`; NaN where one of y is NaN, or all are equal."""
+    from scipy.stats import rankdata
+
     y = np.asarray(y, float)
-    ranks_x, ranks = stats.rankdata(x), stats.rankdata(y, axis=-1)
+    ranks_x, ranks = rankdata(x), rankdata(y, axis=-1)
     dx, dy = ranks_x - ranks_x.mean(), ranks - ranks.mean(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (dx * dy).sum(-1) / np.sqrt((dx * dx).sum() * (dy * dy).sum(-1))

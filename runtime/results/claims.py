@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
@@ -19,6 +18,7 @@ from vitdsl.dsl.study import Claim, Quantity, Range
 from vitdsl.runtime.results.differences import Difference, Over, moves, of_images
 from vitdsl.runtime.results.holm import adjusted
 from vitdsl.runtime.results.intervals import LEVEL
+from vitdsl.runtime.results.quantiles import normal
 from vitdsl.runtime.results.quantities import Evaluated, read, select
 from vitdsl.runtime.results.select import QuantityProblem, only_intact
 from vitdsl.runtime.results.verdicts import Estimate, Side, Source, Verdict
@@ -187,7 +187,7 @@ def _effect(difference: Difference) -> float:
     images = max(side.images for side in difference.sides)
     if not np.isfinite(high - low) or high <= low or images < 2:
         return NONE
-    return float(difference.value / ((high - low) / 2 / stats.norm.ppf(0.5 + LEVEL / 2) * np.sqrt(images)))
+    return float(difference.value / ((high - low) / 2 / normal(0.5 + LEVEL / 2) * np.sqrt(images)))
 
 
 def _images_to_decide(claim: Claim, difference: Difference, noise: float) -> int | None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from vitdsl.runtime.results.bands import SELECTING, difference_of, ranked, selected
 from vitdsl.runtime.results.intervals import LEVEL, PLAIN, Scale, interval
+from vitdsl.runtime.results.quantiles import student
 from vitdsl.runtime.results.quantities import Evaluated
 
 Over = Literal["images", "seeds", "units"]
@@ -160,5 +160,5 @@ def _welch(samples: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _about(value: float, error: float, freedom: float, level: float) -> Ends:
-    reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
+    reach = float(student(0.5 + level / 2, freedom)) * error
     return value - reach, value + reach

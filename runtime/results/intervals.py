@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from vitdsl.runtime.results.quantiles import beta, student
 
 LEVEL = 0.95
 Array = npt.NDArray[np.float64]
@@ -67,7 +68,7 @@ def jackknife(
         Lower and upper end, as `estimate`; NaN for fewer than two parts.
     """
     error, freedom = standard_error(estimate, replicates, sizes)
-    reach = stats.t.ppf(0.5 + level / 2, freedom) * error if freedom else error
+    reach = student(0.5 + level / 2, freedom) * error if freedom else error
     return np.asarray(estimate - reach), np.asarray(estimate + reach)
 
 
@@ -124,8 +125,8 @@ def clopper_pearson(share: Array, images: float, level: float | Array = LEVEL) -
     """The exact interval of a share of images, 0 to 1, from how many of them there are."""
     tail = (1 - level) / 2
     hits = np.asarray(share, float) * images
-    low = np.where(hits > 0, stats.beta.ppf(tail, hits, images - hits + 1), 0.0)
-    high = np.where(hits < images, stats.beta.ppf(1 - tail, hits + 1, images - hits), 1.0)
+    low = np.where(hits > 0, beta(tail, hits, images - hits + 1), 0.0)
+    high = np.where(hits < images, beta(1 - tail, hits + 1, images - hits), 1.0)
     lost = np.isnan(hits)
     return np.where(lost, np.nan, low), np.where(lost, np.nan, high)
 
@@ -153,5 +154,5 @@ def with_extremes(
     centre = (images * mean + added * (scale.low + scale.high)) / total
     square = (images * squares + added * (scale.low**2 + scale.high**2)) / total
     variance = np.maximum(square - centre**2, 0.0) / total
-    reach = stats.t.ppf(0.5 + level / 2, max(freedom, 1)) * np.sqrt(variance)
+    reach = student(0.5 + level / 2, max(freedom, 1)) * np.sqrt(variance)
     return np.asarray(centre - reach), np.asarray(centre + reach)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from vitdsl.runtime.results.intervals import LEVEL, interval, scale_of
+from vitdsl.runtime.results.quantiles import student
 from vitdsl.runtime.results.quantities import seeds_of
 
 NAMES = ("model", "model_x", "model_y")
@@ -85,7 +85,7 @@ def _mean(groups: Sequence[xr.Dataset]) -> xr.Dataset:
         found[name] = found[name].copy(data=stacked.mean(0))
     for name in [name for name in map(str, first.data_vars) if f"{name}_low" in first]:
         stacked = np.stack([one[name].values for one in groups]).astype(float)
-        seeds = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * stacked.std(0, ddof=1) / np.sqrt(count)
+        seeds = student(0.5 + LEVEL / 2, count - 1) * stacked.std(0, ddof=1) / np.sqrt(count)
         for end, images, sign in zip(("low", "high"), _over_images(found, name), (-1, 1), strict=True):
             reach = np.hypot(images - found[name].values, seeds)
             found[f"{name}_{end}"] = found[f"{name}_{end}"].copy(data=found[name].values + sign * reach)

@@ -13,6 +13,7 @@ from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import SET
 from vitdsl.dsl.diagnostics import Diagnostic, VitdslError
 from vitdsl.dsl.text import counted, safe
+from vitdsl.importing import importing
 from vitdsl.output import Output
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _checked(
             load_recipe(path)
             return None, None
         loaded = inspect_source(path, overrides=overrides)
-        from vitdsl.runtime.plan.bind import bind
+        with importing():
+            from vitdsl.runtime.plan.bind import bind
 
         return None, bind(loaded, missing=missing)
     except VitdslError as error:

@@ -11,6 +11,7 @@ import click
 
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
 from vitdsl.dsl.text import counted, safe
+from vitdsl.importing import importing
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
@@ -56,9 +57,10 @@ def features(
         loaded = load_source(study, overrides=overrides)
         if data is not None and data not in loaded.study.data:
             raise click.UsageError(f"the study has no data `{data}`; it has {', '.join(loaded.study.data)}")
-        from vitdsl.runtime.plan.bind import bind
-        from vitdsl.runtime.run.environment import device as find_device
-        from vitdsl.runtime.run.features import groups_of, write_features
+        with importing():
+            from vitdsl.runtime.plan.bind import bind
+            from vitdsl.runtime.run.environment import device as find_device
+            from vitdsl.runtime.run.features import groups_of, write_features
 
         plan = bind(loaded)
         groups = groups_of(plan, data)

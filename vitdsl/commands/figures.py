@@ -7,6 +7,7 @@ import click
 
 from vitdsl.commands._options import JSON
 from vitdsl.commands._runs import RUNS, find_run
+from vitdsl.importing import importing
 
 PLACE = 52
 
@@ -40,8 +41,9 @@ def figures(run: str, width: float, format_: str, out: Path | None, runs_: Path,
 
     RUN is a run folder, `latest`, or a study's name; `~1` behind it means the run before.
     """
-    from vitdsl.reports.prints import CAPTIONS, write_figures
-    from vitdsl.runtime.results.folder import open_run
+    with importing():
+        from vitdsl.reports.prints import CAPTIONS, write_figures
+        from vitdsl.runtime.results.folder import open_run
 
     folder = find_run(run, runs_)
     written = write_figures(open_run(folder), out or folder / "print", width, format_)  # type: ignore[arg-type]

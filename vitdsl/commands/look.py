@@ -14,6 +14,7 @@ import click
 from vitdsl.commands._models import named_model
 from vitdsl.commands._options import DEVICE, JSON, QUIET
 from vitdsl.dsl.text import safe
+from vitdsl.importing import importing
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
@@ -78,9 +79,10 @@ def look(
     named = weights if weights in ("pretrained", "random") else {"file": weights}
     model = named_model(arch, settings, named)
     with StderrProgress(color=output.color, quiet=quiet) as progress:
-        from vitdsl.looking import look as look_at
-        from vitdsl.reports.look import render
-        from vitdsl.runtime.results.writing import write_text
+        with importing():
+            from vitdsl.looking import look as look_at
+            from vitdsl.reports.look import render
+            from vitdsl.runtime.results.writing import write_text
 
         sight = look_at(images, model, at=at, device=device, progress=progress)
         progress.say("draw the page")

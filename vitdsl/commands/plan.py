@@ -14,6 +14,7 @@ from rich.markup import escape
 from vitdsl.commands._options import JSON, SET
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted
+from vitdsl.importing import importing
 
 if TYPE_CHECKING:
     from vitdsl.runtime.plan.plan import Plan
@@ -39,8 +40,9 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     from vitdsl.dsl.render import not_here
 
     loaded = inspect_source(study, overrides=overrides)
-    from vitdsl.runtime.plan.bind import bind
-    from vitdsl.runtime.run.cost import cost
+    with importing():
+        from vitdsl.runtime.plan.bind import bind
+        from vitdsl.runtime.run.cost import cost
 
     missing: list[Diagnostic] = []
     bound = bind(loaded, missing=missing)

@@ -7,6 +7,7 @@ import click
 
 from vitdsl.commands._options import JSON
 from vitdsl.commands._runs import RUNS, find_run
+from vitdsl.importing import importing
 
 PLACE = 50
 
@@ -26,8 +27,10 @@ def report(run: str, out: Path | None, runs_: Path, as_json: bool) -> None:
     RUN is a run folder, `latest`, or a study's name; `~1` behind it means the run before.
     """
     from vitdsl.commands._pages import say
-    from vitdsl.reports.render import write_report
-    from vitdsl.runtime.results.folder import open_run
+
+    with importing():
+        from vitdsl.reports.render import write_report
+        from vitdsl.runtime.results.folder import open_run
 
     path = write_report(open_run(find_run(run, runs_)), out)
     if as_json:

@@ -17,6 +17,7 @@ from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted, safe
+from vitdsl.importing import importing
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
@@ -111,10 +112,11 @@ def run(
                 loaded = inspect_source(path, overrides=overrides)
                 if not loaded.problems:
                     progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
-                from vitdsl.runtime.plan.bind import bind
-                from vitdsl.runtime.run.environment import device as find_device
-                from vitdsl.runtime.run.memory import keep_freed_memory
-                from vitdsl.runtime.run.run import run as run_plan
+                with importing():
+                    from vitdsl.runtime.plan.bind import bind
+                    from vitdsl.runtime.run.environment import device as find_device
+                    from vitdsl.runtime.run.memory import keep_freed_memory
+                    from vitdsl.runtime.run.run import run as run_plan
 
                 chosen = own_device(find_device(device))
                 if chosen.type == "cpu":
@@ -168,8 +170,9 @@ def _studies(path: Path) -> list[Path]:
 
 def _reports(outcomes: Sequence["Outcome"], progress: "Progress") -> list[Path | None]:
     """Draw the report of each run."""
-    from vitdsl.reports.render import write_report
-    from vitdsl.runtime.results.folder import open_run
+    with importing():
+        from vitdsl.reports.render import write_report
+        from vitdsl.runtime.results.folder import open_run
 
     progress.begin("draw", len(outcomes), "reports")
     found: list[Path | None] = []

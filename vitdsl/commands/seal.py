@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vitdsl.commands._options import SET
+from vitdsl.importing import importing
 
 if TYPE_CHECKING:
     from vitdsl.dsl.loaded import Loaded
@@ -62,7 +63,9 @@ def _check(loaded: "Loaded") -> None:
         StudyError: Something is wrong with it.
     """
     from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
-    from vitdsl.runtime.plan.bind import bind
+
+    with importing():
+        from vitdsl.runtime.plan.bind import bind
 
     missing: list[Diagnostic] = []
     try:

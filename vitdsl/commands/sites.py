@@ -13,6 +13,7 @@ from vitdsl.commands._models import named_model
 from vitdsl.commands._options import JSON
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted, shown
+from vitdsl.importing import importing
 from vitdsl.output import Output
 
 if TYPE_CHECKING:
@@ -83,11 +84,13 @@ def sites(
         entry = named_model(model, settings)
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
-    from vitdsl.runtime.graph.listing import listed, passes_on
-    from vitdsl.runtime.graph.sites import sites_of
-    from vitdsl.runtime.models.loading import skeleton
-    from vitdsl.runtime.models.preprocessing import preprocessing
-    from vitdsl.runtime.plan.matching import chosen
+
+    with importing():
+        from vitdsl.runtime.graph.listing import listed, passes_on
+        from vitdsl.runtime.graph.sites import sites_of
+        from vitdsl.runtime.models.loading import skeleton
+        from vitdsl.runtime.models.preprocessing import preprocessing
+        from vitdsl.runtime.plan.matching import chosen
 
     first = variants(model, entry)[0].entry
     if summary:

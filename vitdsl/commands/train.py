@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
+from vitdsl.importing import importing
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 
@@ -55,10 +56,11 @@ def train(
             raise click.UsageError(
                 f"the study has no model `{unknown[0]}`; it has {', '.join(loaded.study.models)}"
             )
-        from vitdsl.runtime.plan.bind import bind
-        from vitdsl.runtime.run.environment import device as find_device
-        from vitdsl.runtime.train.store import train_study
-        from vitdsl.runtime.train.without import training_form
+        with importing():
+            from vitdsl.runtime.plan.bind import bind
+            from vitdsl.runtime.run.environment import device as find_device
+            from vitdsl.runtime.train.store import train_study
+            from vitdsl.runtime.train.without import training_form
 
         forms = {name: training_form(planned) for name, planned in bind(loaded).models.items()}
         stored = train_study(

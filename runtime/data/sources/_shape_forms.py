@@ -11,8 +11,6 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import ConvexHull
 
 from vitdsl.runtime.randomness import seed_of
 
@@ -50,6 +48,8 @@ def outline(name: str, cells: int, similarity: float) -> Array:
 @cache
 def hull(name: str, similarity: float) -> Array:
     """Corners of an outline's convex hull, [corners, 2] as x and y, in its radii: its bounds, however turned."""
+    from scipy.spatial import ConvexHull  # it takes longer to import than a study to check
+
     if similarity == 0 and name not in ROUND:
         found = _corners(name)
     else:
@@ -75,6 +75,8 @@ def tile(name: str) -> Array:
     elif name == "waves":
         field = np.sin(y + 1.2 * np.sin(x))
     else:
+        from scipy.ndimage import gaussian_filter
+
         noise = np.random.Generator(np.random.PCG64(seed_of("speckle"))).standard_normal((TILE, TILE))
         smooth = gaussian_filter(noise, TILE / GRAINS / 4, mode="wrap")
         field = smooth / smooth.std()

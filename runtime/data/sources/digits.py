@@ -16,8 +16,10 @@ Example:
       probe: {source: digits, split: test, images: 512, batch: 128}
 """
 
+import gzip
 import hashlib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -108,7 +110,15 @@ def split(targets: np.ndarray) -> np.ndarray:
 
 @cache
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
+    """Pixels [images, 8, 8] and labels, as `sklearn.datasets.load_digits` gives them, which takes long to import."""
+    found = find_spec("sklearn")
+    folders = found.submodule_search_locations if found else None
+    table = Path(folders[0] if folders else "", "datasets", "data", "digits.csv.gz")
+    if not table.is_file():
+        from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    return bunch.images, bunch.target
+        bunch = load_digits()
+        return bunch.images, bunch.target
+    with gzip.open(table, "rt", encoding="ascii") as lines:
+        numbers = np.loadtxt(lines, delimiter=",")
+    return numbers[:, :-1].reshape(-1, 8, 8), numbers[:, -1].astype(int)
