@@ -14,6 +14,7 @@ from markupsafe import Markup
 from vitdsl.reports.canvas import style
 from vitdsl.reports.claims import PAD, WIDTH, WORDS, Strip
 from vitdsl.reports.figures._base import Plot, figure_of
+from vitdsl.reports.figures._conditions import plot_of
 from vitdsl.reports.labels import estimate, sentence, slug
 from vitdsl.reports.parts import Part
 from vitdsl.reports.render import asset, environment, packed, policy, theme
@@ -149,7 +150,7 @@ def _plots(found: Diff) -> list[Plot]:
         parts = [_named(letter, one, run) for one in some for letter, run in (("A", found.a), ("B", found.b))]
         parts = [part for part in parts if figure_of(part) is figure_of(parts[0])]
         metric = some[0].path.partition("/")[0]
-        plots.append(figure_of(parts[0]).plot(f"d-{slug(metric)}-{slug(some[0].value)}", parts))
+        plots.append(plot_of(figure_of(parts[0]), f"d-{slug(metric)}-{slug(some[0].value)}", parts))
     return plots
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+SUPERSCRIPTS = str.maketrans(f"0123456789-{MINUS}", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
+TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
 UNDEFINED = "not defined"
 
 
@@ -35,6 +38,24 @@ def number(value: float | int | None, digits: int = 3) -> str:
 def short(value: float) -> str:
     """A number that somebody wrote: as few digits as it takes."""
     return f"{value + 0.0:.6g}".replace("-", MINUS)
+
+
+def plain(value: float) -> str:
+    """A number at an axis: as few digits as it takes, very small and very large ones as `2×10⁻⁵`."""
+    value = float(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return short(value)
+    factor, _, power = f"{value:.3g}".replace("+", "").partition("e")
+    if not power:
+        factor, _, power = f"{value:.2e}".partition("e")
+    factor = f"{float(factor):g}".replace("-", MINUS)
+    tens = power_of_ten(int(power))
+    return {"1": tens, f"{MINUS}1": f"{MINUS}{tens}"}.get(factor, f"{factor}{TIMES}{tens}")
+
+
+def power_of_ten(power: int) -> str:
+    """A power of ten with a raised exponent: `10⁻⁵`."""
+    return "10" + str(power).translate(SUPERSCRIPTS)
 
 
 def spread(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
@@ -102,11 +123,13 @@ def shorten(names: Sequence[str]) -> tuple[list[str], str]:
 def stages(names: Sequence[str]) -> list[tuple[str, int, int]]:
     """Sites grouped by stage: `layer3.*` with the positions of its first and its last; empty where there are none.
 
-    Sites of a stage stand together, and their names differ in the last part alone, which counts.
+    Sites of a stage stand together, and their names differ in the last part that counts, and in what follows it.
     """
     found: list[tuple[str, int, int]] = []
     for i, name in enumerate(names):
         stage, _, last = name.rpartition(".")
+        if not last.isdigit():
+            stage, _, last = stage.rpartition(".")
         if not stage or not last.isdigit():
             return []
         if found and found[-1][0] == f"{stage}.*":

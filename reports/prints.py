@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import SubFigure
 from pypdf import PdfReader, PdfWriter
@@ -31,7 +32,7 @@ LETTERS = 7.5
 DOTS = 300
 """Dots an inch of a PNG."""
 POINTS = 72
-TITLE = 42
+TITLE = 32
 """Height of a panel's heading, in the report's units, with air for what stands over the axes."""
 CAPTIONS = "captions.tex"
 
@@ -95,20 +96,26 @@ def _sheet(panels: Sequence[Panel], width: int) -> Sheet:
     """All panels on one sheet: cells side by side where there is room, the others over the whole width."""
     wide = width >= 2 * NARROW
     rows = list(_rows(panels, 2 if wide else 1))
-    title = TITLE if len(panels) > 1 else 1
-    heights = [height for row in rows for height in (title, max(_height(panel, wide) for panel in row))]
+    several = sum(not panel.bar for panel in panels) > 1
+    heights = [
+        height
+        for row in rows
+        for height in (
+            TITLE if several and not row[0].bar else 1,
+            max(_height(panel, wide) for panel in row),
+        )
+    ]
     sheet = Sheet(width, sum(heights))
     FigureCanvasAgg(sheet)
-    grid = sheet.add_gridspec(len(heights), 1, height_ratios=heights)
     letter = iter("abcdefghijklmnopqrstuvwxyz")
-    for i, row in enumerate(rows):
+    lines = np.atleast_1d(np.asarray(sheet.subfigures(len(heights), 1, height_ratios=heights), object))
+    for row, above, below in zip(rows, lines[::2], lines[1::2], strict=True):
         columns = 2 if wide and row[0].cell else 1
-        above, below = (grid[2 * i + step, 0].subgridspec(1, columns) for step in (0, 1))
-        for j, panel in enumerate(row):
-            if len(panels) > 1:
+        headings, places = (np.atleast_1d(line.subfigures(1, columns)) for line in (above, below))
+        for panel, heading, place in zip(row, headings, places, strict=False):
+            if several and not panel.bar:
                 words = f"{next(letter)}   {panel.title}"
-                sheet.add_subfigure(above[0, j]).text(0.01, 0.6, words, fontweight="bold", fontsize=FONT_PX)
-            place = sheet.add_subfigure(below[0, j])
+                heading.text(0.01, 0.5, words, fontweight="bold", fontsize=FONT_PX, va="center")
             panel.draw(cast(Sheet, Within(sheet, place)), wide and not panel.cell)
     return sheet
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitdsl.reports.figures._base import Plot, figure_of, told_apart
+from vitdsl.reports.figures._conditions import plot_of
 from vitdsl.reports.labels import listing, sentence, slug
 from vitdsl.reports.names import BASELINE, names_of
 from vitdsl.reports.parts import Part
@@ -95,6 +96,6 @@ def plots(section: Section) -> Iterator[Plot]:
             same = tuple(part for part in parts if figure_of(part) is figure)
             same = told_apart(same)
             here = tuple(part for part in same if part.defined)
-            plot = figure.plot(f"{slug('-'.join(section.metrics))}-{slug(value)}", here or same)
+            plot = plot_of(figure, f"{slug('-'.join(section.metrics))}-{slug(value)}", here or same)
             yield replace(plot, id=f"{plot.id}-{figure.name}") if plot.id in taken else plot
             taken.add(plot.id)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitdsl.reports.labels import estimate, plural, sentence, short
+from vitdsl.reports.labels import estimate, sentence, short
 from vitdsl.reports.parts import Array, Part
 from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
@@ -74,18 +74,17 @@ def lead_and_details(lead: str, said: Sequence[str]) -> str:
     """A lead and its details, one on each line."""
     if len(said) == 1 and ":" not in lead:
         return f"{lead.removesuffix('.')}; {said[0]}"
-    if len(said) > MOST_DETAILS:
-        said = [
-            *said[:MOST_DETAILS],
-            f"{len(said) - MOST_DETAILS:,} more are left out here; the data has all.",
-        ]
-    return "\n".join([lead, *said]) if said else NOTHING
+    return "\n".join([lead, *cut(said)]) if said else NOTHING
 
 
-def only_the_first(parts: Sequence[Part]) -> str:
-    """What a caption adds where a figure draws the first of several conditions."""
-    most = max(len(part.conditions) for part in parts)
-    return f" The first of {plural(most, 'condition')} is drawn; the data has all." if most > 1 else ""
+def cut(said: Sequence[str]) -> tuple[str, ...]:
+    """As many details as anyone reads, and how many more there are."""
+    more = len(said) - MOST_DETAILS
+    return (
+        tuple(said)
+        if more <= 0
+        else (*said[:MOST_DETAILS], f"{more:,} more are left out here; the data has all.")
+    )
 
 
 def mean(values: Array) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vitdsl.reports.changed import change_of, compares
 from vitdsl.reports.labels import number, spread, unit
 from vitdsl.reports.parts import Part
 from vitdsl.runtime.results.csvs import as_cell
@@ -18,7 +19,10 @@ ALL_ROWS = 1000
 EMBEDDED = 20_000
 """The page embeds so many rows of a figure's CSV; the file beside it has all."""
 DIGITS = 9
-ENDS = ("estimate", "low", "high", "units")
+DASH = "\N{EN DASH}"
+CHANGE = ("change", "change_low", "change_high")
+"""What a condition's number has beside it where it is compared with the intact model's."""
+ENDS = ("estimate", "low", "high", *CHANGE, "units")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def records(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
             if name not in dims and c.ndim == 1 and str(c.dims[0]) in dims and not name.startswith("role")
         }
         metric, units = part.metric, part.units
+        changes = dict(zip(CHANGE, change_of(part), strict=True)) if compares(part) else {}
+        ablated = set(part.ablated)
         for index in np.ndindex(arrays[0].shape):
             here = dict(zip(dims, index, strict=True))
             yield {
@@ -67,6 +73,10 @@ def records(parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
                 "estimate": float(arrays[0][index]),
                 "low": float(arrays[1][index]),
                 "high": float(arrays[2][index]),
+                **{
+                    name: float(array[index]) if index[0] in ablated else float("nan")
+                    for name, array in changes.items()
+                },
                 "units": units,
             }
 
@@ -108,21 +118,34 @@ def to_table(rows: Sequence[dict[str, Any]], most: int = MOST_ROWS[0]) -> Table:
     ]
     units = sorted({unit(str(row["units"])) for row in rows} - {""})
     heading = f"estimate ({', '.join(units)})" if units else "estimate"
+    ends = [("estimate", "low", "high"), *([CHANGE] if any("change" in row for row in rows) else [])]
     body = []
     for row in rows[:most]:
         cells = [_cell(row.get(c, "")) for c in varying]
-        value, span = spread(row["estimate"], row["low"], row["high"])
-        low = None if np.isnan(row["low"]) else row["low"]
-        known = None if np.isnan(row["estimate"]) else row["estimate"]
-        body.append((*cells, Cell(value, known), Cell(span or "\N{EN DASH}", low)))
+        body.append((*cells, *(cell for names in ends for cell in _spread(row, names))))
     numeric = [all(r[i].number is not None or not r[i].text for r in body) for i in range(len(varying))]
     names = [c.replace("_", " ") for c in varying]
-    return Table((*names, heading, "95 % interval"), (*numeric, True, True), tuple(body), len(rows))
+    names += [
+        heading,
+        "95 % interval",
+        *["change from the intact model", "its 95 % interval"][: 2 * len(ends) - 2],
+    ]
+    return Table(tuple(names), (*numeric, *[True] * 2 * len(ends)), tuple(body), len(rows))
+
+
+def _spread(row: dict[str, Any], names: Sequence[str]) -> tuple[Cell, Cell]:
+    """An estimate and its interval."""
+    value, low, high = (row.get(name, float("nan")) for name in names)
+    if names == CHANGE and np.isnan(value):
+        return _cell(value), _cell(value)
+    text, span = spread(value, low, high)
+    known = [None if np.isnan(one) else one for one in (value, low)]
+    return Cell(text, known[0]), Cell(span or DASH, known[1])
 
 
 def _cell(value: Any) -> Cell:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if isinstance(value, float) and np.isnan(value):
-            return Cell("\N{EN DASH}", None)
+            return Cell(DASH, None)
         return Cell(number(value), float(value))
     return Cell(str(value))

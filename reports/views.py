@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vitdsl.reports.canvas import draw_svg, inline
-from vitdsl.reports.figures._base import Plot
+from vitdsl.reports.figures._base import Panel, Plot
 from vitdsl.reports.labels import plural, slug
 from vitdsl.reports.sections import Section
 from vitdsl.reports.tables import EMBEDDED, Table, records, to_csv, to_table
@@ -29,6 +29,15 @@ class PanelView:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Panels that stand together: cells in a grid, or one panel over the whole width; above them their colour scale."""
+
+    bar: PanelView | None = None
+    cells: tuple[PanelView, ...] = ()
+    whole: PanelView | None = None
+
+
+@dataclass(frozen=True)
 class PlotView:
     """A figure of the page; `number` counts from 1, and 0 is none."""
 
@@ -36,14 +45,18 @@ class PlotView:
     title: str
     caption: str
     takeaway: str
-    cells: tuple[PanelView, ...]
-    panels: tuple[PanelView, ...]
+    groups: tuple[Group, ...]
     table: Table
     csv: str
     open: bool
     metrics: tuple[str, ...] = ()
     value: str = ""
     number: int = 0
+
+    @property
+    def drawn(self) -> int:
+        """How many panels it has."""
+        return sum(len(group.cells) + (group.whole is not None) for group in self.groups)
 
 
 @dataclass(frozen=True)
@@ -92,8 +105,8 @@ def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, An
         beside: Receives the stand-alone figure and table by file name.
         marks: Receives what the page shows under the pointer.
     """
-    cells: list[PanelView] = []
-    panels: list[PanelView] = []
+    groups: list[Group] = []
+    several = sum(not panel.bar for panel in plot.panels) > 1
     for number_, panel in enumerate(plot.panels):
         drawings = []
         for name, width, height in panel.sizes:
@@ -101,12 +114,13 @@ def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, An
             prefix = f"{plot.id}-{number_}-{name}"
             marks[prefix] = drawing.marks
             alt = plot.takeaway.replace("\n", " ")
-            alt = alt if len(plot.panels) == 1 else f"{panel.title}. {alt}"
+            alt = f"{panel.title}. {alt}" if several else alt
+            alt = "Colour scale of the panels below." if panel.bar else alt
             drawings.append((name, inline(drawing.svg, prefix, alt)))
             if name != "narrow":
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
                 beside[f"{plot.id}{suffix}.svg"] = drawing.svg
-        (cells if panel.cell else panels).append(PanelView(panel.title, tuple(drawings)))
+        _gather(groups, panel, PanelView(panel.title, tuple(drawings)))
     rows = list(records([part for part in plot.parts if is_table(part.dataset, part.value)]))
     text = to_csv(rows)
     if rows:
@@ -123,14 +137,26 @@ def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, An
         plot.title,
         caption,
         plot.takeaway,
-        tuple(cells),
-        tuple(panels),
+        tuple(groups),
         to_table(rows, most),
         text,
         plot.open,
         tuple(dict.fromkeys(part.metric for part in plot.parts)),
         plot.parts[0].value,
     )
+
+
+def _gather(groups: list[Group], panel: Panel, view: PanelView) -> None:
+    """Put a panel where it stands: with the cells before it, under the scale before it, or alone."""
+    last = groups[-1] if groups else None
+    open_ = last is not None and last.whole is None
+    if panel.bar or last is None or not (open_ and (panel.cell or not last.cells)):
+        last = Group(view) if panel.bar else Group(None, (view,)) if panel.cell else Group(None, (), view)
+        groups.append(last)
+    elif panel.cell:
+        groups[-1] = replace(last, cells=(*last.cells, view))
+    else:
+        groups[-1] = replace(last, whole=view)
 
 
 def opened(
@@ -142,7 +168,7 @@ def opened(
         views: All sections.
         first: Metric and value that the figure shows, the value empty for any; None for the first figure of all.
     """
-    every = [plot for view in views for plot in view.plots if plot.cells or plot.panels]
+    every = [plot for view in views for plot in view.plots if plot.drawn]
     metric, value = first or ("", "")
     fitting = [plot for plot in every if not metric or metric in plot.metrics]
     front = next((plot for plot in fitting if plot.value == value), next(iter(fitting), None))
@@ -150,7 +176,7 @@ def opened(
     left = []
     for view in views:
         numbered = {
-            plot.id: replace(plot, number=next(count) if plot.cells or plot.panels else 0)
+            plot.id: replace(plot, number=next(count) if plot.drawn else 0)
             for plot in view.plots
             if front is None or plot.id != front.id
         }

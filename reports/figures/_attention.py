@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from vitdsl.reports.canvas import Sheet
-from vitdsl.reports.figures._heatmap import Scale
 from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
+from vitdsl.reports.figures._scales import Scale
 from vitdsl.reports.labels import number, short
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT, NARROW, WIDE

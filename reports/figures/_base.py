@@ -14,7 +14,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from typing import ClassVar
 
@@ -34,13 +34,18 @@ MOST_PANELS = 8
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing. A `cell` stands in a grid at one size; others are drawn for wide pages and for phones."""
+    """One drawing. A `cell` stands in a grid at one size; others are drawn for wide pages and for phones.
+
+    A `bar` is no panel of its own: it shows the colour scale of those that follow.
+    """
 
     title: str
     draw: Draw
     cell: bool = True
     height: int = 400
     narrow_height: int = 330
+    _: KW_ONLY
+    bar: bool = False
 
     @property
     def sizes(self) -> tuple[tuple[str, int, int], ...]:
@@ -76,6 +81,8 @@ class Figure(ABC):
 
     order: ClassVar[int] = 10
     """Of the figures that fit, the lowest is taken."""
+    draws_conditions: ClassVar[bool] = False
+    """Whether it draws every condition; else it is given the intact model, and `_conditions` draws the others."""
 
     @property
     def name(self) -> str:
@@ -139,11 +146,14 @@ def assembled(
         intervals: Whether a panel draws intervals, so that the caption says what they are.
     """
     panels = panels if any(part.defined for part in parts) else ()
-    if len(panels) > MOST_PANELS:
-        caption += f" {MOST_PANELS} of {len(panels)} panels are drawn; the data has all."
+    count = sum(not panel.bar for panel in panels)
+    if count > MOST_PANELS:
+        caption += f" {MOST_PANELS} of {count} panels are drawn; the data has all."
+        bars = sum(panel.bar for panel in panels[:MOST_PANELS])
+        panels = panels[: MOST_PANELS + bars]
     if intervals and panels and any(np.isfinite(part.bounds[0].values).any() for part in parts):
         caption += f" {_intervals(parts)}"
-    return Plot(id, sentence(parts[0].name), caption, takeaway, tuple(panels[:MOST_PANELS]), tuple(parts))
+    return Plot(id, sentence(parts[0].name), caption, takeaway, tuple(panels), tuple(parts))
 
 
 def _intervals(parts: Sequence[Part]) -> str:

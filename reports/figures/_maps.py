@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from vitdsl.reports.figures._heatmap import Scale, scale_of
-from vitdsl.reports.labels import MINUS, fold, short, with_unit
+from vitdsl.reports.figures._scales import Scale, scale_of
+from vitdsl.reports.labels import fold, power_of_ten, short, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT
 
@@ -20,7 +20,6 @@ LOGARITHMIC = 15.0
 """Where the largest value is more than so many times the typical one, colours are logarithmic."""
 DECADES = 4
 """Powers of ten that a logarithmic scale covers at most, from the largest value down."""
-SUPERSCRIPTS = str.maketrans(f"0123456789{MINUS}", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,8 @@ def scale_bar(axes: Axes, part: Part, scale: MapScale) -> None:
     if scale.logarithmic:
         powers = range(int(scale.ends.low), int(scale.ends.high) + 1)
         plain = powers[0] >= -3 and powers[-1] <= 3
-        axes.set_xticks(list(powers), [short(10.0**power) if plain else _power(power) for power in powers])
+        axes.set_xticks(
+            list(powers), [short(10.0**power) if plain else power_of_ten(power) for power in powers]
+        )
     else:
         axes.locator_params(axis="x", nbins=5)
-
-
-def _power(power: int) -> str:
-    """A power of ten with a raised exponent."""
-    return "10" + str(power).replace("-", MINUS).translate(SUPERSCRIPTS)

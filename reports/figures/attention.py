@@ -22,7 +22,7 @@ from vitdsl.reports.figures._maps import MapScale
 from vitdsl.reports.figures.maps import half_of
 from vitdsl.reports.labels import listing, number, plural, sentence, shorten
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 from vitdsl.runtime.results.csvs import values_of
 
 MAP = ("site", "head", "row", "col")
@@ -66,7 +66,7 @@ def _means(id: str, parts: Sequence[Part]) -> Plot:
     caption += f" of its attention the query gives to each patch, mean over images. {_scale_words(scale)}"
     if any(_beside(part, EXAMPLE) for part in parts):
         caption += " Below: single images, at the last block, on a scale of their own."
-    caption += _query_words(parts) + _left_out(parts, MOST_BLOCKS) + only_the_first(parts)
+    caption += _query_words(parts) + _left_out(parts, MOST_BLOCKS)
     return assembled(id, parts, caption, _takeaway_of_means(parts), panels)
 
 
@@ -101,7 +101,7 @@ def _examples(id: str, parts: Sequence[Part]) -> Plot:
     ]
     caption = "One row for each image: the image as the model gets it, scaled from its darkest to its lightest value,"
     caption += f" then one map for each head. {_scale_words(scale)}{_query_words(parts)}"
-    caption += _left_out(parts, MOST_EXAMPLE_BLOCKS, images=True) + only_the_first(parts)
+    caption += _left_out(parts, MOST_EXAMPLE_BLOCKS, images=True)
     return assembled(id, parts, caption, _takeaway_of_examples(parts), panels)
 
 

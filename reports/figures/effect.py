@@ -26,6 +26,8 @@ MOST_ROWS = 40
 class Effect(Figure):
     """One number for each condition."""
 
+    draws_conditions = True
+
     def fits(self, part: Part) -> bool:
         """No dimension beside the condition."""
         return part.scalar

@@ -61,6 +61,8 @@ class Flip:
 class Flips(Figure):
     """Ranked images."""
 
+    draws_conditions = True
+
     def fits(self, part: Part) -> bool:
         """Ranks."""
         return part.dims == {"rank"}

@@ -11,7 +11,7 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import Line, draw_lines, label_lines, limits
 from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
 from vitdsl.reports.parts import Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 
 MOST_LINES = 6
 
@@ -36,7 +36,6 @@ class Frequencies(Figure):
         most = max(len(part.names()) for part in parts)
         if most > MOST_LINES:
             caption += f" {MOST_LINES} of {plural(most, 'site')} are drawn, evenly spaced; the data has all."
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 

@@ -11,7 +11,7 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import reference_line
 from vitdsl.reports.labels import estimate, fold, number, sentence, ticks, unit, with_unit
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
 
 LEAST_SHARE = 0.1
@@ -38,7 +38,6 @@ class Heads(Figure):
         caption = f"{sentence(parts[0].name)}: one dot for each head, sorted within each site."
         caption = caption if panels else ""
         caption += "".join(f" {part.label}: {_even(part)}." for part in parts if _even(part))
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 

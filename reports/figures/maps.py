@@ -12,7 +12,7 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
 from vitdsl.reports.labels import listing, number, plural, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 from vitdsl.reports.theme import NARROW, WIDE
 
 MOST_MAPS = 12
@@ -43,7 +43,6 @@ class Maps(Figure):
         most = max(len(part.names()) for part in parts)
         if most > MOST_MAPS:
             caption += f" {MOST_MAPS} of {plural(most, 'site')} are drawn, evenly spaced; the data has all."
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels)
 
 

@@ -5,19 +5,27 @@ from functools import partial
 
 import numpy as np
 
-from vitdsl.reports.canvas import Draw, Sheet
+from vitdsl.reports.canvas import Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._heatmap import Scale, colour_bar, flat, name_sites, note_cells, scale_of, show
+from vitdsl.reports.figures._conditions import changes, intact
+from vitdsl.reports.figures._frames import frame_of
+from vitdsl.reports.figures._heatmap import Heatmap, draw_heatmap, flat, sites_along
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits, reference_line
+from vitdsl.reports.figures._scales import Scale, bar_of, scale_of
+from vitdsl.reports.figures._tiles import MOST_TILES, tiles
 from vitdsl.reports.labels import fold, listing, number, sentence
-from vitdsl.reports.names import BASELINE
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import NOTHING, mean
-from vitdsl.reports.theme import FONT_PX, LIGHT
+from vitdsl.reports.theme import CELL, FONT_PX, LIGHT
+
+MATCH = 430
+"""Height of a panel of best matches in CSS pixels."""
 
 
 class Matrix(Figure):
     """A value of two sites."""
+
+    draws_conditions = True
 
     def fits(self, part: Part) -> bool:
         """Sites of x and of y; more than one pair."""
@@ -40,32 +48,34 @@ class Matrix(Figure):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """A heatmap for each group and condition; for two models a panel of best matches."""
-        scale = scale_of(parts)
-        panels, constant = [], []
-        for part in parts:
-            array = part.array.transpose("condition", "site_x", "site_y")
-            for i, condition in enumerate(part.conditions):
-                values = np.asarray(array.values[i], np.float64)
-                if not np.isfinite(values).any():
-                    continue
-                even = flat(part, values)
-                if even:
-                    constant.append(f"{part.label}, {part.condition(i)}: {even}, too near for a map.")
-                    continue
-                title = part.label + ("" if condition == BASELINE else f", {part.condition(i)}")
-                draw: Draw = partial(_draw_matrix, part=part, values=values, scale=scale)
-                panels.append(Panel(title, draw, height=430))
-        for part in parts:
-            if len(part.models) == 2 and part.array.sizes["site_x"] > 2:
-                x, y = part.models
-                title = f"Best match in {y} for each site of {x}"
-                panels.append(Panel(title, partial(_draw_match, part=part), height=430))
+        maps, constant = [], []
+        for part in (one for one in map(intact, parts) if one is not None and one.defined):
+            even = flat(part, _values(part)[0])
+            if even:
+                constant.append(f"{part.label}: {even}, too near for a map.")
+            else:
+                maps.append((part, _heatmap(part, _values(part)[0])))
+        several = [part for part in parts if part.ablated and len(part.conditions) > 1]
+        few = [part for part in several if len(part.ablated) <= MOST_TILES]
+        more = changes([part for part in several if len(part.ablated) > MOST_TILES])
+        drawn = [one.values for _, one in maps] + [_values(part) for part in few]
+        panels: list[Panel] = []
+        if drawn:
+            scale = scale_of(parts, drawn)
+            panels = [bar_of(parts[0], scale, drawn), *_squares(maps, scale), *map(_matches, _pairs(parts))]
+            panels += [tiles(part, _values(part).swapaxes(1, 2), scale) for part in few]
         caption = (
             "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
         )
-        if not panels:
-            caption = ""
-        return assembled(id, parts, " ".join([caption, *constant]).strip(), _takeaway(parts), panels)
+        caption = " ".join(filter(None, (caption if drawn else "", *constant, more.caption)))
+        takeaway = "\n".join([_takeaway(parts), *more.details])
+        return assembled(id, parts, caption, takeaway, [*panels, *more.panels])
+
+
+def _values(part: Part) -> Array:
+    """The maps, `[condition, site_x, site_y]`."""
+    found: Array = np.asarray(part.array.transpose("condition", "site_x", "site_y").values, np.float64)
+    return found
 
 
 def pair(part: Part) -> str:
@@ -73,19 +83,38 @@ def pair(part: Part) -> str:
     return " against ".join(part.models) or part.model
 
 
-def _draw_matrix(sheet: Sheet, wide: bool, part: Part, values: Array, scale: Scale) -> None:
+def _squares(maps: Sequence[tuple[Part, Heatmap]], scale: Scale) -> list[Panel]:
+    """The maps as squares of one size."""
+    if not maps:
+        return []
+    frame = frame_of([(one.below, one.beside) for _, one in maps], CELL)
+    height = round(CELL - frame.beside + frame.outside)
+    return [
+        Panel(part.label, partial(draw_heatmap, one=one, frame=frame, scale=scale), height=height)
+        for part, one in maps
+    ]
+
+
+def _pairs(parts: Sequence[Part]) -> list[Part]:
+    """The intact models of the parts that compare two."""
+    found = [one for one in map(intact, parts) if one is not None and one.defined]
+    return [part for part in found if len(part.models) == 2 and part.array.sizes["site_x"] > 2]
+
+
+def _matches(part: Part) -> Panel:
+    x, y = part.models
+    return Panel(f"Best match in {y} for each site of {x}", partial(_draw_match, part=part), height=MATCH)
+
+
+def _heatmap(part: Part, values: Array) -> Heatmap:
     """Sites against sites; the first layers at the bottom left. `values` is [site_x, site_y]."""
-    axes = sheet.subplots()
-    show(axes, values.T, scale)
-    note_cells(axes, part.names("site_y"), part.names("site_x"), values.T)
-    name_sites(axes, part, "site_x", "x")
-    name_sites(axes, part, "site_y", "y")
-    colour_bar(sheet, axes, part, scale, bool(np.isnan(values).any()))
+    (below, columns), (beside, rows) = (sites_along(part, dim) for dim in ("site_x", "site_y"))
+    return Heatmap(values.T, part.names("site_y"), part.names("site_x"), below, beside, cuts=(rows, columns))
 
 
 def _best_match(part: Part) -> tuple[Array, Array, Array]:
     """For each site of x: its depth, the depth of the most similar site of y, and how similar that is."""
-    values = np.asarray(part.array.values[0], np.float64)
+    values = _values(part)[0]
     known = np.isfinite(values).any(1)
     sign = -1.0 if part.attr("direction") == "lower" else 1.0
     filled = np.where(np.isfinite(values), sign * values, -np.inf)
@@ -128,8 +157,9 @@ def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
 
 def _takeaway(parts: Sequence[Part]) -> str:
     """How alike first and last sites are, and where the best matches across models lie."""
-    within = [part for part in parts if part.defined and len(part.models) == 1]
-    across = [part for part in parts if part.defined and len(part.models) == 2]
+    known = [one for one in map(intact, parts) if one is not None and one.defined]
+    within = [part for part in known if len(part.models) == 1]
+    across = [part for part in known if len(part.models) == 2]
     name = sentence(parts[0].name)
     found = [(part.model, *_thirds(part)) for part in within]
     lead = ""
@@ -139,12 +169,14 @@ def _takeaway(parts: Sequence[Part]) -> str:
         lead = f"{name}, mean between the first and the last third of the sites: {far}; "
         lead += f"between neighbours: {near}."
     said = [text for text in map(_match, across) if text]
+    if not lead and not said and any(part.defined for part in parts):
+        return f"{name}, by condition."
     return "\n".join([lead, *said] if lead else said) or NOTHING
 
 
 def _thirds(part: Part) -> tuple[float, float]:
     """Mean similarity of the first with the last third of the sites, and of neighbouring sites."""
-    values = np.asarray(part.array.transpose("condition", "site_x", "site_y").values[0], np.float64)
+    values = _values(part)[0]
     third = max(1, len(values) // 3)
     near = np.array([values[i, i + 1] for i in range(min(values.shape) - 1)])
     return mean(values[:third, -third:]), mean(near)

@@ -1,77 +1,41 @@
-"""Paired: a value of each site under each condition, such as the drift from the intact model."""
+"""Paired: how far each site is from the intact model under each condition, such as its drift."""
 
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from vitdsl.reports.canvas import Draw, Sheet
+from vitdsl.reports.canvas import Sheet
 from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_site import BySite
 from vitdsl.reports.figures._changes import effect_lines
-from vitdsl.reports.figures._heatmap import Scale, colour_bar, name_sites, note_cells, scale_of, show
+from vitdsl.reports.figures._conditions import changes
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits
-from vitdsl.reports.labels import fold, listing, number, sentence, ticks
+from vitdsl.reports.labels import fold, listing, number, sentence
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
 from vitdsl.reports.sentences import at, lead_and_details
-
-MOST_ROWS = 17
 
 
 class Paired(BySite):
     """Conditions with sites."""
 
+    draws_conditions = True
+
     def fits(self, part: Part) -> bool:
-        """One value for each site, under a condition that changes something."""
-        return super().fits(part) and bool(part.ablated)
+        """One value for each site that compares a condition with the intact model."""
+        return super().fits(part) and bool(part.ablated) and (part.paired or part.relative)
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """A heatmap for each model and ablation, and what reaches the last site."""
-        scale = scale_of(parts)
-        panels = []
-        for part in parts:
-            kinds = part.of_condition("ablation", "")
-            for kind in dict.fromkeys(str(kinds[i]) for i in part.ablated):
-                rows = [i for i in part.ablated if str(kinds[i]) == kind]
-                depth = [float(part.of_condition("ablated_depth", np.nan)[i]) for i in rows]
-                if not np.isfinite(np.asarray(part.array.values[rows])).any():
-                    continue
-                rows = [rows[i] for i in np.argsort(depth, kind="stable")]
-                draw: Draw = partial(_draw_conditions, part=part, rows=rows, scale=scale)
-                panels.append(
-                    Panel(
-                        f"{part.label}, {part.called.ablation(kind)}" if kind else part.label,
-                        draw,
-                        height=410,
-                    )
-                )
-        caption = (
-            "One row for each condition, from early changes (bottom) to late ones; one colour scale for all."
-        )
+        found = changes(parts)
+        panels, caption = list(found.panels), found.caption
         if effect_lines(parts, column=-1):
             panels.append(
                 Panel("The last site, by depth of the change", partial(_draw_last, parts=parts), False, 330)
             )
             caption += " Last panel: what reaches the last site of each model."
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
-
-
-def _draw_conditions(sheet: Sheet, wide: bool, part: Part, rows: Sequence[int], scale: Scale) -> None:
-    """Conditions (from below: the depth of the change) against sites."""
-    axes = sheet.subplots()
-    values = np.asarray(part.array.values[list(rows)], np.float64)
-    show(axes, values, scale)
-    note_cells(axes, [part.conditions[i] for i in rows], part.names(), values)
-    name_sites(axes, part, "site", "x", "Site read")
-    changed = [str(s) for s in part.of_condition("ablated_site", "")]
-    names = [changed[i] or part.condition(i) for i in rows]
-    if len(set(names)) < len(names):
-        names = [", ".join(filter(None, (changed[i], part.variant(i)))) or part.condition(i) for i in rows]
-    at, labels, pattern = ticks(names, MOST_ROWS)
-    axes.set_yticks(at, labels)
-    axes.set_ylabel("Site changed" + (f" ({pattern})" if pattern else ""))
-    colour_bar(sheet, axes, part, scale, bool(np.isnan(values).any()))
 
 
 def _draw_last(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:

@@ -9,11 +9,11 @@ from matplotlib.patches import Rectangle
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._heatmap import Scale
 from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar
+from vitdsl.reports.figures._scales import Scale
 from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
+from vitdsl.reports.sentences import lead_and_details, mean
 from vitdsl.reports.theme import CELL
 
 MOST_SIDE = 4
@@ -49,7 +49,6 @@ class Places(Figure):
             caption += f" Some of up to {plural(most, 'token')} are drawn, evenly spaced; the data has all."
         if any(len(_sites(part)) < part.array.sizes.get("site", 1) for part in parts):
             caption += f" {MOST_SITES} sites of a model are drawn; the data has all."
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(shown), panels)
 
 

@@ -19,8 +19,8 @@ class Profile(BySite):
     """Sites of the intact model."""
 
     def fits(self, part: Part) -> bool:
-        """One value for each site, and no condition that changes something."""
-        return super().fits(part) and not part.ablated
+        """One value for each site, whose conditions, if any, are not compared with the intact model already."""
+        return super().fits(part) and not (part.ablated and (part.paired or part.relative))
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All lines on one axis."""

@@ -11,7 +11,7 @@ from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
 from vitdsl.reports.figures._lines import Line, limits
 from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 
 MOST_LINES = 6
 
@@ -43,7 +43,6 @@ class Series(Figure):
         most = max(part.array.sizes[_other(part)] for part in parts)
         if most > MOST_LINES:
             caption += f" {MOST_LINES} of {plural(most, 'line')} are drawn, evenly spaced; the data has all."
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 

@@ -10,7 +10,7 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._lines import Line, draw_lines, label_lines, limits
 from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, only_the_first
+from vitdsl.reports.sentences import lead_and_details
 
 MOST_LINES = 6
 MOST_SITES = 4
@@ -43,7 +43,6 @@ class Subsets(Figure):
             count = max(part.array.sizes[dim] for part in parts)
             if count > most:
                 caption += f" {most} of {plural(count, noun)} are drawn, evenly spaced; the data has all."
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(shown), panels, intervals=True)
 
 

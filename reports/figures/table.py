@@ -13,6 +13,8 @@ from vitdsl.reports.sentences import lead_and_details
 class Table(Figure):
     """Rows of numbers; no drawing."""
 
+    draws_conditions = True
+
     order = 100
 
     def fits(self, part: Part) -> bool:

@@ -10,15 +10,14 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, logarithmic, shared_limits
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.labels import number, sentence
+from vitdsl.reports.labels import TOKEN_NAMES, number, sentence
 from vitdsl.reports.parts import Part
-from vitdsl.reports.sentences import lead_and_details, mean, only_the_first
+from vitdsl.reports.sentences import lead_and_details, mean
 
 MOST_TOKENS = 8
 """More tokens than this are no lines that one can tell apart."""
 ONE_AXIS = 6
 """Up to so many lines of several models share one axis."""
-TOKEN_NAMES = {"cls": "CLS", "mean": "mean of tokens", "all": "all tokens"}
 DASH_OF = {"spatial": 0, "cls": 1, "registers": 2, "distillation": 3}
 
 
@@ -51,7 +50,6 @@ class Tokens(Figure):
                     panels.append(Panel(part.label, draw, height=380))
         caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
         caption += " Logarithmic axis." if log else ""
-        caption += only_the_first(parts)
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 

@@ -167,8 +167,12 @@ def test_two_metrics_of_one_model_are_told_apart(fields: Run) -> None:
     assert "\nvit, a: " in plot.takeaway and "\nvit, b: " in plot.takeaway
 
 
-def test_conditions_beyond_the_first_are_in_the_data(fields: Run) -> None:
+def test_a_condition_beside_the_first_is_a_map_of_sizes(fields: Run) -> None:
+    """Changes of a map cancel over its pixels: their sizes are drawn, on a scale from 0."""
     group = fields.groups["field/vit"]
-    more = xr.concat([group, group.assign_coords(condition=["no_skip@blocks.3"])], "condition")
-    text = render(dataclasses.replace(fields, groups={"field/vit": more}))
-    assert "The first of 2 conditions is drawn; the data has all." in text
+    moved = group.assign_coords(condition=["no_skip@blocks.3"], ablation=("condition", ["no_skip"]))
+    moved = moved.assign(map=moved["map"] * 1.5)
+    text = render(dataclasses.replace(fields, groups={"field/vit": xr.concat([group, moved], "condition")}))
+    assert "first of 2 conditions" not in text and "Change in vit" in text
+    assert "size of the change of mean absolute gradient" in text
+    assert "mean over places" in text

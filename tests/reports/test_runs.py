@@ -134,7 +134,7 @@ def test_long_names(run: Run) -> None:
     long = "a_model_with_" + "a_very_" * 12 + "long_name"
     group = run.groups["drift/vit"].assign_coords(model=long).assign_attrs(title=long)
     group = group.assign_coords(site=("site", [f"{long}.{i}.{long}" for i in range(group.sizes["site"])]))
-    assert _figures(render(_only(run, {"drift/vit": group}))) == 2
+    assert _figures(render(_only(run, {"drift/vit": group}))) == 3, "a colour bar, a map, lines"
 
 
 def test_deep_models(made: ModuleType, tmp_path: Path) -> None:
