@@ -36,6 +36,15 @@ class Sheet(Figure):
         self.points: list[tuple[Axes, float, float, str]] = []
         self.grids: list[tuple[Axes, Sequence[str], Sequence[str], Sequence[Sequence[str]]]] = []
 
+    def settle(self) -> None:
+        """Give all axes their places, as drawing the sheet would, but draw nothing.
+
+        matplotlib's own ways (`savefig`, `draw_without_rendering`) draw a sheet whole for that, and throw it away.
+        """
+        engine = self.get_layout_engine()
+        if engine is not None:
+            engine.execute(self)
+
 
 Draw = Callable[[Sheet, bool], None]
 """Draws on a sheet; the flag is true on a wide page."""
@@ -79,10 +88,12 @@ def style() -> Iterator[None]:
 def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> Drawing:
     """Draw on a new sheet, one unit for each CSS pixel."""
     sheet = Sheet(width, height)
-    FigureCanvasSVG(sheet)
+    canvas = FigureCanvasSVG(sheet)
     draw(sheet, wide)
     buffer = io.StringIO()
-    sheet.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    sheet.settle()
+    sheet.set_layout_engine("none")
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     return Drawing(_clean(buffer.getvalue(), width, height), _marks(sheet, height))
 
 

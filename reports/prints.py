@@ -147,9 +147,7 @@ class Within:
 
     def __getattr__(self, name: str) -> Any:
         """What the part has itself; what belongs to a whole drawing, from the sheet."""
-        return getattr(
-            self.sheet if name in ("points", "grids", "draw_without_rendering") else self.place, name
-        )
+        return getattr(self.sheet if name in ("points", "grids", "settle") else self.place, name)
 
     def get_figwidth(self) -> float:
         """Width of the part in inches, in the report's units."""

@@ -114,7 +114,7 @@ def label_lines(sheet: Sheet, axes: Axes, lines: Sequence[Line], *, direct: bool
     ends = [(ordered(line), _end(line)) for line in lines]
     if direct and len(lines) <= 6:
         low, high = axes.get_ylim()
-        sheet.draw_without_rendering()
+        sheet.settle()
         at = np.array(
             [axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends]
         )
