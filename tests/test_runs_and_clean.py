@@ -90,7 +90,9 @@ def test_blocks_of_a_removed_run_go_when_asked_for(folder: Path, capsys: pytest.
     assert answer(capsys, "clean")["needless"] == []  # they were written just now
     age(folder / "runs" / ".store", 48)
     found = answer(capsys, "clean")
-    assert len(found["needless"]) == 2 and not found["removed"]
+    whys = [one["why"] for one in found["needless"]]
+    assert whys == ["an image block that no run is made of"] * 2 + ["the answer of a run that is gone"]
+    assert not found["removed"]
     assert set(BlockStore(folder / "runs").root.rglob("*.block")) == before
     assert answer(capsys, "clean", "--yes")["removed"]
     assert len(set(BlockStore(folder / "runs").root.rglob("*.block"))) == 2

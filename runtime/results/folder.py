@@ -17,14 +17,16 @@ file is whole or not there.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import xarray as xr
 from pydantic import ValidationError
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.source import dotted
-from vitdsl.runtime.results.groups import RESULTS, read_groups
 from vitdsl.runtime.results.manifest import SCHEMA, Manifest
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MANIFEST = "manifest.json"
 SOURCE = "spec.source.yaml"
@@ -33,7 +35,9 @@ BASES = "bases"
 BLOCKS = "blocks.txt"
 """The keys of the image blocks that a run is made of, one a line."""
 STORE = ".store"
-"""Beside the studies in a folder of runs: what image blocks gave."""
+"""Beside the studies in a folder of runs: what image blocks gave, and which run answers which study."""
+ANSWERS = "answers"
+"""In the store: for each study as it was asked, its run (`vitdsl.unchanged`)."""
 REPORT = "report.html"
 LOG = "log.txt"
 
@@ -44,9 +48,17 @@ class Run:
 
     path: Path
     manifest: Manifest
-    groups: dict[str, xr.Dataset]
+    groups: "dict[str, xr.Dataset]"
     source: str
     resolved: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run's folder is, and what its manifest says; `folder` is None for a process that does not lead."""
+
+    folder: Path | None
+    manifest: Manifest
 
 
 def open_run(path: Path | str) -> Run:
@@ -55,9 +67,11 @@ def open_run(path: Path | str) -> Run:
     Raises:
         EnvironmentProblem: The folder is no run folder, or its run did not end well.
     """
+    from vitdsl.runtime.results.groups import RESULTS, read_groups
+
     folder = Path(path)
     try:
-        manifest = _manifest(folder / MANIFEST)
+        manifest = read_manifest(folder / MANIFEST)
         absent = [name for name in (RESULTS, SOURCE, RESOLVED) if not (folder / name).is_file()]
         if absent:
             raise ValueError(f"it has no `{absent[0]}`")
@@ -83,8 +97,13 @@ def _instead(folder: Path) -> tuple[str, ...]:
     return newest, "give the folder that `vitdsl run` printed, such as `runs/skip_ablation/<time>-<hash>`"
 
 
-def _manifest(path: Path) -> Manifest:
-    """The manifest of a run that ended well."""
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a run that ended well.
+
+    Raises:
+        ValueError: It is none, or of a run that did not.
+        OSError: It cannot be read.
+    """
     if not path.is_file():
         raise ValueError(f"it has no `{MANIFEST}`" if path.parent.is_dir() else "there is no such folder")
     try:

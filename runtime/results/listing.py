@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitdsl.runtime.results.folder import BLOCKS, MANIFEST, STORE
+from vitdsl.runtime.results.folder import ANSWERS, BLOCKS, MANIFEST, STORE
 
 UNREADABLE = "unreadable"
 
@@ -90,7 +90,18 @@ def needless(out: Path, *, hours: float, failed: bool) -> list[Needless]:
             found += [
                 Needless(path, _size(path), "what an ended process left half written") for path in leftovers
             ]
+    for path in sorted((out / STORE / ANSWERS).glob("*.json")):
+        if not _answers(out, path) and is_old(path):
+            found.append(Needless(path, _size(path), "the answer of a run that is gone"))
     return found
+
+
+def _answers(out: Path, answer: Path) -> bool:
+    """Whether the run is there that is kept as an answer."""
+    try:
+        return (out / str(json.loads(answer.read_text("utf-8"))["run"]) / MANIFEST).is_file()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def remove(found: list[Needless]) -> None:

@@ -4,18 +4,14 @@ import os
 import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.runtime.results.program import versions
 
-PACKAGES = (
-    "vitdsl", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "safetensors",
-    "huggingface-hub", "pydantic", "pyyaml", "xarray", "h5netcdf", "h5py", "jinja2", "matplotlib",
-)  # fmt: skip
 GIT_SECONDS = 5
 
 
@@ -69,7 +65,7 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": versions(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -82,13 +78,6 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
 
 def _cuda_names() -> list[str]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:

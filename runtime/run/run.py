@@ -7,7 +7,6 @@ taken for a whole one. Does not own what the manifest says (`manifest`), or the 
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -29,8 +28,9 @@ from vitdsl.runtime.progress import Logged, Progress, Silent
 from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results import claims, csvs, times
 from vitdsl.runtime.results import folder as results
+from vitdsl.runtime.results.folder import Outcome
 from vitdsl.runtime.results.groups import RESULTS, write_groups
-from vitdsl.runtime.results.manifest import Manifest, Status
+from vitdsl.runtime.results.manifest import Status
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
@@ -41,14 +41,6 @@ from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.inputs import model_of, stream_of
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.run.warnings import image_warnings
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where a run's folder is, and what its manifest says; `folder` is None for a process that does not lead."""
-
-    folder: Path | None
-    manifest: Manifest
 
 
 def run(

@@ -105,7 +105,7 @@ def test_a_run_of_other_images_has_been_looked_at_too(here: Path, capsys: pytest
     found, said = ran(capsys)
     assert found.earlier is not None and found.earlier.changes.rest == ("data.probe",)
     assert "Changed in the study as well: `data.probe`." in said
-    assert json.loads(ran(capsys, "--json")[1])["earlier"]["changes"]["changed"] == ["good"]
+    assert json.loads(ran(capsys, "--json", "--force")[1])["earlier"]["changes"]["changed"] == ["good"]
 
 
 def test_what_was_tried_in_between_is_not_forgotten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +161,7 @@ def test_a_sealed_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, said = ran(capsys, "--set", "seed=1")
     assert found.seal is not None and found.seal.changes.rest == ("data.probe", "seed")
     assert "; changed since: `good` (reworded), `more` (new), and in the study `data.probe`, `seed`." in said
-    assert json.loads(ran(capsys, "--json")[1])["seal"]["changes"]["new"] == ["more"]
+    assert json.loads(ran(capsys, "--json", "--force")[1])["seal"]["changes"]["new"] == ["more"]
 
 
 def test_a_seal_after_a_run_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

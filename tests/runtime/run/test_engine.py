@@ -12,9 +12,10 @@ from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.load import load_source, load_text
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.ranks import Ranks
+from vitdsl.runtime.results.folder import Outcome
 from vitdsl.runtime.run import engine as engine_module
 from vitdsl.runtime.run.blocks import BlockStore
-from vitdsl.runtime.run.run import Outcome, run
+from vitdsl.runtime.run.run import run
 
 
 def bound(text: str = STUDY) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 from studies import SAVED as STUDY
 from vitdsl.dsl.load import load_text
 from vitdsl.runtime.plan.bind import bind
-from vitdsl.runtime.run.run import Outcome, run
+from vitdsl.runtime.results.folder import Outcome
+from vitdsl.runtime.run.run import run
 
 RESNET = (
     STUDY.replace(
