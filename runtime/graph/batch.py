@@ -1,18 +1,34 @@
 """The number of images, free again in a graph that was traced with a certain number of them.
 
-A program is traced twice, with two numbers of images. Where one graph has a number that the other has not, it is that
-of the images or a multiple of it, and is computed from the images at every call. Where anything else differs, the
-program does something else with other batches, and no one graph stands for it.
+A multiple of it is computed from the images at every call. Where a program did nothing with the number of images that
+may not hold for others (`counts`), its one graph tells which numbers these are. Otherwise it is traced twice, with two
+numbers of images. Where one graph has a number that the other has not, it is that of the images or a multiple of it.
+Where anything else differs, the program does something else with other batches, and no one graph stands for it.
 """
 
 import operator
 from typing import Any
 
 from torch import fx
+from torch.fx.node import map_aggregate
+
+from vitdsl.runtime.graph.counts import BATCH
 
 
 class DependsOnBatch(Exception):
     """What a program does depends on the number of images; says where."""
+
+
+def free_counts(graph: fx.Graph) -> None:
+    """Make a graph hold for any number of images that was traced with `BATCH` of them, without a doubt."""
+    joined = _Joined(graph, (BATCH, BATCH))
+
+    def free(value: Any) -> Any:
+        count, rest = divmod(int.__add__(value, 0), BATCH) if isinstance(value, int) else (0, 0)
+        return joined.multiple(count) if count and not rest else value
+
+    for node in list(graph.nodes):
+        node.args, node.kwargs = map_aggregate(node.args, free), map_aggregate(node.kwargs, free)
 
 
 def free_batch(graph: fx.Graph, other: fx.Graph, sizes: tuple[int, int]) -> None:
@@ -69,9 +85,9 @@ class _Joined:
         count, rest = divmod(one, self.sizes[0]) if type(one) is type(two) is int else (0, 1)
         if rest or two != count * self.sizes[1]:
             raise ValueError(f"{one} and {two}")
-        return self._multiple(count)
+        return self.multiple(count)
 
-    def _multiple(self, count: int) -> fx.Node:
+    def multiple(self, count: int) -> fx.Node:
         """A node for so many times the number of images."""
         if count not in self.multiples:
             (images, *_) = self.graph.find_nodes(op="placeholder")
@@ -84,7 +100,7 @@ class _Joined:
         return self.multiples[count]
 
     def _one(self) -> fx.Node:
-        return self._multiple(1)
+        return self.multiple(1)
 
 
 def _holds_nodes(value: Any) -> bool:

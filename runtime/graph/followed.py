@@ -47,7 +47,9 @@ class Followed(fx.Proxy):
         return int(tracer.asked(self.node, "__len__"))
 
     def __iter__(self) -> Any:
-        return iter([self[index] for index in range(len(self))])  # type: ignore[index]
+        count, tracer = len(self), self.tracer
+        tracer.refuse_loops(count)  # type: ignore[attr-defined]
+        return iter([self[index] for index in range(count)])  # type: ignore[index]
 
 
 def number(value: fx.Proxy) -> Any:
@@ -55,7 +57,7 @@ def number(value: fx.Proxy) -> Any:
     sample = value.node.meta[SAMPLE]
     if symbolic(sample):
         raise Undecided(BY_NUMBERS)
-    return sample
+    return value.tracer.doubts.counted(sample)  # type: ignore[attr-defined]
 
 
 def _converted(kind: Callable[[Any], Any]) -> Callable[[Followed], Any]:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from vitdsl.runtime.graph.batch import free_batch
+from vitdsl.runtime.graph.batch import free_batch, free_counts
+from vitdsl.runtime.graph.counts import BATCH
 from vitdsl.runtime.graph.followed import SAMPLE
 from vitdsl.runtime.graph.refusals import no_attribute, no_tensor, refusal
 from vitdsl.runtime.graph.tracer import Tracer
@@ -28,7 +29,7 @@ CONSTANT = "constant"
 POSITION = "position"
 """In `node.meta`: how many nodes were traced before it."""
 BATCHES = (13, 17)
-"""The numbers of images that a program is followed with."""
+"""The numbers of images that a program is followed with where one is not enough."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,10 @@ def trace(model: nn.Module, input_size: tuple[int, ...], *, unfuse: Collection[s
     model = on_meta(model)
     with unfused(model, unfuse):
         try:
-            tracer, constants = _traced(model, (BATCHES[0], *input_size))
-            other, _ = _traced(model, (BATCHES[1], *input_size))
-            graph = tracer.graph
-            for position, node in enumerate(graph.nodes):
-                node.meta[POSITION] = position
-            free_batch(graph, other.graph, BATCHES)
+            tracer, constants = _once(model, input_size) or _twice(model, input_size)
         except Exception as error:  # a model's program raises anything
             raise refusal(model, input_size, error) from error
+    graph = tracer.graph
     for node in graph.nodes:
         node.meta.setdefault(POSITION, 0)
         node.meta.pop(SAMPLE, None)
@@ -100,6 +97,33 @@ def trace(model: nn.Module, input_size: tuple[int, ...], *, unfuse: Collection[s
     if not isinstance(result, fx.Node):
         raise no_tensor(model, result)
     return Traced(graph, outputs, tracer.inputs, tracer.when)
+
+
+def _once(model: nn.Module, input_size: tuple[int, ...]) -> "tuple[Tracer, dict[str, Any]] | None":
+    """A model's graph from one trace; None where that does not tell what other numbers of images give."""
+    try:
+        tracer, constants = _traced(model, (BATCH, *input_size))
+    except Exception:  # the reason is that of a trace with few images
+        return None
+    if tracer.doubts.any:
+        return None
+    _number(tracer.graph)
+    free_counts(tracer.graph)
+    return tracer, constants
+
+
+def _twice(model: nn.Module, input_size: tuple[int, ...]) -> tuple[Tracer, dict[str, Any]]:
+    """A model's graph from two traces."""
+    tracer, constants = _traced(model, (BATCHES[0], *input_size))
+    other, _ = _traced(model, (BATCHES[1], *input_size))
+    _number(tracer.graph)
+    free_batch(tracer.graph, other.graph, BATCHES)
+    return tracer, constants
+
+
+def _number(graph: fx.Graph) -> None:
+    for position, node in enumerate(graph.nodes):
+        node.meta[POSITION] = position
 
 
 def _traced(model: nn.Module, shape: tuple[int, ...]) -> tuple[Tracer, dict[str, Any]]:

@@ -20,6 +20,8 @@ from torch.fx.node import map_arg
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_any, tree_map_only
 
+from vitdsl.runtime.graph.batch import DependsOnBatch
+from vitdsl.runtime.graph.counts import BATCH, Doubts
 from vitdsl.runtime.graph.followed import SAMPLE, Followed, number, symbolic
 
 MAKERS = {
@@ -40,6 +42,7 @@ class Tracer(fx.Tracer):
     def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.images = images
+        self.doubts = Doubts()
         self.marked = tuple(get_notrace_modules())
         self.whole: set[str] = set()
         self.sampling = 0
@@ -62,6 +65,7 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **others: Any) -> Any:
         """A node for an operation of the program, and what the program is to see of it."""
+        self.refuse_loops(len(self.graph.nodes))
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **others)
         value = self._sampled(proxy.node)
         if kind == "placeholder" or _wrapped(target):
@@ -70,7 +74,7 @@ class Tracer(fx.Tracer):
             return self._spread(proxy, value)
         if target is not operator.setitem and kind != "call_module":
             self.graph.erase_node(proxy.node)
-        return value
+        return self.doubts.counted(value)
 
     def create_arg(self, a: Any) -> Any:
         """What the program gives to an operation; its device is that of the images."""
@@ -129,7 +133,7 @@ class Tracer(fx.Tracer):
         """An attribute of what a node gives, or its length."""
         with _Sampling(self):
             sample = node.meta[SAMPLE]
-            return len(sample) if name == "__len__" else getattr(sample, name)
+            return self.doubts.counted(len(sample) if name == "__len__" else getattr(sample, name))
 
     def _opened(self, m: nn.Module, path: str, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A module's call; one that is marked and cannot be opened is called whole."""
@@ -153,17 +157,24 @@ class Tracer(fx.Tracer):
         """What a node gives, as the program sees it: a tensor, or several in the form in which they come."""
         if not isinstance(value, (tuple, list, dict)):
             return proxy
+        self.refuse_loops(len(value))
         keys: Iterable[Any] = value if isinstance(value, dict) else range(len(value))
         parts = {
             key: self.create_proxy("call_function", operator.getitem, (proxy, key), {})
             if symbolic(value[key])
-            else value[key]
+            else self.doubts.counted(value[key])
             for key in keys
         }
         if isinstance(value, dict):
             return parts
         kind = type(value)
         return kind(*parts.values()) if hasattr(value, "_fields") else kind(parts.values())
+
+    def refuse_loops(self, count: int) -> None:
+        """A program that goes through the images one by one does as many operations as there are images."""
+        if count >= BATCH:
+            self.doubts.any = True
+            raise DependsOnBatch("its number of operations depends on the number of images")
 
     def _sampled(self, node: fx.Node) -> Any:
         """Evaluate a node on empty tensors."""
