@@ -93,7 +93,7 @@ def draw_svg(draw: Draw, width: int, height: int, wide: bool) -> Drawing:
     buffer = io.StringIO()
     sheet.settle()
     sheet.set_layout_engine("none")
-    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     return Drawing(_clean(buffer.getvalue(), width, height), _marks(sheet, height))
 
 
