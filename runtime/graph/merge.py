@@ -17,7 +17,7 @@ from torch import fx, nn
 from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
 from vitdsl.runtime.graph.lanes import Values
-from vitdsl.runtime.graph.propagate import FLOPS, VALUE, modules_of
+from vitdsl.runtime.graph.propagate import FLOPS, OPS, VALUE, modules_of
 from vitdsl.runtime.graph.tap import Reduce, Tap
 
 RANDOM = {
@@ -164,7 +164,7 @@ class _Builder:
             node = self.graph.create_node(op, target, args, kwargs)
             if origin is not None:
                 node.meta.update(
-                    {k: origin.meta[k] for k in (VALUE, FLOPS, OUT_OF_PLACE) if k in origin.meta}
+                    {k: origin.meta[k] for k in (VALUE, FLOPS, OPS, OUT_OF_PLACE) if k in origin.meta}
                 )
                 node.meta[ORIGIN] = origin
             self.known[key] = node
