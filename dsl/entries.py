@@ -49,6 +49,12 @@ class Data(KindEntry):
         description="Stand beside the images of another data entry, in its order; without `source`, the same images.",
     )
     transform: Transform | None = Field(default=None, description="What changes in the images of `of`.")
+    thumbnails: int = Field(
+        default=10,
+        ge=0,
+        le=24,
+        description="How many images the report opens with, small; 0 keeps images of this entry out of it.",
+    )
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
 
 

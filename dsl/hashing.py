@@ -1,6 +1,6 @@
 """What makes two studies the same: a hash over their scientific content.
 
-Owns which fields are words for people and do not count: titles, questions, what a claim says, what is shown first,
+Owns which fields are words for people and do not count: titles, questions, what a claim says, what is shown,
 the study's name, where its file lies. Where its paths start from there does count. Order of mappings, comments and
 formatting never count.
 """
@@ -39,6 +39,9 @@ def scientific(study: "Study", *, defaults: bool = True) -> dict[str, Any]:
     for section in ("models", "ablations", "metrics"):
         for entry in found.get(section, {}).values():
             entry.pop("title", None)
+    trained = [(model.get("train") or {}).get("data") for model in found.get("models", {}).values()]
+    for entry in (*found.get("data", {}).values(), *filter(None, trained)):
+        entry.pop("thumbnails", None)
     for claim in found.get("claims", {}).values():
         claim.pop("say")
     return found

@@ -20,6 +20,8 @@ HEADINGS = {
     "limits", "estimator", "notes", "what it does not show",
 }  # fmt: skip
 VERBATIM = {"formula", "shapes"}
+MOST_NAMES = 24
+"""Classes of a stream that are named; of more, the first."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         }
         groups.append((f"Model {name}", known))
     for name, data in m.data.items():
-        groups.append((f"Data {name}", {k.replace("_", " "): v for k, v in as_json(data).items()}))
+        known = as_json(data) | {"class_names": listing_of(*data.class_names[:MOST_NAMES])}
+        groups.append((f"Data {name}", {key.replace("_", " "): value for key, value in known.items()}))
     streams = {work.data for work in m.work}
     work = {
         f"{work.model} on {work.data}" if len(streams) > 1 else work.model: (

@@ -16,10 +16,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vitdsl.reports import claims, opening, overview, pages, words, written
+from vitdsl.reports import claims, opening, overview, pages, seen, words, written
 from vitdsl.reports.canvas import style
 from vitdsl.reports.labels import number, plural
 from vitdsl.reports.sections import plots, sections
+from vitdsl.reports.strips import CAPTION
 from vitdsl.reports.tables import longest
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.reports.views import FIGURES, SectionView, opened, plot_view, section_view
@@ -87,6 +88,9 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             headline=opening.facts(run),
             answer=opening.answer(run, gathered, front.takeaway if front else ""),
             front=front,
+            seen=seen.seen(run),
+            known=seen.models(run),
+            pictured=CAPTION,
             limits=opening.limits(manifest),
             claims=verdicts,
             strip_width=int(claims.WIDTH),

@@ -13,6 +13,7 @@ from vitdsl.reports.canvas import draw_svg, inline
 from vitdsl.reports.figures._base import Panel, Plot
 from vitdsl.reports.labels import plural, slug
 from vitdsl.reports.sections import Section
+from vitdsl.reports.strips import Strip, strips
 from vitdsl.reports.tables import EMBEDDED, Table, records, to_csv, to_table
 from vitdsl.runtime.results.csvs import is_table
 from vitdsl.runtime.results.folder import Run
@@ -73,6 +74,7 @@ class SectionView:
     beside: tuple[PlotView, ...]
     more: tuple[PlotView, ...]
     undefined: tuple[str, ...]
+    strips: tuple[Strip, ...] = ()
 
     @property
     def plots(self) -> tuple[PlotView, ...]:
@@ -93,6 +95,7 @@ def section_view(run: Run, section: Section, drawn: list[PlotView]) -> SectionVi
         tuple(plot for plot in drawn[1:] if plot.open),
         tuple(plot for plot in drawn[1:] if not plot.open),
         tuple(undefined),
+        strips(run, next(iter(section.values.values()))),
     )
 
 

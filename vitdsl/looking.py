@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from timm.data import ImageNetInfo, infer_imagenet_subset
 
@@ -24,7 +23,7 @@ from vitdsl.runtime.data.sources.files import Files
 from vitdsl.runtime.data.sources.files import Params as FilesParams
 from vitdsl.runtime.graph.sites import sites_of
 from vitdsl.runtime.models.loading import skeleton
-from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, transform
+from vitdsl.runtime.models.preprocessing import Preprocessing, pixels, preprocessing, transform
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.results.folder import Run, open_run
@@ -92,7 +91,7 @@ def study_of(images: Sequence[str], model: Model, places: Places) -> Study:
     data: dict[str, Any] = {}
     for number, image in enumerate(images, 1):
         stream = f"image_{number}"
-        data[stream] = {"source": "files", "path": image, "batch": 1, "shuffle": False}
+        data[stream] = {"source": "files", "path": image, "batch": 1, "shuffle": False, "thumbnails": 0}
         every: dict[str, dict[str, Any]] = {
             "answers": {"kind": "answers", "of": who, "images": 1, "classes": places.answers},
             "attention": {"kind": "attention_map", "of": who, "at": list(places.attention), "images": 1},
@@ -127,17 +126,10 @@ def study_of(images: Sequence[str], model: Model, places: Places) -> Study:
 
 def as_seen(picture: Image.Image, config: Preprocessing) -> tuple[tuple[int, int], bytes]:
     """An image after the model's preprocessing, its normalisation undone: width and height, and a JPEG."""
-    tensor = transform(config)(picture).double().numpy()
-    mean, std = (np.asarray(one)[:, None, None] for one in (config.mean, config.std))
-    pixels = (
-        np.round((tensor * std + mean).clip(0, 1) * 255)
-        .astype(np.uint8)
-        .transpose(1, 2, 0)
-        .repeat(3 // len(tensor), axis=2)
-    )
+    seen = Image.fromarray(pixels(transform(config)(picture), config))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG)
-    return (pixels.shape[1], pixels.shape[0]), buffer.getvalue()
+    seen.save(buffer, "JPEG", quality=JPEG)
+    return seen.size, buffer.getvalue()
 
 
 def class_names(found: Run, module: Any) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ def stream_facts(stream: Stream) -> dict[str, Any]:
         "params": stream.data.params,
         "of": stream.data.of or "",
         "transform": stream.data.transform.model_dump() if stream.data.transform else {},
+        "what": stream.source.in_words(),
+        "class_names": tuple(stream.classes or ()),
         "images": stream.n,
         "available": len(stream.source),
         "classes": None if stream.classes is None else len(stream.classes),

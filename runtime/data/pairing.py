@@ -65,6 +65,15 @@ class Beside(Source):
         """The image's own label."""
         return self.own.label(self.rows[index])
 
+    def in_words(self) -> str:
+        """What its own images are, and what was changed in them."""
+        said = self.own.in_words()
+        return (
+            said
+            if self.change is None
+            else f"{said}; {self.change.kind} of strength {self.change.strength:g}"
+        )
+
     def facts(self, index: int) -> Mapping[str, str | float]:
         """What the image's own source knows."""
         return self.own.facts(self.rows[index])

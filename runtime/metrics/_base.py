@@ -42,6 +42,8 @@ class Value:
             or does not (or a difference of two such shares); `parts`, where it is a share of each image's tokens.
         correlation: It is like a correlation, so that intervals are made on Fisher's z scale.
         example: It shows single images, and is made of `examples` alone: it has no interval, and stands in no table.
+        pictured_by: It names images by their position in the stream; the value that says how strongly. The report
+            shows the strongest.
         interval: Whether leaving images out tells how sure it is. Not of what is read off single images.
     """
 
@@ -55,6 +57,7 @@ class Value:
     correlation: bool = False
     example: bool = False
     interval: bool = True
+    pictured_by: str = ""
 
     def attributes(self) -> dict[str, Any]:
         """What results say of it, as attributes of its array."""
@@ -66,6 +69,7 @@ class Value:
         ends = zip(("valid_min", "valid_max"), self.range, strict=True)
         found |= {name: end for name, end in ends if end is not None}
         found |= {"share": self.share} if self.share else {}
+        found |= {"pictured_by": self.pictured_by} if self.pictured_by else {}
         return found | ({"scale": "z"} if self.correlation else {}) | ({"example": 1} if self.example else {})
 
 

@@ -85,7 +85,12 @@ class PredictionFlips(Metric):
             (), "probability lost by the intact model's answer", "1", "lower", (-1.0, 1.0), True
         ),
         "image": Value(
-            ("rank",), "images with the strongest flips", range=(0.0, None), relative=True, interval=False
+            ("rank",),
+            "images with the strongest flips",
+            range=(0.0, None),
+            relative=True,
+            interval=False,
+            pictured_by="strength",
         ),
         "label": Value(("rank",), "label of the image", range=(0.0, None), relative=True, interval=False),
         "before": Value(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
@@ -141,6 +142,22 @@ def transform(config: Preprocessing) -> Callable[[Image], Tensor]:
         return config.function
     made: Callable[[Image], Tensor] = create_transform(**asdict(config), is_training=False)
     return made if config.input_size[0] > 1 else Compose([to_grey, made])
+
+
+def pixels(tensor: Tensor, config: Preprocessing) -> np.ndarray:
+    """What a model gets, `[channel, row, col]`, as pixels `[row, col, 3]` from 0 to 255, its normalisation undone.
+
+    A transform that was given in Python does not say how it normalises: then from the smallest value to the largest.
+    """
+    values = tensor.double().numpy()
+    if config.mean:
+        mean, std = (np.asarray(one)[:, None, None] for one in (config.mean, config.std))
+        values = values * std + mean
+    else:
+        low, high = values.min(), values.max()
+        values = (values - low) / (high - low if high > low else 1.0)
+    shown = np.round(values.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(shown.repeat(3 // shown.shape[2], axis=2))
 
 
 def to_grey(image: Image) -> Image:

@@ -5,6 +5,7 @@
         results.nc          one netCDF-4 group for each metric and model (or pair): /drift/vit, /across/vit~resnet
         summary.csv         the same numbers, one row for each
         images.csv          id, label and content hash of each image, in order
+        thumbnails.json     small pictures of a few images, for the report (`thumbnails`)
         spec.source.yaml    the study as written; spec.resolved.yaml, complete, which reruns alone
         log.txt, report.html, figures/
 
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.source import dotted
 from vitdsl.runtime.results.manifest import SCHEMA, Manifest
+from vitdsl.runtime.results.thumbnails import Thumbnails, read_thumbnails
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,6 +53,7 @@ class Run:
     groups: "dict[str, xr.Dataset]"
     source: str
     resolved: str
+    thumbnails: Thumbnails = Thumbnails()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def open_run(path: Path | str) -> Run:
             raise ValueError(f"it has no `{absent[0]}`")
         groups = read_groups(folder / RESULTS, manifest.results_sha256)
         source, resolved = ((folder / name).read_text("utf-8") for name in (SOURCE, RESOLVED))
+        thumbnails = read_thumbnails(folder)
     except (OSError, ValueError, RecursionError) as error:
         raise EnvironmentProblem(
             Diagnostic(
@@ -85,7 +89,7 @@ def open_run(path: Path | str) -> Run:
                 help=_instead(folder),
             )
         ) from error
-    return Run(folder, manifest, groups, source, resolved)
+    return Run(folder, manifest, groups, source, resolved, thumbnails)
 
 
 def _instead(folder: Path) -> tuple[str, ...]:

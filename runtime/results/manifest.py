@@ -87,7 +87,7 @@ class ModelRecord(Record):
 
 
 class DataRecord(Record):
-    """One stream of images that was read."""
+    """One stream of images that was read; `what` says in plain words what they are."""
 
     source: str
     params: dict[str, Any]
@@ -104,6 +104,8 @@ class DataRecord(Record):
     content_sha256: str
     of: str = ""
     transform: dict[str, Any] = {}
+    what: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 class ConditionRecord(Record):

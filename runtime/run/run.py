@@ -32,6 +32,7 @@ from vitdsl.runtime.results.folder import Outcome
 from vitdsl.runtime.results.groups import RESULTS, write_groups
 from vitdsl.runtime.results.manifest import Status
 from vitdsl.runtime.results.record import as_json
+from vitdsl.runtime.results.thumbnails import write_thumbnails
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.before import before
@@ -40,6 +41,7 @@ from vitdsl.runtime.run.classes import check_heads, check_labels
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.inputs import model_of, stream_of
 from vitdsl.runtime.run.statistics import Statistics, estimate
+from vitdsl.runtime.run.thumbnails import thumbnails
 from vitdsl.runtime.run.warnings import image_warnings
 
 
@@ -236,6 +238,7 @@ class _Run:
         self._note(claims=judged, results_sha256=write_groups(folder / RESULTS, ordered))
         csvs.write_summary(folder / csvs.SUMMARY, ordered)
         csvs.write_images(folder / csvs.IMAGES, *listed(streams))
+        write_thumbnails(folder, thumbnails(streams, ordered))
 
     def _models(self) -> dict[str, LoadedModel]:
         begun = time.perf_counter()

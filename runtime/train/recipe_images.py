@@ -22,7 +22,8 @@ def images_that_count(data: Data, folder: Path) -> dict[str, Any]:
         Its fields, with the version of its source from the second on: weights that were stored before a source had
         another one stay found.
     """
-    fields = data.model_dump(mode="json", exclude={"image_blocks", "preprocess", "vary"}, exclude_none=True)
+    other = {"image_blocks", "preprocess", "thumbnails", "vary"}
+    fields = data.model_dump(mode="json", exclude=other, exclude_none=True)
     kind = SOURCES.kinds().get(data.source)
     for name in kind.paths if kind else ():
         above, _, last = name.rpartition(".")

@@ -20,7 +20,7 @@ from vitdsl.dsl.written import written
 HERE = Path(__file__)
 FULL = HERE.with_name("full.yaml").read_text()
 TREE = plain(read(FULL, "full.yaml"))
-WORDS = {"study", "title", "question", "max_conditions", "show", "x-note", "say"}
+WORDS = {"study", "title", "question", "max_conditions", "show", "x-note", "say", "thumbnails"}
 
 
 def leaves(value, path=()):

@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.dsl.study import Entry
-from vitdsl.runtime.kinds import Registry
+from vitdsl.runtime.kinds import Registry, summary
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Source(ABC):
     def has_labels(self, images: Iterable[int] = ()) -> bool:
         """Whether there are classes, and each of these images has one."""
         return self.classes is not None and all(self.label(index) is not None for index in images)
+
+    def in_words(self) -> str:
+        """What its images are, in a few plain words: what stands before the first colon of its kind's page."""
+        said = summary(type(self)).rstrip(".").partition(":")[0]
+        return said[:1].lower() + said[1:]
 
     def facts(self, index: int) -> Mapping[str, str | float]:
         """What else is known of an image, without decoding it: further columns of a run's `images.csv`."""

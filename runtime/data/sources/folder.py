@@ -115,6 +115,10 @@ class Folder(Source):
         except OSError as error:
             raise EnvironmentProblem(unreadable(str(path), error, _mend(path.name))) from error
 
+    def in_words(self) -> str:
+        """The name of the folder, and not where it lies."""
+        return f"images of the folder `{self.root.name}`"
+
     def label(self, index: int) -> int | None:
         """The position of its class, None in a flat folder."""
         return None if self.labels is None else self.labels[index]

@@ -112,6 +112,10 @@ class Timm(Source):
                 name = None
         return str(name) if name else f"{self.params.name}/{self.params.split}/{index:07d}"
 
+    def in_words(self) -> str:
+        """The data set by timm's name of it, and its part."""
+        return f"images of `{self.params.name or 'a folder'}`, {self.params.split}"
+
     def content(self, index: int) -> str:
         """The hash of the encoded image where the reader hands it on; of the pixels otherwise."""
         reader = getattr(self.dataset, "reader", None)
