@@ -14,6 +14,7 @@ import xarray as xr
 
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import Manifest
+from vitdsl.runtime.results.thumbnails import Thumbnail, Thumbnails
 
 Array = npt.NDArray[np.float64]
 REPLICATES = 16
@@ -565,7 +566,21 @@ def fields(folder: Path, *, vit: int = 12, resnet: int = 8, pixels: int = 224, c
     return Run(folder, found, groups, SOURCE, SOURCE + "seed: 0\n")
 
 
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+"""A picture of one grey pixel, as a PNG in base64."""
+
+
+def thumbnails() -> Thumbnails:
+    """Pictures of ten images that both models see alike, one of each class."""
+    images = tuple(
+        Thumbnail(data="probe", row=row, models=("vit", "resnet"), format="png", content=DOT)
+        for row in range(10)
+    )
+    rows = tuple(range(10))
+    return Thumbnails(first={"probe": rows}, labels={"probe": rows}, images=images)
+
+
 def sample(folder: Path, *, vit: int = 8, resnet: int = 8, heads: int = 3, intervals: bool = True) -> Run:
     """The default study's run."""
     groups = Study(vit, resnet, heads, intervals).groups()
-    return Run(folder, manifest(groups), groups, SOURCE, SOURCE + "seed: 0\n")
+    return Run(folder, manifest(groups), groups, SOURCE, SOURCE + "seed: 0\n", thumbnails())

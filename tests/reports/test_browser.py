@@ -210,4 +210,7 @@ def test_the_answer_and_its_figure_stand_on_the_first_screen(browser: Any, addre
     box = figure.locator(".panel:visible svg:visible").first.bounding_box()
     assert box["y"] + box["height"] <= 900
     assert figure.locator(".number").inner_text() == "Figure 1."
+    pictures = page.locator("header .pictures img")
+    assert pictures.count() == 10 and all(one.bounding_box()["width"] >= 30 for one in pictures.all())
+    assert "512 images (probe)" in page.locator("header .about").inner_text()
     page.close()

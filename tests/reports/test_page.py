@@ -127,6 +127,7 @@ def test_hostile_text_stays_text(made: object, run: Run) -> None:
     for key in ("title", "question", "study", "run_id"):
         manifest[key] = HOSTILE
     manifest["warnings"] = [HOSTILE]
+    manifest["data"]["probe"] |= {"what": HOSTILE, "class_names": [HOSTILE]}
     manifest["models"][HOSTILE] = manifest["models"].pop("vit")
     manifest["claims"]["vit_is_uniform"]["say"] = HOSTILE
     manifest["claims"]["vit_is_uniform"]["left"]["text"] = HOSTILE
@@ -144,7 +145,7 @@ def test_hostile_text_stays_text(made: object, run: Run) -> None:
     text = render(dataclasses.replace(run, manifest=hostile, groups=groups, source=HOSTILE))
     outline = Outline(text)
     assert not outline.handlers
-    assert outline.tags["script"] == 4 and outline.tags["img"] == 0
+    assert outline.tags["script"] == 4 and outline.tags["img"] == 10
     assert "alert(1)</script>" not in text
     assert all(address.startswith("data:image/png") for address in outline.addresses)
     assert Counter(outline.ids).most_common(1)[0][1] == 1
