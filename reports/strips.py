@@ -1,7 +1,7 @@
 """Strips: the images behind an effect, each with what the model answered before and under the condition.
 
 For values that name images by their position and say how strongly (`pictured_by`); the strongest images of a group,
-each once. Does not own which these are (`vitdsl.runtime.results.thumbnails.pictured`), or the list of all (`figures`).
+each once. Does not own which these are (`vitdsl.runtime.results.pictured`), or the list of all (`figures`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from vitdsl.reports.parts import Part
 from vitdsl.reports.seen import Picture, class_name
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import DataRecord
-from vitdsl.runtime.results.thumbnails import Thumbnail, pictured
+from vitdsl.runtime.results.pictured import pictured
+from vitdsl.runtime.results.thumbnails import Thumbnail
 
 RIGHT = " \N{CHECK MARK}"
 ANSWERS = ("label", "before", "after", "confidence_before", "confidence_after")

@@ -1,6 +1,6 @@
 """Thumbnails: small pictures of a few images, as a model saw them, kept beside the results. Free of torch.
 
-Owns their file, and which images a result names strongest. Does not own how an image becomes a picture
+Owns their file. Does not own which images are kept (`pictured`), how an image becomes a picture
 (`vitdsl.runtime.run.thumbnails`), or where they stand on the page. A folder without the file has none: whoever
 removes it removes every image from what the report is drawn from.
 """
@@ -8,8 +8,6 @@ removes it removes every image from what the report is drawn from.
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
-import xarray as xr
 from pydantic import Field
 
 from vitdsl.runtime.results.record import Record, as_json
@@ -17,8 +15,6 @@ from vitdsl.runtime.results.writing import write_json
 
 THUMBNAILS = "thumbnails.json"
 SCHEMA: Final = "vitdsl.thumbnails/1"
-MOST_PICTURED = 8
-"""So many images of one group are pictured at most."""
 
 
 class Thumbnail(Record):
@@ -75,28 +71,3 @@ def write_thumbnails(folder: Path, thumbnails: Thumbnails) -> None:
     """Write the pictures of a run, where it has any."""
     if thumbnails.images:
         write_json(folder / THUMBNAILS, as_json(thumbnails))
-
-
-def pictured(group: xr.Dataset) -> list[tuple[int, int]]:
-    """The images that a group names strongest: condition and rank of each, the strongest first.
-
-    A value that names images by their position says in `pictured_by` which other one says how strongly. An image that
-    several conditions name stands once, where it is strongest; of equal ones the earlier image, then the earlier
-    condition.
-    """
-    named = [str(name) for name, array in group.data_vars.items() if array.attrs.get("pictured_by")]
-    if not named:
-        return []
-    ordered = [
-        group[one].transpose("condition", "rank") for one in (named[0], group[named[0]].attrs["pictured_by"])
-    ]
-    rows, strength = (np.asarray(one.values, np.float64) for one in ordered)
-    every = sorted(
-        (-strength[at], rows[at], *at)
-        for at in np.ndindex(rows.shape)
-        if np.isfinite(rows[at]) and np.isfinite(strength[at])
-    )
-    found: dict[float, tuple[int, int]] = {}
-    for _, row, condition, rank in every:
-        found.setdefault(row, (int(condition), int(rank)))
-    return list(found.values())[:MOST_PICTURED]

@@ -1,7 +1,7 @@
 """Pictures of a few images for the report: as a model saw them, the normalisation undone, made small.
 
 Owns which images stand for a stream, and how a model's image becomes a picture. Does not own their file, or which
-images a result names (`vitdsl.runtime.results.thumbnails`).
+images a result names (`vitdsl.runtime.results.pictured`).
 """
 
 import base64
@@ -16,7 +16,8 @@ from vitdsl.dsl.diagnostics import EnvironmentProblem
 from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.data.stream import Stream
 from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing, pixels, transform
-from vitdsl.runtime.results.thumbnails import Thumbnail, Thumbnails, pictured
+from vitdsl.runtime.results.pictured import pictured
+from vitdsl.runtime.results.thumbnails import Thumbnail, Thumbnails
 
 LARGEST, LOSSLESS = 112, 64
 """Pixels of a picture's longer side at most, and up to which it is kept without loss."""

@@ -10,11 +10,10 @@ import xarray as xr
 
 from vitdsl import testing
 from vitdsl.runtime.metrics.prediction_flips import Params, PredictionFlips
+from vitdsl.runtime.results.pictured import MOST_PICTURED, pictured
 from vitdsl.runtime.results.thumbnails import (
-    MOST_PICTURED,
     Thumbnail,
     Thumbnails,
-    pictured,
     read_thumbnails,
     write_thumbnails,
 )
