@@ -109,7 +109,7 @@ def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, An
         marks: Receives what the page shows under the pointer.
     """
     groups: list[Group] = []
-    several = sum(not panel.bar for panel in plot.panels) > 1
+    several = len(plot.shown) > 1
     for number_, panel in enumerate(plot.panels):
         drawings = []
         for name, width, height in panel.sizes:

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from vitdsl.reports.canvas import Sheet
-from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
+from vitdsl.reports.figures._maps import MapScale, draw_map, shared_scale
 from vitdsl.reports.figures._scales import Scale
-from vitdsl.reports.labels import number, short
+from vitdsl.reports.labels import number
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT, NARROW, WIDE
 
@@ -22,12 +22,10 @@ COLUMNS, NARROW_COLUMNS = 8, 4
 """How many pictures stand side by side at most, on a wide page and on a phone."""
 FEWEST = 6
 """On a wide page there is room for so many at least, so that a few are not drawn huge."""
-BAR, STRIP, TITLE, LABEL = 58, 12, 22, 64
-"""In CSS pixels: heights of the scale above and of its colours, of names; room for the names of rows."""
+TITLE, LABEL = 22, 64
+"""In CSS pixels: height of names, and room for those of rows."""
 DECADES = 2.5
 """Powers of ten that a logarithmic scale covers at most, from the largest weight down."""
-STEPS = tuple(m * 10.0**e for e in range(-12, 1) for m in (1, 2, 5))
-"""Weights that may be named at the scale."""
 QUERY = re.compile(r"patch at row (\d+), column (\d+)")
 
 
@@ -62,22 +60,10 @@ def tight_scale(maps: Sequence[Array], parts: Sequence[Part]) -> MapScale:
     return MapScale(Scale(low, high), True, zero or lowest < low)
 
 
-def _bar(axes: Axes, part: Part, scale: MapScale) -> None:
-    """The scale; its logarithmic form with weights named at ends that are no powers of ten."""
-    if not scale.logarithmic:
-        scale_bar(axes, part, scale)
-        return
-    scale_bar(axes, part, MapScale(scale.ends))
-    named = [step for step in STEPS if scale.ends.low <= np.log10(step) <= scale.ends.high]
-    few = named if len(named) <= 6 else [step for step in named if f"{step:e}"[0] == "1"]
-    axes.set_xticks([float(np.log10(step)) for step in few], [short(step) for step in few])
-    axes.set_xlim(scale.ends.low, scale.ends.high)
-
-
-def height_of(rows: int, columns: int, proportion: float, wide: bool, *, bar: bool = True) -> int:
+def height_of(rows: int, columns: int, proportion: float, wide: bool) -> int:
     """Height in CSS pixels of so many rows of pictures, whose height over width is given."""
     side = ((WIDE if wide else NARROW) - LABEL) / (max(columns, FEWEST) if wide else max(columns, 2))
-    return round((BAR if bar else 8) + rows * (side - 8) * proportion + rows * 10 + TITLE)
+    return round(8 + rows * (side - 8) * proportion + rows * 10 + TITLE)
 
 
 def draw_pictures(
@@ -102,20 +88,10 @@ def draw_pictures(
     """
     count = max(map(len, rows))
     places = max(count, FEWEST) if wide else max(count, 2)
-    heights = [1.0] * len(rows)
-    if scale is not None:
-        share = STRIP / ((sheet.get_figheight() * 72 - BAR) / len(rows))
-        heights = [share, *heights]
-    grid = sheet.add_gridspec(len(heights), places, height_ratios=heights)
-    if scale is not None:
-        above = sheet.add_subplot(
-            grid[0, :]
-        )  # one of a few columns would be as wide as its numbers and part the maps
-        above.set_axis_off()
-        _bar(above.inset_axes((0, 0, min(1.0, 4 / places), 1)), part, scale)
+    grid = sheet.add_gridspec(len(rows), places)
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         for j, picture in enumerate(row):
-            axes = sheet.add_subplot(grid[i + (scale is not None), j])
+            axes = sheet.add_subplot(grid[i, j])
             _draw(axes, picture, extent, scale)
             if picture.values.ndim == 2:
                 _outline_query(axes, part, picture.values, extent)

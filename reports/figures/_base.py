@@ -71,6 +71,11 @@ class Plot:
     open: bool = False
 
     @property
+    def shown(self) -> tuple[Panel, ...]:
+        """Its panels, without the colour scales above them."""
+        return tuple(panel for panel in self.panels if not panel.bar)
+
+    @property
     def size(self) -> int:
         """How many numbers its table has."""
         return sum(part.array.size for part in self.parts if is_table(part.dataset, part.value))

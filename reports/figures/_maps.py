@@ -11,13 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from vitdsl.reports.figures._scales import Scale, scale_of
-from vitdsl.reports.labels import fold, power_of_ten, short, with_unit
+from vitdsl.reports.figures._base import Panel
+from vitdsl.reports.figures._scales import Scale, bar_of, scale_of
+from vitdsl.reports.labels import plain
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.theme import FONT_PX, LIGHT
 
 LOGARITHMIC = 15.0
 """Where the largest value is more than so many times the typical one, colours are logarithmic."""
+STEPS = tuple(m * 10.0**e for e in range(-15, 16) for m in (1, 2, 5))
+MOST_STEPS = 6
+"""Values that may be named along a logarithmic scale, and how many of them; of more, powers of ten alone."""
 DECADES = 4
 """Powers of ten that a logarithmic scale covers at most, from the largest value down."""
 
@@ -75,24 +79,13 @@ def draw_map(axes: Axes, values: Array, extent: tuple[float, float], scale: MapS
     axes.tick_params(length=3, labelsize=FONT_PX - 2)
 
 
-def scale_bar(axes: Axes, part: Part, scale: MapScale) -> None:
-    """The scale as a strip, with the value's name and unit above it."""
-    axes.grid(False)
-    axes.imshow(
-        np.linspace(0, 1, 128)[None, :],
-        cmap=scale.ends.colours,
-        aspect="auto",
-        interpolation="none",
-        extent=(scale.ends.low, scale.ends.high, 0, 1),
-    )
-    axes.set_yticks([])
-    axes.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
-    axes.set_title(fold(with_unit(part.name, part.units), 52), fontsize=FONT_PX - 1, loc="left", pad=3)
-    if scale.logarithmic:
-        powers = range(int(scale.ends.low), int(scale.ends.high) + 1)
-        plain = powers[0] >= -3 and powers[-1] <= 3
-        axes.set_xticks(
-            list(powers), [short(10.0**power) if plain else power_of_ten(power) for power in powers]
-        )
-    else:
-        axes.locator_params(axis="x", nbins=5)
+def bar_of_maps(part: Part, scale: MapScale, maps: Sequence[Array]) -> Panel:
+    """The panel that shows the scale above all maps that share it."""
+    return bar_of(part, scale.ends, maps, ticks=_ticks(scale) if scale.logarithmic else None)
+
+
+def _ticks(scale: MapScale) -> list[tuple[float, str]]:
+    """Round values along a logarithmic scale: powers of ten, and steps between where these are few."""
+    named = [step for step in STEPS if scale.ends.low <= np.log10(step) + 1e-9 <= scale.ends.high + 2e-9]
+    few = named if len(named) <= MOST_STEPS else [step for step in named if f"{step:e}"[0] == "1"]
+    return [(float(np.log10(step)), plain(step)) for step in few]

@@ -83,17 +83,33 @@ def scale_of_changes(some: Sequence[Array], *, sizes: bool = False) -> Scale:
     return Scale(0.0 if sizes else -end, end, not sizes, cut and end < largest)
 
 
-def bar_of(part: Part, scale: Scale, some: Sequence[Array], name: str = "") -> Panel:
-    """The panel that shows a scale above those that share it, and what hatching means where a value is undefined."""
+def bar_of(
+    part: Part,
+    scale: Scale,
+    some: Sequence[Array],
+    name: str = "",
+    ticks: Sequence[tuple[float, str]] | None = None,
+) -> Panel:
+    """The panel that shows a scale above those that share it, and what hatching means where a value is undefined.
+
+    Args:
+        part: Whose values are drawn.
+        scale: Their colours.
+        some: The values.
+        name: What they are, with their unit; by default the part's.
+        ticks: Places along the scale and what is written there; by default round values.
+    """
     missing = any(bool(np.isnan(one).any()) for one in some)
     title = fold(name or with_unit(part.name, part.units), LETTERS)
     height = 8 + LINE * (title.count("\n") + 1) + STRIP + LINE + 2
-    return Panel(
-        "", partial(_draw_bar, title=title, scale=scale, missing=missing), False, height, height, bar=True
-    )
+    named = _ticks(scale) if ticks is None else ticks
+    draw = partial(_draw_bar, title=title, scale=scale, missing=missing, ticks=named)
+    return Panel("", draw, False, height, height, bar=True)
 
 
-def _draw_bar(sheet: Sheet, wide: bool, title: str, scale: Scale, missing: bool) -> None:
+def _draw_bar(
+    sheet: Sheet, wide: bool, title: str, scale: Scale, missing: bool, ticks: Sequence[tuple[float, str]]
+) -> None:
     axes = sheet.add_subplot()
     width, height = float(sheet.bbox.width), float(sheet.bbox.height)
     left, inside = 24.0, min(420.0, width - 48 - (length("not defined") + 34 if missing else 0))
@@ -107,8 +123,7 @@ def _draw_bar(sheet: Sheet, wide: bool, title: str, scale: Scale, missing: bool)
         extent=(scale.low, scale.high, 0, 1),
     )
     axes.set_yticks([])
-    ticks = _ticks(scale)
-    axes.set_xticks(ticks, list(map(plain, ticks)))
+    axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks])
     axes.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
     axes.text(
         -left / inside + 0.001,
@@ -131,10 +146,10 @@ def _draw_bar(sheet: Sheet, wide: bool, title: str, scale: Scale, missing: bool)
         )
 
 
-def _ticks(scale: Scale) -> list[float]:
+def _ticks(scale: Scale) -> list[tuple[float, str]]:
     """Round values along the scale, and its ends where these stand apart from them."""
     span = scale.high - scale.low
     found = [float(tick) for tick in MaxNLocator(5).tick_values(scale.low, scale.high)]
     found = [round(tick, 12) for tick in found if scale.low - 1e-9 * span <= tick <= scale.high + 1e-9 * span]
     ends = (end for end in (scale.low, scale.high) if min(abs(end - tick) for tick in found) > 0.12 * span)
-    return sorted([*found, *ends])
+    return [(tick, plain(tick)) for tick in sorted([*found, *ends])]

@@ -18,7 +18,7 @@ from vitdsl.reports.figures._attention import (
     tight_scale,
 )
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._maps import MapScale
+from vitdsl.reports.figures._maps import MapScale, bar_of_maps
 from vitdsl.reports.figures.maps import half_of
 from vitdsl.reports.labels import listing, number, plural, sentence, shorten
 from vitdsl.reports.parts import Array, Part
@@ -51,7 +51,7 @@ class Attention(Figure):
 
 def _means(id: str, parts: Sequence[Part]) -> Plot:
     scale = tight_scale([_values(part, MAP) for part in parts], parts)
-    panels = []
+    panels = [bar_of_maps(parts[0], scale, [_values(part, MAP) for part in parts])]
     for part in parts:
         blocks, heads = (part.array.sizes[dim] for dim in ("site", "head"))
         heights = [
@@ -89,11 +89,13 @@ def _of_images(part: Part, parts: Sequence[Part]) -> list[Panel]:
     if single is None or not single.defined:
         return []
     scale = tight_scale([_values(single, EXAMPLE)], [single])
-    return [_panel(single, parts, scale, single.array.sizes["site"] - 1)]
+    bar = bar_of_maps(single, scale, [_values(single, EXAMPLE)])
+    return [bar, _panel(single, parts, scale, single.array.sizes["site"] - 1)]
 
 
 def _examples(id: str, parts: Sequence[Part]) -> Plot:
     scale = tight_scale([_values(part, EXAMPLE) for part in parts], parts)
+    bar = bar_of_maps(parts[0], scale, [_values(part, EXAMPLE) for part in parts])
     panels = [
         _panel(part, parts, scale, block)
         for part in parts
@@ -102,7 +104,7 @@ def _examples(id: str, parts: Sequence[Part]) -> Plot:
     caption = "One row for each image: the image as the model gets it, scaled from its darkest to its lightest value,"
     caption += f" then one map for each head. {_scale_words(scale)}{_query_words(parts)}"
     caption += _left_out(parts, MOST_EXAMPLE_BLOCKS, images=True)
-    return assembled(id, parts, caption, _takeaway_of_examples(parts), panels)
+    return assembled(id, parts, caption, _takeaway_of_examples(parts), [bar, *panels])
 
 
 def _panel(part: Part, parts: Sequence[Part], scale: MapScale, block: int) -> Panel:
@@ -145,7 +147,7 @@ def _strips(id: str, parts: Sequence[Part]) -> Plot:
         seen.append((part.model, images))
         proportion = images.shape[1] / images.shape[2]
         heights = [
-            height_of(-(-min(len(images), 2 * columns) // columns), columns, proportion, wide, bar=False)
+            height_of(-(-min(len(images), 2 * columns) // columns), columns, proportion, wide)
             for wide, columns in ((True, COLUMNS), (False, NARROW_COLUMNS))
         ]
         panels.append(Panel(part.label, partial(_draw_strip, part=part), False, *heights))

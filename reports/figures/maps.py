@@ -9,15 +9,15 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar, shared_scale
+from vitdsl.reports.figures._maps import MapScale, bar_of_maps, draw_map, shared_scale
 from vitdsl.reports.labels import listing, number, plural, sentence
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details
 from vitdsl.reports.theme import NARROW, WIDE
 
 MOST_MAPS = 12
-BAR, STRIP, AXIS, TITLE = 58, 12, 34, 18
-"""Heights in CSS pixels: of the scale above the maps and of its colours, of the axis below, of a line over a map."""
+AXIS, TITLE = 38, 18
+"""Heights in CSS pixels: of the axis below, and of a line over a map."""
 
 
 class Maps(Figure):
@@ -30,7 +30,8 @@ class Maps(Figure):
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """One panel of small maps for each group, all on one scale."""
         scale = shared_scale([_values(part) for part in parts], parts)
-        panels = []
+        drawn = [_values(part)[_drawn(part)] for part in parts]
+        panels = [bar_of_maps(parts[0], scale, drawn)]
         for part in parts:
             draw: Draw = partial(_draw_maps, part=part, scale=scale)
             panels.append(Panel(part.label, draw, False, _height(part, True), _height(part, False)))
@@ -38,8 +39,6 @@ class Maps(Figure):
             "One map for each site, over the pixels of the model's input; the first row of pixels above."
         )
         caption += f" One colour scale for all maps{scale.words}."
-        if any(np.isnan(_values(part)[_drawn(part)]).any() for part in parts):
-            caption += " Hatched: not defined."
         most = max(len(part.names()) for part in parts)
         if most > MOST_MAPS:
             caption += f" {MOST_MAPS} of {plural(most, 'site')} are drawn, evenly spaced; the data has all."
@@ -76,7 +75,7 @@ def _height(part: Part, wide: bool) -> int:
     lines = max(len(in_lines(names[i], _letters(columns, wide))) for i in some)
     rows, cols = (_extent(part, dim) for dim in ("row", "col"))
     side = ((WIDE - 60 if wide else NARROW - 44) / columns - 12) * rows / cols
-    return round(BAR + AXIS + ceil(len(some) / columns) * (side + TITLE * lines))
+    return round(AXIS + ceil(len(some) / columns) * (side + TITLE * lines))
 
 
 def _extent(part: Part, dim: str) -> float:
@@ -89,13 +88,11 @@ def _draw_maps(sheet: Sheet, wide: bool, part: Part, scale: MapScale) -> None:
     some, names, values = _drawn(part), part.names(), _values(part)
     columns = _columns(len(some), wide)
     lines = ceil(len(some) / columns)
-    share = STRIP / ((_height(part, wide) - BAR - AXIS) / lines)
-    grid = sheet.add_gridspec(lines + 1, columns, height_ratios=[share, *[1.0] * lines])
-    scale_bar(sheet.add_subplot(grid[0, : ceil(columns / 2) if wide else columns]), part, scale)
+    grid = sheet.add_gridspec(lines, columns)
     rows, cols = _extent(part, "row"), _extent(part, "col")
     for place, i in enumerate(some):
         line, column = divmod(place, columns)
-        axes = sheet.add_subplot(grid[line + 1, column])
+        axes = sheet.add_subplot(grid[line, column])
         draw_map(axes, values[i], (cols, rows), scale)
         axes.set_title("\n".join(in_lines(names[i], _letters(columns, wide))), fontsize=11, pad=4)
         below = place + columns >= len(some)

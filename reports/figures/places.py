@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._maps import MapScale, draw_map, scale_bar
+from vitdsl.reports.figures._maps import MapScale, bar_of_maps, draw_map
 from vitdsl.reports.figures._scales import Scale
 from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Array, Part
@@ -19,8 +19,6 @@ from vitdsl.reports.theme import CELL
 MOST_SIDE = 4
 """So many rows and columns of maps at most stand in one panel."""
 MOST_SITES = 3
-BAR, STRIP = 52, 11
-"""Heights in CSS pixels: of the scale above the maps, and of its colours."""
 
 
 class Places(Figure):
@@ -34,7 +32,7 @@ class Places(Figure):
         """One panel for each group and site, or the first, the middle and the last site; all on one scale."""
         shown = [(part, site) for part in parts for site in _sites(part)]
         scale = _scale(shown)
-        panels = []
+        panels = [bar_of_maps(parts[0], scale, [_values(part, site) for part, site in shown])]
         for part, site in shown:
             draw: Draw = partial(_draw_places, part=part, site=site, scale=scale)
             panels.append(Panel(_label(part, site), draw, height=_height(part)))
@@ -42,8 +40,6 @@ class Places(Figure):
             "One map for each token, over the patches of the image; the frame marks the token's own place."
         )
         caption += " One colour scale for all maps."
-        if any(np.isnan(_values(part, site)).any() for part, site in shown):
-            caption += " Hatched: not defined."
         most = max(part.array.sizes["token"] for part in parts)
         if any(len(_drawn(part)) < part.array.sizes["token"] for part in parts):
             caption += f" Some of up to {plural(most, 'token')} are drawn, evenly spaced; the data has all."
@@ -116,18 +112,16 @@ def _shape(part: Part) -> tuple[int, int]:
 def _height(part: Part) -> int:
     lines, columns = _shape(part)
     side = (CELL - 30) / columns * part.array.sizes["row"] / part.array.sizes["col"]
-    return round(BAR + 10 + lines * (side + 16))
+    return round(10 + lines * (side + 16))
 
 
 def _draw_places(sheet: Sheet, wide: bool, part: Part, site: int, scale: MapScale) -> None:
     some, values, names = _drawn(part), _values(part, site), part.names("token")
     lines, columns = _shape(part)
-    share = STRIP / ((_height(part) - BAR) / lines)
-    grid = sheet.add_gridspec(lines + 1, columns, height_ratios=[share, *[1.0] * lines])
-    scale_bar(sheet.add_subplot(grid[0, :]), part, scale)
+    grid = sheet.add_gridspec(lines, columns)
     rows, cols = values.shape[1:]
     for spot, i in enumerate(some):
-        axes = sheet.add_subplot(grid[1 + spot // columns, spot % columns])
+        axes = sheet.add_subplot(grid[spot // columns, spot % columns])
         draw_map(axes, values[i], (cols, rows), scale)
         row, col = _place(names[i])
         for colour, width in (("#000000", 3.2), ("#ffffff", 1.4)):

@@ -47,10 +47,17 @@ def drawn(value: str, *groups: xr.Dataset, panel: int = 0, wide: bool = True) ->
     figure = figure_of(parts[0])
     assert figure.name == "attention"
     plot = figure.plot("id", parts)
-    one = plot.panels[panel]
+    one = plot.shown[panel]
     with style():
         svg = draw_svg(one.draw, *((860, one.height) if wide else (380, one.narrow_height)), wide).svg
     return plot, svg
+
+
+def bar(plot: Plot) -> str:
+    """The colour scale above the first panel."""
+    assert plot.panels[0].bar
+    with style():
+        return draw_svg(plot.panels[0].draw, 860, plot.panels[0].height, True).svg
 
 
 def texts(svg: str) -> list[str]:
@@ -65,7 +72,7 @@ def named(svg: str, word: str) -> list[int]:
 def test_blocks_and_heads_are_evenly_spaced_with_the_ends(wide: bool, heads: list[int]) -> None:
     plot, svg = drawn("map", group_of(12, 12), wide=wide)
     assert named(svg, "head") == heads and named(svg, "block") == [0, 2, 4, 7, 9, 11]
-    assert svg.count("<image") == 6 * len(heads) + 1
+    assert svg.count("<image") == 6 * len(heads)
     said = "Drawn: 6 of 12 blocks and 8 of 12 heads (4 on a narrow page), evenly spaced; the data has all."
     assert said in plot.caption and "Query: class token." in plot.caption
     assert some(3, 6) == [0, 1, 2] and some(1, 6) == [0]
@@ -80,27 +87,27 @@ def test_few_blocks_and_heads_are_all_drawn() -> None:
 def test_single_images_stand_beside_their_maps_and_below_the_means() -> None:
     group = group_of(5, 12, 8)
     plot, svg = drawn("example", group)
-    assert [panel.title for panel in plot.panels] == [f"vit, blocks.{i}.attn" for i in (0, 2, 4)]
+    assert [panel.title for panel in plot.shown] == [f"vit, blocks.{i}.attn" for i in (0, 2, 4)]
     assert named(svg, "image ") == [0, 1, 3, 4, 6, 7] and len(named(svg, "head")) == 7
-    assert svg.count("<image") == 6 * (1 + 7) + 1
+    assert svg.count("<image") == 6 * (1 + 7)
     assert "3 of 5 blocks, 7 of 12 heads (3 on a narrow page) and 6 of 8 images" in plot.caption
     means, below = drawn("map", group, panel=1)
-    assert [panel.title for panel in means.panels] == ["vit", "vit, blocks.4.attn"]
+    assert [panel.title for panel in means.shown] == ["vit", "vit, blocks.4.attn"]
     assert below.count("<image") == svg.count("<image") and "Below: single images" in means.caption
     alone, _ = drawn("map", group.drop_vars(["example", "seen"]))
-    assert len(alone.panels) == 1 and "Below" not in alone.caption
+    assert len(alone.shown) == 1 and "Below" not in alone.caption
 
 
 def test_images_that_are_not_there_leave_their_place_hatched() -> None:
     group = group_of(1, 2, 3)
     group["example"][:, :, :, 2], group["seen"][:, 2] = np.nan, np.nan
-    assert drawn("example", group)[1].count("<image") == 3 * 2 + 2 + 1, "an undefined map is drawn as nothing"
+    assert drawn("example", group)[1].count("<image") == 3 * 2 + 2, "an undefined map is drawn as nothing"
     assert drawn("seen", group)[1].count("<image") == 2
 
 
 def test_the_images_alone_once_for_each_model() -> None:
     plot, svg = drawn("seen", group_of(images=4), group_of(images=4), group_of(images=4, model="deit"))
-    assert [panel.title for panel in plot.panels] == ["vit", "deit"]
+    assert [panel.title for panel in plot.shown] == ["vit", "deit"]
     assert named(svg, "image") == [0, 1, 2, 3] and svg.count("<image") == 4
     assert plot.takeaway == "The first 4 images of the stream."
 
@@ -110,7 +117,7 @@ def test_a_query_in_the_image_is_outlined_and_named() -> None:
     plot, outlined = drawn("map", group_of(query="patch at row 1, column 5"), group_of())
     assert outlined.count("#c04a02") == 9 and "#c04a02" not in plain
     assert "Query: patch at row 1, column 5 and class token. The outlined patch is the query." in plot.caption
-    assert [panel.title for panel in plot.panels][::2] == [
+    assert [panel.title for panel in plot.shown][::2] == [
         "vit, patch at row 1, column 5",
         "vit, class token",
     ]
@@ -142,7 +149,7 @@ def test_a_logarithmic_scale_ends_with_the_largest_weight() -> None:
     assert not tight_scale([np.full((4, 6), 0.04)], [part]).logarithmic
     group["map"][:] = peaked
     plot, svg = drawn("map", group)
-    assert {"0.001", "0.01", "0.1"} <= set(texts(svg)) and "logarithmic; smaller values" in plot.caption
+    assert {"0.001", "0.01", "0.1"} <= set(texts(bar(plot))) and "logarithmic; smaller values" in plot.caption
     assert "0" not in texts(svg) and "1" not in texts(svg)
 
 
@@ -152,4 +159,4 @@ def test_nothing_defined() -> None:
     for value in ("map", "example"):
         part = Part("looks/vit", group, value)
         plot = figure_of(part).plot("id", [part])
-        assert plot.panels == () and "defined" in plot.takeaway
+        assert plot.shown == () and "defined" in plot.takeaway

@@ -100,7 +100,7 @@ def test_undefined_numbers_leave_the_mean_of_the_others() -> None:
 def test_each_token_has_a_map_and_its_cells_say_number_interval_and_unit() -> None:
     part = _part({"site": 3, "token": 2})
     plot = _plot(part)
-    assert [p.title for p in plot.panels if not p.bar][1:] == [
+    assert [p.title for p in plot.shown][1:] == [
         "Change in vit, CLS, cut",
         "Change in vit, spatial, cut",
     ]
@@ -149,7 +149,7 @@ def test_without_the_intact_model_the_numbers_themselves_are_drawn() -> None:
     part = _part({"site": 3, "token": 2}, baseline=False)
     assert intact(part) is None and not compares(part)
     plot = _plot(part)
-    assert [p.title for p in plot.panels if not p.bar] == ["vit, CLS, cut", "vit, spatial, cut"]
+    assert [p.title for p in plot.shown] == ["vit, CLS, cut", "vit, spatial, cut"]
     assert plot.takeaway == "Size, by condition."
 
 
@@ -163,7 +163,7 @@ def test_a_lone_condition_is_called_by_its_name() -> None:
 def test_matrices_of_many_conditions(conditions: int) -> None:
     """A tile for each condition; where they are too many, a row for each, mean over the sites of y."""
     plot = _plot(_part({"site_x": 4, "site_y": 4}, conditions))
-    titles = [p.title for p in plot.panels if not p.bar]
+    titles = [p.title for p in plot.shown]
     if conditions == 5:
         assert titles == ["vit", "vit, cut: one map for each condition"]
         with style():

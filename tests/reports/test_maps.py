@@ -41,7 +41,14 @@ def drawn(*parts: Part) -> tuple[Plot, str]:
     """The plot, and its first panel on a wide page."""
     plot = figure_of(parts[0]).plot("id", parts)
     with style():
-        return plot, draw_svg(plot.panels[0].draw, 860, plot.panels[0].height, True).svg
+        return plot, draw_svg(plot.shown[0].draw, 860, plot.shown[0].height, True).svg
+
+
+def bar(plot: Plot) -> str:
+    """The colour scale above the first panel."""
+    assert plot.panels[0].bar
+    with style():
+        return draw_svg(plot.panels[0].draw, 860, plot.panels[0].height, True).svg
 
 
 def texts(svg: str) -> list[str]:
@@ -68,16 +75,16 @@ def test_a_metric_of_maps_has_a_section_of_maps_and_profiles(fields: Run) -> Non
         "Pixels of an even field as concentrated",
         "Root of the pixels above 4.55 % of the largest",
     ]
-    assert [panel.title for panel in found["field-map"].panels] == ["vit", "resnet"]
+    assert [panel.title for panel in found["field-map"].shown] == ["vit", "resnet"]
     page = render(fields)
-    assert len(page.encode()) < 1_500_000 and page.count('data-marks="field-map-') == 4
+    assert len(page.encode()) < 1_500_000 and page.count('data-marks="field-map-') == 6
 
 
 @pytest.mark.parametrize(("sites", "first"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (12, list(range(12)))])
 def test_all_of_few_sites_are_drawn(sites: int, first: list[int]) -> None:
     plot, svg = drawn(part_of(peaked(sites)))
     assert [text for text in texts(svg) if text.startswith("blocks")] == [f"blocks.{i}" for i in first]
-    assert "are drawn" not in plot.caption and svg.count("<image") == sites + 1
+    assert "are drawn" not in plot.caption and svg.count("<image") == sites
 
 
 def test_of_many_sites_twelve_are_drawn_the_ends_among_them() -> None:
@@ -89,16 +96,16 @@ def test_of_many_sites_twelve_are_drawn_the_ends_among_them() -> None:
 
 
 def test_colours_are_logarithmic_where_few_values_tower() -> None:
-    plot, svg = drawn(part_of(peaked(2, 100.0)))
+    plot, _ = drawn(part_of(peaked(2, 100.0)))
     assert "One colour scale for all maps, logarithmic." in plot.caption
-    assert {"1", "10", "100"} <= set(texts(svg))
-    plot, svg = drawn(part_of(peaked(2, 3.0)))
-    assert "One colour scale for all maps." in plot.caption and "gradient" in texts(svg)
+    assert {"1", "10", "100"} <= set(texts(bar(plot)))
+    plot, _ = drawn(part_of(peaked(2, 3.0)))
+    assert "One colour scale for all maps." in plot.caption and "gradient" in texts(bar(plot))
     small = peaked(2, 100.0) * 1e-6
     small[0, 0] = 0.0
-    plot, svg = drawn(part_of(small))
+    plot, _ = drawn(part_of(small))
     assert "logarithmic; smaller values, zero among them, have the darkest colour." in plot.caption
-    assert {"10⁻⁶", "10⁻⁵", "10⁻⁴"} <= set(texts(svg))
+    assert {"10⁻⁶", "10⁻⁵", "10⁻⁴"} <= set(texts(bar(plot)))
 
 
 def test_all_groups_share_one_scale() -> None:
@@ -107,7 +114,7 @@ def test_all_groups_share_one_scale() -> None:
     with style():
         scales = [
             [t for t in texts(draw_svg(panel.draw, 860, panel.height, True).svg) if "blocks" not in t]
-            for panel in plot.panels
+            for panel in plot.shown
         ]
     assert scales[0] == scales[1] and len(scales[0]) > 3
 
@@ -116,16 +123,16 @@ def test_pixels_and_proportions() -> None:
     plot, svg = drawn(part_of(peaked(3, rows=6, cols=12)))
     assert {"48 px", "24"} <= set(texts(svg))
     square, _ = drawn(part_of(peaked(3, rows=12, cols=12)))
-    assert square.panels[0].height > plot.panels[0].height
+    assert square.shown[0].height > plot.shown[0].height
 
 
 def test_names_are_never_cut() -> None:
     long = [f"stages.{i}.transformer_blocks.0.attention_window" for i in range(12)]
     for wide, width in ((True, 860), (False, 380)):
         plot = figure_of(part_of(peaked(12), long)).plot("id", [part_of(peaked(12), long)])
-        height = plot.panels[0].height if wide else plot.panels[0].narrow_height
+        height = plot.shown[0].height if wide else plot.shown[0].narrow_height
         with style():
-            svg = draw_svg(plot.panels[0].draw, width, height, wide).svg
+            svg = draw_svg(plot.shown[0].draw, width, height, wide).svg
         assert "".join(t for t in texts(svg) if not re.fullmatch(r"[\d.]*\d( px)?|gradient", t)) == "".join(
             long
         )
@@ -155,15 +162,15 @@ def test_negative_and_undefined_values() -> None:
     values[1] = np.nan
     plot, svg = drawn(part_of(values))
     assert plot.takeaway.endswith(f"vit: {chr(0x2212)}1.00 to 3.00.") and "logarithmic" not in plot.caption
-    assert svg.count("<image") == 3 and plot.caption.endswith("Hatched: not defined.")
+    assert svg.count("<image") == 2 and "not defined" in texts(bar(plot))
     nothing = figure_of(part_of(values)).plot("id", [part_of(np.full((2, 4, 4), np.nan))])
-    assert nothing.panels == () and "defined" in nothing.takeaway
+    assert nothing.shown == () and "defined" in nothing.takeaway
 
 
 def test_two_metrics_of_one_model_are_told_apart(fields: Run) -> None:
     both = [Part(f"{name}/vit", fields.groups["field/vit"].assign_attrs(metric=name), "map") for name in "ab"]
     plot = figure_of(both[0]).plot("id", told_apart(both))
-    assert [panel.title for panel in plot.panels] == ["vit, a", "vit, b"]
+    assert [panel.title for panel in plot.shown] == ["vit, a", "vit, b"]
     assert "\nvit, a: " in plot.takeaway and "\nvit, b: " in plot.takeaway
 
 

@@ -61,7 +61,7 @@ def drawn(*parts: Part, panel: int = 0) -> tuple[str, Plot, str]:
     figure = figure_of(parts[0])
     plot = figure.plot("id", told_apart(parts))
     with style():
-        return figure.name, plot, draw_svg(plot.panels[panel].draw, 420, plot.panels[panel].height, True).svg
+        return figure.name, plot, draw_svg(plot.shown[panel].draw, 420, plot.shown[panel].height, True).svg
 
 
 def texts(svg: str) -> list[str]:
@@ -71,18 +71,18 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize(("value", "panels"), [("map", 2), ("control", 1)])
 def test_a_map_for_each_token_with_its_place_marked(value: str, panels: int) -> None:
     name, plot, svg = drawn(part_of(value))
-    assert name == "places" and len(plot.panels) == panels
+    assert name == "places" and len(plot.shown) == panels
     assert [text for text in texts(svg) if text.startswith("(")] == [
         f"({r}, {c})" for r in range(3) for c in range(3)
     ]
-    assert svg.count("<image") == 9 + 1 and svg.count("stroke: #ffffff; stroke-width: 1.4") == 9
+    assert svg.count("<image") == 9 and svg.count("stroke: #ffffff; stroke-width: 1.4") == 9
     assert "0.900, 0.100 and 0.100" in plot.takeaway and "drawn" not in plot.caption
 
 
 def test_many_tokens_and_sites_are_cut_evenly() -> None:
     _, plot, svg = drawn(part_of("map", sites=7, side=7), panel=1)
-    assert [panel.title for panel in plot.panels] == [f"vit and resnet, blocks.{i}" for i in (0, 3, 6)]
-    assert svg.count("<image") == 16 + 1 and {"(0, 0)", "(2, 4)", "(6, 6)"} <= set(texts(svg))
+    assert [panel.title for panel in plot.shown] == [f"vit and resnet, blocks.{i}" for i in (0, 3, 6)]
+    assert svg.count("<image") == 16 and {"(0, 0)", "(2, 4)", "(6, 6)"} <= set(texts(svg))
     assert (
         "Some of up to 49 tokens are drawn" in plot.caption and "3 sites of a model are drawn" in plot.caption
     )
@@ -96,14 +96,14 @@ def test_tokens_without_places_are_no_places() -> None:
 
 def test_subsets_stand_where_their_order_says() -> None:
     name, plot, svg = drawn(part_of("cka"))
-    assert name == "subsets" and [panel.title for panel in plot.panels] == ["vit, blocks.0", "vit, blocks.1"]
+    assert name == "subsets" and [panel.title for panel in plot.shown] == ["vit, blocks.0", "vit, blocks.1"]
     assert {"layer0", "layer1", "reach (px)"} <= set(texts(svg)) and {"20", "80"} <= set(texts(svg))
     assert f"vit, blocks.0: layer0 0.800 {ARROW} 0.200; layer1 0.800 {ARROW} 0.200." in plot.takeaway
     assert "against reach" in plot.caption
     part = part_of("cka", sites=9, layers=8)
     bare = Part(part.path, part.dataset.drop_vars("reach"), "cka")
     _, plot, svg = drawn(bare)
-    assert len(plot.panels) == 4 and "subset" in texts(svg)
+    assert len(plot.shown) == 4 and "subset" in texts(svg)
     assert "4 of 9 sites" in plot.caption and "6 of 8 lines" in plot.caption
 
 
