@@ -17,6 +17,7 @@ from torch import fx, nn
 from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
 from vitdsl.runtime.graph.lanes import Values
+from vitdsl.runtime.graph.overwrite import overwrite
 from vitdsl.runtime.graph.propagate import FLOPS, OPS, VALUE, modules_of
 from vitdsl.runtime.graph.tap import Reduce, Tap
 
@@ -53,7 +54,12 @@ class Merged:
 
 
 def merge(
-    model: nn.Module, graph: fx.Graph, lanes: Sequence[Lane], taps: Mapping[str, Sequence[Tap]]
+    model: nn.Module,
+    graph: fx.Graph,
+    lanes: Sequence[Lane],
+    taps: Mapping[str, Sequence[Tap]],
+    *,
+    over: bool = False,
 ) -> Merged:
     """Merge the lanes of a model into one graph.
 
@@ -62,14 +68,18 @@ def merge(
         graph: Its traced graph, free of in-place operations, annotated.
         lanes: Its conditions; one of them is the intact model, without edits.
         taps: What to read, by lane. In training mode nothing is shared: modules may draw or remember.
+        over: Let values be written over others that nobody reads again; not where gradients are taken, nor where
+            types are not those that the graph says (autocast).
     """
     builder = _Builder(graph, training=model.training)
     builder.lay(lanes, taps)
     modules = modules_of(model, graph) | builder.modules
-    used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
-    module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
+    if over:
+        modules |= overwrite(builder.graph, modules)
+    used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
+    module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
     kept = sum(_size(node) for node in builder.graph.nodes)
     return Merged(module, builder.slots, work, _live(builder.graph), kept)
 

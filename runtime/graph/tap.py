@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -31,7 +32,11 @@ class Tap:
 
 
 class Reduce(nn.Module):
-    """A tap in the graph; runs in float32 or better, whatever the model computes in."""
+    """A tap in the graph; runs in float32 or better, whatever the model computes in.
+
+    What it gives never shares memory with what it reads: a few small numbers do not keep a whole activation, which
+    may then be written over.
+    """
 
     def __init__(self, reducer: Reducer, site: Site) -> None:
         super().__init__()
@@ -44,4 +49,9 @@ class Reduce(nn.Module):
             tensors = (first.reshape(-1, *self.site.shape), *others)
         with torch.autocast(tensors[0].device.type, enabled=False):
             result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
-        return result if isinstance(result, tuple) else (result,)
+        results = result if isinstance(result, tuple) else (result,)
+        return tuple(one.clone() if any(map(partial(_shares, one), tensors)) else one for one in results)
+
+
+def _shares(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

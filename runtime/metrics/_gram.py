@@ -39,9 +39,16 @@ def u_gram(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor]:
     Returns:
         The matrix `[batch, batch]`, float32, over two to the power of an integer `[]`, and that integer.
     """
-    matrix = gram(select(tensor, site))
+    matrix = gram(features_of(tensor, site))
     power = _power_of_two(matrix.diagonal().sum())
     return u_center(matrix * two_to(-power, matrix.dtype)), power
+
+
+def features_of(tensor: Tensor, site: Site) -> Tensor:
+    """What a layer selects, `[batch, feature]`; of whole maps in the order of memory, which copies nothing."""
+    if site.tokens == "all" and tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).flatten(1)
+    return select(tensor, site)
 
 
 def gram(features: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
-from vitdsl.runtime.graph.tokens import select
-from vitdsl.runtime.metrics._gram import LARGEST_POWER, SMALLEST_BATCH, gram, two_to, u_center
+from vitdsl.runtime.metrics._gram import LARGEST_POWER, SMALLEST_BATCH, features_of, gram, two_to, u_center
 
 Estimator = Literal["unbiased", "biased"]
 Kernel = Literal["linear", "rbf"]
@@ -31,7 +30,7 @@ def kernel_gram(
     Returns:
         The matrix `[batch, batch]`, float32, over two to the power of an integer `[]`, and that integer.
     """
-    matrix = gram(select(tensor, site))
+    matrix = gram(features_of(tensor, site))
     power = torch.zeros((), dtype=torch.int32, device=matrix.device)
     if kernel == "rbf":
         matrix = gaussian(matrix, bandwidth)

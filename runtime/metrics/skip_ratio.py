@@ -36,7 +36,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, prefix_of
+from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
 
@@ -123,21 +123,8 @@ def norms_and_cosines(skip: Tensor, branch: Tensor, *, site: Site) -> Tensor:
         branch: The same shape.
         site: Where they were read.
     """
-    step = max(1, (CHUNK << 6 if skip.is_cuda else CHUNK >> 3) // max(1, skip[0].numel()))
-    parts = zip(torch.split(skip, step), torch.split(branch, step), strict=True)
-    return torch.cat([_sums(one, other, site) for one, other in parts])
-
-
-def _sums(skip: Tensor, branch: Tensor, site: Site) -> Tensor:
-    exact = accumulator(skip.device)
-    z, f = skip.to(exact), branch.to(exact)
-    channels = 1 if site.layout == "map" else -1
-
-    def over_tokens(values: Tensor) -> Tensor:
-        return values if site.layout == "tokens" else values.flatten(1)
-
-    size_z, size_f, size_s = (over_tokens(_norm(one, channels)) for one in (z, f, z + f))
-    both = over_tokens((z * f).sum(channels))
+    z, f = as_tokens(skip, site), as_tokens(branch, site)
+    size_z, size_f, size_s, both = _sizes(z, f)
     terms = (
         (size_z, size_f),
         (size_z.square() + both, size_z * size_s),
@@ -148,17 +135,40 @@ def _sums(skip: Tensor, branch: Tensor, site: Site) -> Tensor:
     values = [
         torch.where(kept, above / below, 0.0) for (above, below), kept in zip(terms, defined, strict=True)
     ]
-    rows = torch.stack([*(kept.to(exact) for kept in defined), *values, torch.ones_like(size_z)], -1)
+    rows = torch.stack([*(kept.to(both.dtype) for kept in defined), *values, torch.ones_like(size_z)], -1)
     first = 1 if site.class_token else 0
     prefix = prefix_of(site)
     groups = (rows[:, :first], rows[:, first:prefix], rows[:, prefix:])
     return torch.stack([group.sum(1) for group in groups], 1)
 
 
-def _norm(vectors: Tensor, axis: int) -> Tensor:
-    """Norms over an axis; NaN where not finite, so that what is built of them is."""
-    size = vectors.square().sum(axis).sqrt()
-    return torch.where(size.isfinite(), size, torch.nan)
+def _sizes(z: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+    """Norms of z, f and z + f, and the product of z and f, `[batch, token]` each; part by part, to stay in a cache."""
+    _, tokens, width = z.shape
+    at_a_time = max(1, (CHUNK << 6 if z.is_cuda else CHUNK >> 3) // max(1, width))
+    images, some = max(1, at_a_time // max(1, tokens)), min(at_a_time, tokens)
+    parts = [
+        torch.cat(
+            [
+                _products(a, b)
+                for a, b in zip(torch.split(one, some, 1), torch.split(other, some, 1), strict=True)
+            ],
+            -1,
+        )
+        for one, other in zip(torch.split(z, images), torch.split(f, images), strict=True)
+    ]
+    *squares, both = torch.cat(parts, 1)
+    sizes = (square.sqrt() for square in squares)
+    return *(torch.where(size.isfinite(), size, torch.nan) for size in sizes), both
+
+
+def _products(z: Tensor, f: Tensor) -> Tensor:
+    """`[4, batch, token]`: z z, f f, s s and z f, s the sum of both; what is not needed again is written over."""
+    exact = accumulator(z.device)
+    z, f = z.to(exact, copy=True), f.to(exact, copy=True)
+    both = (z * f).sum(-1)
+    s = z + f
+    return torch.stack([*(one.square_().sum(-1) for one in (z, f, s)), both])
 
 
 def _groups(sites: Sequence[Site]) -> list[str]:

@@ -29,6 +29,7 @@ class Compiled:
         merged: All its conditions in one graph.
         output: The tap of the intact model's output.
         fitted: The constants of its ablations' fits.
+        channels_last: Whether its maps lie channels last in memory.
     """
 
     planned: PlannedModel
@@ -37,6 +38,7 @@ class Compiled:
     merged: Merged
     output: Tap
     fitted: Fitted | None = None
+    channels_last: bool = False
 
     @property
     def ablated(self) -> list[Condition]:
@@ -46,7 +48,12 @@ class Compiled:
 
 
 def compile_model(
-    planned: PlannedModel, module: nn.Module, groups: Sequence[Group[Observer]], fitted: Fitted | None = None
+    planned: PlannedModel,
+    module: nn.Module,
+    groups: Sequence[Group[Observer]],
+    fitted: Fitted | None = None,
+    *,
+    over: bool = False,
 ) -> Compiled:
     """Merge a model's conditions into one graph with the taps of some groups.
 
@@ -56,6 +63,7 @@ def compile_model(
         groups: The groups of one stream.
         fitted: Gives the constants of ablations that are fitted; None gives empty ones, for a graph that is priced
             and not run.
+        over: Let values be written over others that nobody reads again (`merge`).
     """
     skeleton = planned.sites
     if not planned.unfuse.issuperset(fusable(skeleton.model)):
@@ -71,5 +79,5 @@ def compile_model(
     taps.setdefault(BASELINE, []).append(output)
     lanes = [lane_of(planned, c, sites, fitted) for c in planned.conditions if c.id in taps]
     wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
-    merged = merge(sites.model, sites.traced.graph, lanes, wanted)
+    merged = merge(sites.model, sites.traced.graph, lanes, wanted, over=over)
     return Compiled(planned, module, sites, merged, output, fitted)

@@ -150,12 +150,13 @@ class Engine:
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
         models = list(dict.fromkeys(model for group in groups for model in group.models))
+        over = self.dtype == "float32" and not any(group.kind.gradients for group in groups)
         self.progress.begin(f"compile for {one.title}", len(models), "models")
         for model in models:
             with memory_errors(self.plan, groups, self.device):
                 module = self.loaded[model].module.to(self.device)
             compiled[model] = compile_model(
-                self.plan.models[model], module, groups, self._fitted(one.data, model)
+                self.plan.models[model], module, groups, self._fitted(one.data, model), over=over
             )
             self.progress.step(1, f"{model}, {counted(len(compiled[model].ablated) + 1, 'condition')}")
             self.facts.work.append(manifest.work(one.title, compiled[model]))

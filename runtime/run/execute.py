@@ -21,6 +21,7 @@ from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Plan, View
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.run.compile import Compiled
+from vitdsl.runtime.run.layout import channels_last, lay_out
 from vitdsl.runtime.run.statistics import Statistics
 
 DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,6 +76,8 @@ class Runner:
         self.plan, self.models, self.groups, self.known = plan, models, groups, known
         self.device, self.dtype = device, dtype
         self.gradients = any(group.kind.gradients for group in groups)
+        for compiled in models.values():
+            lay_out(compiled, channels_last(compiled.sites, device))
         self.taps = {
             (group.path, side): taps_of(models[reading.model].sites, reading, group)
             for group in groups
@@ -83,14 +86,27 @@ class Runner:
 
     def forward(self, model: str, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
         """All taps of a model on a batch `[batch, channel, row, col]`."""
-        if self.gradients:
-            images = images.detach().requires_grad_()
-        with computing(self.device, self.dtype, gradients=self.gradients):
-            found: tuple[tuple[Tensor, ...], ...] = self.models[model].merged.module(images)
+        compiled = self.models[model]
+        try:
+            found = self._forward(compiled, images)
+        except RuntimeError:
+            if not compiled.channels_last:
+                raise
+            lay_out(compiled, False)  # a program may take views that need another layout
+            found = self._forward(compiled, images)
         if self.gradients:
             found = tuple(tuple(tensor.detach() for tensor in one) for one in found)
         if self.device.type == "mps":
             found = tuple(tuple(tensor.cpu() for tensor in one) for one in found)
+        return found
+
+    def _forward(self, compiled: Compiled, images: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+        if compiled.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.gradients:
+            images = images.detach().requires_grad_()
+        with computing(self.device, self.dtype, gradients=self.gradients):
+            found: tuple[tuple[Tensor, ...], ...] = compiled.merged.module(images)
         return found
 
     def on_device(self, batch: Batch) -> dict[str, Tensor]:

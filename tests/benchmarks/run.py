@@ -67,7 +67,8 @@ def prepared(text: str, device: torch.device, dtype: str) -> tuple[Plan, Any, An
         if any(name in group.models for group in plan.groups)
     }
     compiled = {
-        name: compile_model(plan.models[name], module, plan.groups) for name, module in modules.items()
+        name: compile_model(plan.models[name], module, plan.groups, over=True)
+        for name, module in modules.items()
     }
     runner = Runner(plan, compiled, plan.groups, device, dtype)
     stream = open_stream(

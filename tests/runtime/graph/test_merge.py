@@ -19,6 +19,7 @@ from vitdsl.runtime.ablations.remove_branch import RemoveBranch
 from vitdsl.runtime.ablations.remove_skip import RemoveSkip
 from vitdsl.runtime.graph.edit import Lane, Place
 from vitdsl.runtime.graph.merge import Merged, merge
+from vitdsl.runtime.graph.overwrite import OVER
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
 from vitdsl.runtime.models.loading import load, skeleton
@@ -43,6 +44,10 @@ FAMILIES = {
 
 def keep(tensor: Tensor, *, site: Any) -> Tensor:
     return tensor.clone()
+
+
+def view(tensor: Tensor, *, site: Any) -> Tensor:
+    return tensor.flatten(1)[:, :7]
 
 
 def sites_for(model: Model) -> tuple[Sites, Tensor]:
@@ -103,6 +108,25 @@ def test_each_condition_equals_itself_in_a_graph_of_its_own_bit_for_bit(name: st
     assert len(outputs) == len(lanes)  # every ablation changes the output, each its own way
     assert calls(merged.module) < 0.75 * alone_nodes
     assert merged.work["merged"] < merged.work["separate"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_values_written_over_others_change_no_lane_and_no_tap(name: str) -> None:
+    sites, images = sites_for(FAMILIES[name])
+    units = list(sites.units)
+    lanes = [Lane("baseline"), *(lane(sites, path, (SKIP, path)) for path in units)]
+    reads = [tap(sites), *(tap(sites, path, role) for path in units for role in ("stream", "branch", "skip"))]
+    reads += [Tap(one.nodes, Reducer(view), one.site) for one in reads]  # a tap may be careless
+    taps = {one.name: reads for one in lanes}
+    plain = merge(sites.model, sites.traced.graph, lanes, taps)
+    ours = merge(sites.model, sites.traced.graph, lanes, taps, over=True)
+    assert plain.slots == ours.slots and plain.work == ours.work
+    assert any(OVER in node.meta for node in ours.module.graph.nodes)
+    kept = images.clone()
+    with torch.inference_mode():
+        for (one,), (other,) in zip(plain.module(images), ours.module(images), strict=True):
+            assert torch.equal(one, other)
+    assert torch.equal(images, kept)
 
 
 def test_lanes_share_beyond_the_baseline() -> None:
