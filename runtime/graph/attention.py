@@ -15,9 +15,15 @@ from torch.nn import functional as F
 
 from vitdsl.runtime.graph.axes import Axis, Images, size_of
 from vitdsl.runtime.graph.flow import AXES, PRODUCTS, Product
-from vitdsl.runtime.graph.meaning import Meaning, keys_of, plain, sources_of
+from vitdsl.runtime.graph.meaning import DIFFERENCE, VALUED, Meaning, keys_of, plain, sources_of
 from vitdsl.runtime.graph.reading import has_padding, has_places, is_width
 from vitdsl.runtime.graph.unit_names import owner
+
+OF_NO_IMAGE = (
+    "attention inside windows", "attention between the images of a batch",
+    "attention whose first axis is not the image",
+)  # fmt: skip
+"""Kinds of attention of which one image's weights are not a slice of the tensor."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ def attention_of(graph: fx.Graph, kinds: dict[str, str]) -> Attention:
         for product in dict.fromkeys(node.meta.get(PRODUCTS, ())):
             taken = nodes[product.softmax]
             given = [one for one in node.all_input_nodes if product.source in _sources(one)]
+            if not product.queries:
+                given = [
+                    one for mul in given for one in mul.all_input_nodes if product.source in _sources(one)
+                ]
             if given:
                 steps = frozenset((*taken.all_input_nodes, taken, *_steps(given[0], product.source)))
                 weights = _weights(given[0], node, product, steps)
@@ -135,6 +145,8 @@ def _weights(given: fx.Node, node: fx.Node, product: Product, steps: frozenset[f
         keys = product.values
     heads = prod(factor.size for axis in outer for factor in axis if not isinstance(factor, Images))
     kind = _kind(outer, queries, keys, meaning)
+    if not product.queries and kind not in OF_NO_IMAGE:
+        kind = "attention without queries"
     shape = (heads, size_of(queries), size_of(keys))
     return Weights(chosen, _heads(node, queries), shape, queries, keys, kind, not meaning.mixed, steps)
 
@@ -147,7 +159,8 @@ def _kind(outer: list[Axis], queries: Axis, keys: Axis, meaning: Meaning) -> str
     if any(has_places(axis) for axis in outer) or has_padding(keys):
         return "attention inside windows"
     if meaning.mixed:
-        return meaning.mixed[0]
+        how = DIFFERENCE if DIFFERENCE in meaning.mixed else meaning.mixed[0]
+        return "changed weights" if how == VALUED else how
     if is_width(keys):
         return "channel attention" if is_width(queries) and queries else "attention over features"
     return "attention of features" if queries and is_width(queries) else ""
@@ -172,7 +185,7 @@ def _unchanged(node: fx.Node, source: int) -> Iterator[fx.Node]:
 
 def _keys_last(node: fx.Node, source: int) -> bool:
     axes: tuple[Axis, ...] = node.meta[AXES].axes
-    return len(axes) > 2 and source in keys_of(axes[-1]) and not any(keys_of(axis) for axis in axes[:-1])
+    return len(axes) > 1 and source in keys_of(axes[-1]) and not any(keys_of(axis) for axis in axes[:-1])
 
 
 def _heads(node: fx.Node, queries: Axis) -> fx.Node | None:

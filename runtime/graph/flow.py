@@ -20,7 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from vitdsl.runtime.graph.axes import Axis, Images, Line, features
 from vitdsl.runtime.graph.axis_rules import meaning_of
 from vitdsl.runtime.graph.calls import Call
-from vitdsl.runtime.graph.meaning import Meaning, fixed, keys_of, plain, sources_of
+from vitdsl.runtime.graph.meaning import VALUED, Meaning, fixed, keys_of, plain, sources_of
+from vitdsl.runtime.graph.reading import has_places
 
 AXES = "axes"
 PRODUCTS = "products"
@@ -36,11 +37,13 @@ class Product:
         source: The number of the softmax.
         softmax: The position of the node that took it.
         values: What the axis of the values means that the keys meet.
+        queries: Whether there is a sum for each query, as a matrix product gives; otherwise there is one for all.
     """
 
     source: int
     softmax: int
     values: Axis
+    queries: bool = True
 
 
 class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -93,6 +96,8 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note_products(*[one for one in args if isinstance(one, Tensor)][-2:])
         if name in ("add", "add_"):
             self.sums += self._joins_streams([one for one in args if isinstance(one, Tensor)])
+        if name == "sum" and isinstance(args[0], Tensor):
+            self._note_sum(args[0], given.get("dim"))
         results = func(*args, **kwargs)
         several = results if isinstance(results, (tuple, list)) else (results,)
         found = [
@@ -118,3 +123,14 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for source in keys_of(weights):
                 if other.images:
                     self.products.append(Product(source, self.softmaxes[source], plain(values)))
+
+    def _note_sum(self, weighted: Tensor, dims: Any) -> None:
+        """Values that tokens' weights were multiplied into, and that are summed over the tokens."""
+        meaning = self.meaning(weighted)
+        if VALUED not in meaning.mixed:
+            return
+        for place in dims or ():
+            axis = meaning.axes[place]
+            if has_places(axis):
+                for source in keys_of(axis):
+                    self.products.append(Product(source, self.softmaxes[source], plain(axis), queries=False))

@@ -26,6 +26,11 @@ from vitdsl.runtime.graph.axes import (
     split,
 )  # fmt: skip
 
+DIFFERENCE = "differential attention"
+"""What weights are, in `mixed`, that were taken from one another."""
+VALUED = "weighted values"
+"""What values are, in `mixed`, that weights were multiplied into, position by position."""
+
 
 @dataclass(frozen=True)
 class Meaning:

@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 
 from vitdsl.dsl.field_types import Role
-from vitdsl.runtime.graph.attention import Attention, Weights, attention_of
+from vitdsl.runtime.graph.attention import OF_NO_IMAGE, Attention, Weights, attention_of
 from vitdsl.runtime.graph.axes import Axes
 from vitdsl.runtime.graph.edit import Place
 from vitdsl.runtime.graph.fixed import mark_fixed
@@ -30,11 +30,6 @@ from vitdsl.runtime.graph.whole import is_rotary, pool_of, sees_position, whole_
 
 ROLES: tuple[str, ...] = get_args(Role)
 UNIT_ROLES = ("stream", "branch", "skip")
-OF_NO_IMAGE = (
-    "attention inside windows", "attention between the images of a batch",
-    "attention whose first axis is not the image",
-)  # fmt: skip
-"""Kinds of attention of which one image's weights are not a slice of the tensor."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ KINDS = {
     "differential attention": "it is differential attention: its weights are differences of shares, and no shares",
     "changed weights": "its weights are changed after their softmax, so that they are no shares",
     "channel attention": "it is channel attention: its queries and keys are channels, not tokens",
+    "attention without queries": "it weighs all tokens for one sum and not for each token: it has keys and no queries",
     "attention over features": "its keys are features, not tokens",
     "attention of features": "its queries are features, not tokens",
 }

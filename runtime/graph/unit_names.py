@@ -38,18 +38,18 @@ def owner(node: fx.Node) -> str:
 
 
 def names_of(units: Sequence[Add], model: nn.Module) -> list[str]:
-    """A name for each unit, each once; one that a module owns twice gets `:1`, `:2`."""
+    """A name for each unit, each once; one that is there twice gets `:1`, `:2`, units within units after these."""
     owners = [owner(unit.add) for unit in units]
     shared = Counter(owners)
     names = [
         _child(unit, path, model) if shared[path] > 1 else (path or unit.add.name)
         for unit, path in zip(units, owners, strict=True)
     ]
-    repeated, seen = Counter(names), Counter[str]()
-    for i, name in enumerate(names):
-        if repeated[name] > 1:
-            seen[name] += 1
-            names[i] = f"{name}:{seen[name] - 1}" if seen[name] > 1 else name
+    seen = Counter[str]()
+    for i in sorted(range(len(units)), key=lambda one: (owners[one].count("."), one)):
+        name = names[i]
+        names[i] = f"{name}:{seen[name]}" if seen[name] else name
+        seen[name] += 1
     return names
 
 

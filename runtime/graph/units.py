@@ -49,7 +49,10 @@ SOFTMAX: set[object] = {"softmax", torch.softmax, F.softmax}
 ATTENTION: set[object] = {F.scaled_dot_product_attention}
 PRODUCTS = {operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm", torch.einsum}
 BILINEAR = PRODUCTS | {operator.mul, torch.mul, "mul"}
-WEIGHTED = {"conv1d", "conv2d", "linear", "matmul", "mul"}
+WEIGHTED = {
+    "conv1d", "conv2d", "linear", "matmul", "bmm", "einsum", "mul", "layer_norm", "group_norm", "batch_norm",
+    "rms_norm",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from vitdsl.runtime.graph.axes import (
     unknown,
 )
 from vitdsl.runtime.graph.calls import Call, lost
-from vitdsl.runtime.graph.meaning import Meaning, fixed, sources_of, together
+from vitdsl.runtime.graph.meaning import DIFFERENCE, VALUED, Meaning, fixed, sources_of, together
 
 
 def same(call: Call) -> Meaning:
@@ -37,7 +37,13 @@ def pointwise(call: Call) -> Meaning:
     if not sources_of(found.axes):
         return found
     weights = [one for one in call.tensors if sources_of(one.axes)]
-    how = "differential attention" if len(weights) > 1 else "changed weights"
+    how = DIFFERENCE if len(weights) > 1 else "changed weights"
+    if (
+        call.name == "mul"
+        and len(weights) == 1
+        and any(one.images for one in call.tensors if one not in weights)
+    ):
+        how = VALUED
     return replace(found, mixed=(*found.mixed, how))
 
 

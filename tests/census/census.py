@@ -40,10 +40,15 @@ def architectures() -> dict[str, str]:
     """File of timm to the architecture that stands for it."""
     found = {}
     for file, names in sorted(_registry._module_to_models.items()):
-        kept = sorted(names, key=lambda name: (_rank(name), len(name), name))
+        kept = sorted(names, key=small_first)
         if kept:
             found[file] = kept[0]
     return found
+
+
+def small_first(name: str) -> tuple[int, int, str]:
+    """What to sort the names of architectures by, for the smallest to come first."""
+    return _rank(name), len(name), name
 
 
 def _rank(name: str) -> int:

@@ -87,6 +87,10 @@ OTHERS: dict[str, tuple[int, str, str, dict[str, int], int]] = {
     "poolformer_s12": (
         12 * 2, "stages.0.blocks.0.token_mixer", "stages.3.blocks.1.mlp", {"other": 12, "mlp": 12}, 0
     ),
+    # weights of norms that the norms are handed are those of its branches, for pooling has none; two stages scale skips
+    "poolformerv2_s12": (
+        12 * 2, "stages.0.blocks.0.token_mixer", "stages.3.blocks.1.mlp", {"other": 12, "mlp": 12}, 16
+    ),
     # each block: a convolution, then attention and MLP in windows, then attention and MLP on a grid
     "maxvit_tiny_tf_224": (
         sum(MAXVIT) * 5, "stages.0.blocks.0.conv", "stages.3.blocks.1.attn_grid.mlp",
