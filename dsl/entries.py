@@ -282,7 +282,8 @@ class Metric(KindEntry):
     against: str | None = Field(
         default=None,
         description="`baseline`: compare each condition with the intact model at the same sites; a data entry: with "
-        "the same model and condition on the images there that stand beside those of `data`.",
+        "the same model and condition on the images there that stand beside those of `data`, site by site; with `y`, "
+        "every layer of `x` with every layer of `y` on the images there.",
     )
     under: OneOrMany | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vitdsl.dsl.diagnostics import Diagnostic
 from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.study import BASELINE
 from vitdsl.dsl.study import Metric as MetricEntry
 from vitdsl.dsl.text import ticked
 from vitdsl.runtime.metrics._base import Inputs, Metric
@@ -47,11 +48,11 @@ def inputs_fit(
         problem((field,), f"`{kind.name}` {reads} and takes no `{field}`", "not taken", (help_,))
     if lacks and not wrong:
         problem((), f"`{kind.name}` needs `{needed}`", f"`{needed}` is required here", (add,))
-    if "against" in taken and entry.y is not None and entry.against is not None:
+    if "against" in taken and entry.y is not None and entry.against == BASELINE:
         problem(
             ("against",),
-            "`against` compares `x` with itself at the same sites, so there can be no `y`",
+            "`against: baseline` compares `x` with itself at the same sites, so there can be no `y`",
             "not beside `y`",
-            ("leave one of the two out",),
+            ("leave one of the two out", "`against` a data entry has a `y`: its layers see the images there"),
         )
     return len(problems) == before

@@ -229,7 +229,7 @@ class _Binder:
             x,
             y,
             tuple(views),
-            self.entry.against is not None and self.kind.inputs.of == "layers",
+            self.entry.against is not None and self.entry.y is None and self.kind.inputs.of == "layers",
             self.data,
             self.entry.title,
         )

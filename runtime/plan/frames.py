@@ -56,9 +56,8 @@ def _own(plan: Plan, group: Group) -> list[str]:
 
 def _models(plan: Plan, group: Group) -> dict[str, str]:
     """The model of a group, or both."""
-    if len(_own(plan, group)) == 1:
-        return {"model": group.x.model}
-    return {"model_x": group.x.model, "model_y": group.y.model}
+    x, *others = _own(plan, group)
+    return {"model_x": x, "model_y": others[0]} if others else {"model": x}
 
 
 def _swept(plan: Plan, group: Group) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def _condition_coords(plan: Plan, group: Group) -> dict[str, Any]:
 def _value_attrs(group: Group, name: str, value: Value, seen: str) -> dict[str, Any]:
     """What results say of a value; `seen` is the data entry that is compared with, empty for the intact model."""
     attrs = value.attributes()
-    if seen and (value.relative or group.paired):
+    if seen and (value.relative or group.kind.inputs.of == "layers"):
         words = attrs["long_name"].replace(INTACT, f"the same model on `{seen}`")
         attrs["long_name"] = (
             words if seen in words else f"{words}, `{group.data.partition('[')[0]}` against `{seen}`"

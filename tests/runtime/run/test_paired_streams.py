@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from studies import TINY_VIT, bound, loaded, study
@@ -28,10 +29,12 @@ DATA = {
     "blurred": "{of: probe, transform: {kind: blur, strength: 0.1}}",
 }
 MODELS = {"vit": TINY_VIT}
-LAYERS = {"blocks": '{of: vit, at: "blocks.*"}'}
+LAYERS = {"blocks": '{of: vit, at: "blocks.*"}', "last": '{of: vit, at: "blocks[-1]"}'}
 ABLATIONS = {"cut": "{kind: remove_branch, of: vit, at: blocks.0.attn}"}
 METRICS = {
     "moved": "{kind: cka, x: blocks, data: blurred, against: probe}",
+    "map": "{kind: cka, x: blocks, y: blocks, data: blurred, against: probe}",
+    "ranks": "{kind: rsa, x: last, y: blocks, data: blurred, against: probe}",
     "right": "{kind: accuracy, of: vit, data: blurred, against: probe}",
     "plain": "{kind: accuracy, of: vit, data: blurred}",
     "clean": "{kind: accuracy, of: vit, data: probe}",
@@ -86,18 +89,29 @@ def cka(x: Tensor, y: Tensor) -> float:
     return float(sums[0] / np.sqrt(sums[1] * sums[2]))
 
 
+def rsa(x: Tensor, y: Tensor) -> float:
+    """Spearman's correlation of the dissimilarities of pairs of images, from their formula."""
+    above = np.triu_indices(N, 1)
+    one, other = (1 - np.corrcoef(side.numpy())[above] for side in (x, y))
+    return float(spearmanr(one, other).statistic)
+
+
 def test_the_same_model_on_both_streams(tmp_path: Path) -> None:
     plan = bound(text())
     folder = run(plan, out=tmp_path).folder
     assert folder is not None
-    moved, right, plain, clean = (
-        results(folder, f"{name}/vit") for name in ("moved", "right", "plain", "clean")
+    moved, right, plain, clean, map_, ranks = (
+        results(folder, f"{name}/vit") for name in ("moved", "right", "plain", "clean", "map", "ranks")
     )
     for row, cut in enumerate((False, True)):
         there, off, labels = forwards(plan, "blurred", tmp_path, cut)
         here, on, _ = forwards(plan, "probe", tmp_path, cut)
         for site in (0, 1):
             assert float(moved["cka"][row, site]) == pytest.approx(cka(there[site], here[site]), abs=2e-5)
+            for other in (0, 1):
+                wanted = cka(there[site], here[other])
+                assert float(map_["cka"][row, site, other]) == pytest.approx(wanted, abs=2e-5)
+            assert float(ranks["rsa"][row, 0, site]) == pytest.approx(rsa(there[1], here[site]), abs=1e-5)
         hits, hits_on = off.argmax(1) == labels, on.argmax(1) == labels
         assert float(right["top1"][row]) == pytest.approx(float(hits.double().mean()), abs=1e-12)
         assert float(plain["top1"][row]) == float(right["top1"][row])
@@ -110,6 +124,8 @@ def test_the_same_model_on_both_streams(tmp_path: Path) -> None:
         )
         p, q = on.log_softmax(1), off.log_softmax(1)
         assert float(right["kl"][row]) == pytest.approx(float((p.exp() * (p - q)).sum(1).mean()), rel=1e-4)
+    assert (map_["cka"][:, 0, 1] != map_["cka"][:, 1, 0]).all() and str(map_.model.values) == "vit"
+    assert map_["cka"].attrs["long_name"] == moved["cka"].attrs["long_name"] and map_.attrs["paired"] == 0
     assert (moved["cka"] < 0.999).all()  # the streams do differ
     assert str(moved.model.values) == "vit" and moved.attrs["paired"] == 0
     assert right["drop"].attrs["long_name"] == "top-1 accuracy lost against the same model on `probe`"
@@ -125,6 +141,23 @@ def test_the_same_model_on_both_streams(tmp_path: Path) -> None:
     again = run(bound((folder / "spec.resolved.yaml").read_text()), out=tmp_path).folder
     assert again is not None
     assert results(again, "moved/vit").drop_attrs().equals(moved.drop_attrs())
+
+
+def test_layers_of_two_models_on_two_streams(tmp_path: Path) -> None:
+    """A copy of the model stands on the other stream: the map is that of the model itself."""
+    metrics = {
+        "map": METRICS["map"],
+        "across": "{kind: cka, x: blocks, y: others, data: blurred, against: probe}",
+    }
+    models, layers = MODELS | {"copy": TINY_VIT}, LAYERS | {"others": '{of: copy, at: "blocks.*"}'}
+    both = study("pairs", data=DATA, models=models, layers=layers, ablations=ABLATIONS, metrics=metrics)
+    folder = run(bound(both), out=tmp_path).folder
+    assert folder is not None
+    across, within = results(folder, "across/vit~copy"), results(folder, "map/vit")
+    assert (str(across.model_x.values), str(across.model_y.values)) == ("vit", "copy")
+    assert list(across.condition.values) == ["baseline", "cut"]  # x as the condition has it, y intact
+    np.testing.assert_allclose(across["cka"][0], within["cka"][0], atol=1e-7)
+    assert np.abs(across["cka"][1].values - within["cka"][1].values).max() > 1e-6
 
 
 def test_nothing_changes_nothing(tmp_path: Path) -> None:
