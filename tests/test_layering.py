@@ -34,7 +34,7 @@ TOWARDS = {
 ROOMS = ("results", "graph", "models", "data", "metrics", "ablations", "plan", "train", "run")
 """The folders of the machine: each imports itself and those before it."""
 
-EVERYWHERE = ("kinds", "paths", "progress", "randomness", "ranks")
+EVERYWHERE = ("cores", "kinds", "paths", "progress", "randomness", "ranks")
 """The files beside the rooms: every room may import them, and they import no room."""
 
 LIMIT = 300

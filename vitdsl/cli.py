@@ -12,6 +12,7 @@ import click
 from vitdsl import __version__
 from vitdsl.commands._scan import COMMANDS, command, summaries
 from vitdsl.output import Output, crash_file, show_errors
+from vitdsl.runtime.cores import settle_threads
 from vitdsl.streams import CANNOT, PIPE, Ended, finish, listen, ready
 
 EXAMPLES = """\
@@ -125,6 +126,7 @@ def hoisted(words: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    settle_threads()
     ready()
     listen()
     sys.exit(finish(run(arguments)))

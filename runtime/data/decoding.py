@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
+from vitdsl.runtime.cores import cores
 from vitdsl.runtime.data.sources._base import Source
 
 WORTH_READING_AHEAD = 256
@@ -146,6 +147,5 @@ def alive(batches: Iterable[T]) -> Iterator[T]:
 
 def workers_for(source: Source, n: int) -> int:
     """How many processes should decode `n` images: none where it does not pay; processes of one run share the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(MOST_WORKERS, cores - 1) if source.costly and n > WORTH_READING_AHEAD and cores > 2 else 0
+    mine = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_WORKERS, mine - 1) if source.costly and n > WORTH_READING_AHEAD and mine > 2 else 0

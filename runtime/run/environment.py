@@ -1,6 +1,5 @@
 """The machine: which device computes, and what a run must say about where it ran. Changes no global state."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.runtime.cores import cores
 from vitdsl.runtime.results.program import versions
 
 GIT_SECONDS = 5
@@ -68,7 +68,7 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
         "packages": versions(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
