@@ -91,11 +91,28 @@ def _interest(parts: Sequence[Part]) -> int:
 def plots(section: Section) -> Iterator[Plot]:
     """The figures of a section, the value to look at first in front; no two have one id."""
     taken: set[str] = set()
-    for value, parts in section.values.items():
+    kept = {value: parts for value, parts in section.values.items() if any(part.defined for part in parts)}
+    left_out = [parts[0].name for value, parts in section.values.items() if value not in kept]
+    for value, every in (kept or dict(list(section.values.items())[:1])).items():
+        parts = [part for part in every if part.defined] if kept else every
+        said = [
+            _nowhere(left_out) if not taken else "",
+            _not_in([one for one in every if not one.defined] if kept else []),
+        ]
         for figure in dict.fromkeys(map(figure_of, parts)):
-            same = tuple(part for part in parts if figure_of(part) is figure)
-            same = told_apart(same)
-            here = tuple(part for part in same if part.defined)
-            plot = plot_of(figure, f"{slug('-'.join(section.metrics))}-{slug(value)}", here or same)
+            same = told_apart([part for part in parts if figure_of(part) is figure])
+            plot = plot_of(figure, f"{slug('-'.join(section.metrics))}-{slug(value)}", same)
+            plot = replace(plot, caption=" ".join(filter(None, (plot.caption, *said))))
+            said = []
             yield replace(plot, id=f"{plot.id}-{figure.name}") if plot.id in taken else plot
             taken.add(plot.id)
+
+
+def _nowhere(names: Sequence[str]) -> str:
+    """What is said of values without any number, once in a section."""
+    return f"Nowhere defined here, and so left out: {listing(names)}." if names else ""
+
+
+def _not_in(parts: Sequence[Part]) -> str:
+    """What is said of groups without any number of a value that others have."""
+    return f"Not defined for {listing([part.label for part in parts])}." if parts else ""

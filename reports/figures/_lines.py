@@ -1,20 +1,22 @@
-"""Lines over depth with their intervals and labels: what several figures share."""
+"""Lines over depth with their intervals, and axes for them: what several figures share. Labels are in `_labels`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log10
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from vitdsl.reports.canvas import Sheet, note_points
-from vitdsl.reports.labels import estimate, fold, number, short
+from vitdsl.reports.canvas import note_points
+from vitdsl.reports.labels import estimate, fold, number, plain, power_of_ten
 from vitdsl.reports.parts import Array
-from vitdsl.reports.theme import DASHES, FONT_PX, LIGHT, MARKERS, SERIES
+from vitdsl.reports.theme import DASHES, LIGHT, MARKERS, SERIES
 
-BESIDE, LEGEND = 22, 32
-"""Letters in a line of a label: at the right end of a series, and in a legend."""
+DECADES = 300.0
+"""An axis whose ends are farther apart than this factor names powers of ten alone."""
+LEGEND = 32
+"""Letters in a line of a label in a legend."""
 CROWDED = 26
 """From so many points on, intervals are bands and markers are left out."""
 
@@ -107,67 +109,6 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
                 axes.vlines(line.x, line.low, line.high, color=line.hex, linewidth=1.3, alpha=0.55, zorder=2)
 
 
-def label_lines(sheet: Sheet, axes: Axes, lines: Sequence[Line], *, direct: bool) -> None:
-    """Name the lines: at their right ends where there is room, else in a row above."""
-    if not any(line.label for line in lines):
-        return
-    ends = [(ordered(line), _end(line)) for line in lines]
-    if direct and len(lines) <= 6:
-        low, high = axes.get_ylim()
-        sheet.settle()
-        at = np.array(
-            [axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1] for _, y in ends]
-        )
-        most = max(fold(line.label, BESIDE).count("\n") + 1 for line in lines)
-        gap = FONT_PX * 1.35 * most / max(1.0, axes.get_window_extent().height)
-        for (line, _), y in zip(ends, _apart(at, gap), strict=True):
-            axes.annotate(
-                fold(line.label, BESIDE),
-                (1, y),
-                (8, 0),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                color=line.hex,
-                va="center",
-                fontweight="bold",
-            )
-        axes.set_ylim(low, high)
-    else:
-        longest = max(len(one) for line in lines for one in fold(line.label, LEGEND).split("\n"))
-        room = sheet.get_figwidth() * 72
-        columns = max(1, min(len(lines), int(room // (longest * FONT_PX * 0.62 + 52))))
-        sheet.legend(
-            *axes.get_legend_handles_labels(),
-            loc="outside upper left",
-            ncols=columns,
-            handlelength=2.6,
-            columnspacing=1.4,
-            borderaxespad=0.2,
-        )
-
-
-def _end(line: Line) -> float:
-    known = ordered(line).y[np.isfinite(ordered(line).y)]
-    return float(known[-1]) if len(known) else 0.0
-
-
-def _apart(at: Array, gap: float) -> Array:
-    """Positions in 0..1 at least `gap` apart, as near to where they were as it takes."""
-    order = np.argsort(at, kind="stable")
-    spread = np.clip(at[order], 0, 1)
-    for _ in range(60):
-        for i in range(len(spread) - 1):
-            lack = gap - (spread[i + 1] - spread[i])
-            if lack > 1e-9:
-                spread[i] -= lack / 2
-                spread[i + 1] += lack / 2
-    if len(spread):
-        spread = spread - max(0.0, spread[-1] - 1) + max(0.0, -spread[0])
-    result = np.empty_like(spread)
-    result[order] = spread
-    return result
-
-
 def limits(lines: Sequence[Line], include: Sequence[float] = ()) -> tuple[float, float]:
     """Ends of an axis that holds the lines, their intervals and the given values, with some air."""
     pieces = [np.asarray(include, np.float64)]
@@ -182,38 +123,21 @@ def limits(lines: Sequence[Line], include: Sequence[float] = ()) -> tuple[float,
     return low - air, high + air
 
 
-def depth_axis(axes: Axes, label: str) -> None:
-    """The axis of depth, from the first to the last place in a model."""
-    axes.set_xlim(-0.03, 1.03)
+def depth_axis(axes: Axes, label: str, last: float = 1.0) -> None:
+    """The axis of depth, from the first to the last place in a model; what stands there may end beyond."""
+    axes.set_xlim(-0.03, max(1.03, last + 0.004))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0\nfirst", "0.25", "0.5", "0.75", "1\nlast"])
     axes.set_xlabel(label)
 
 
 def log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis of values with labels in plain numbers."""
+    """A logarithmic axis of values, with powers of ten where it spans several."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    steps = [m * 10.0**e for e in range(-6, 7) for m in ((1, 2, 5) if high / low < 300 else (1,))]
+    decades = high / low >= DECADES
+    steps = [m * 10.0**e for e in range(-15, 16) for m in ((1,) if decades else (1, 2, 5))]
     axes.set_yticks([s for s in steps if low <= s <= high])
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+    write = (lambda v, _: power_of_ten(round(log10(v)))) if decades else (lambda v, _: plain(v))
+    axes.yaxis.set_major_formatter(FuncFormatter(write))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", which="minor", length=0)
-
-
-def reference_line(axes: Axes, value: float, label: str) -> Line2D:
-    """A level to compare with, named at its right end; the line, for a legend that names it instead."""
-    low, high = sorted(axes.get_ylim())
-    beyond = not low <= value <= high
-    line = axes.axhline(value, color=LIGHT["muted"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    axes.annotate(
-        "" if beyond else label,
-        (1, value),
-        (-2, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=LIGHT["muted"],
-        fontsize=FONT_PX - 1,
-    )
-    return line

@@ -64,7 +64,10 @@ def scale_of(parts: Sequence[Part], some: Sequence[Array] | None = None) -> Scal
     top = parts[0].attr("valid_max", None)
     if top is not None and high <= float(top):
         up = min(up, float(top))
+    bottom = parts[0].attr("valid_min", None)
     down = min(down, up - LEAST_SPAN) if top is not None else down
+    if bottom is not None and low >= float(bottom):
+        down = max(down, float(bottom))
     if 0 < down < 0.35 * up:
         down = 0.0
     return Scale(float(down), float(up if up > down else down + 1))
@@ -112,7 +115,7 @@ def _draw_bar(
 ) -> None:
     axes = sheet.add_subplot()
     width, height = float(sheet.bbox.width), float(sheet.bbox.height)
-    left, inside = 24.0, min(420.0, width - 48 - (length("not defined") + 34 if missing else 0))
+    left, inside = 16.0, min(420.0, width - 48 - (length("not defined") + 34 if missing else 0))
     axes.set_position((left / width, (LINE + 2) / height, inside / width, STRIP / height))
     axes.grid(False)
     axes.imshow(
@@ -126,7 +129,7 @@ def _draw_bar(
     axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks])
     axes.tick_params(axis="x", length=2, pad=1, labelsize=FONT_PX - 2)
     axes.text(
-        -left / inside + 0.001,
+        0,
         1 + 5 / STRIP,
         title,
         transform=axes.transAxes,

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vitdsl.reports.canvas import Sheet
-from vitdsl.reports.figures._lines import Line, distinct, draw_lines, label_lines, limits, reference_line
+from vitdsl.reports.figures._labels import label_lines, level_of
+from vitdsl.reports.figures._lines import Line, distinct, draw_lines, limits
 from vitdsl.reports.labels import fold, short, with_unit
 from vitdsl.reports.names import BASELINE
 from vitdsl.reports.parts import Part
@@ -137,14 +138,12 @@ def draw_swept(sheet: Sheet, wide: bool, part: Part, found: Swept) -> None:
     """The lines on one pair of axes, the field's values as ticks where they are few."""
     axes = sheet.subplots()
     values = np.unique(np.concatenate([line.x for line in found.lines]))
-    level = part.attr("baseline_line", None)
-    axes.set_ylim(*limits(found.lines, [] if level is None else [float(level)]))
+    levels = level_of(part)
+    axes.set_ylim(*limits(found.lines, [one.value for one in levels]))
     _field_axis(axes, found, values)
     axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     draw_lines(axes, found.lines)
-    if level is not None:
-        reference_line(axes, float(level), str(part.attr("baseline_label")))
-    label_lines(sheet, axes, found.lines, direct=wide)
+    label_lines(sheet, axes, found.lines, direct=wide, levels=levels)
 
 
 def _field_axis(axes: Axes, found: Swept, values: Any) -> None:

@@ -5,13 +5,17 @@ Values against the depth of the changed site, all models on one axis; a list of 
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import effect_lines
-from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits, reference_line
+from vitdsl.reports.figures._labels import Level, label_lines, level_of
+from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
+from vitdsl.reports.figures._strip import ROW, draw_strip, end_of, right_of, rows_of, strip_words
 from vitdsl.reports.figures._swept import draw_swept, swept
 from vitdsl.reports.labels import fold, listing, number, plural, sentence, with_unit
 from vitdsl.reports.names import BASELINE
@@ -21,6 +25,8 @@ from vitdsl.reports.sentences import at, lead_and_details, mean
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
 
 MOST_ROWS = 40
+MOST_INTACT = 3
+"""Levels of more intact models have no names beside them."""
 
 
 class Effect(Figure):
@@ -38,11 +44,15 @@ class Effect(Figure):
         words = []
         if effect_lines(parts):
             draw: Draw = partial(_draw_effect, parts=parts)
-            panels.append(Panel("Against depth", draw, cell=False, height=350))
+            units = rows_of(effect_lines(parts))
+            more = ROW * len(units) + (8 if units else 0)
+            panels.append(Panel("Against depth", draw, False, 350 + more, 330 + more))
             words.append("Each condition at the depth of the site that it changes.")
             levels = [part.intact for part in parts if np.isfinite(part.intact)]
             if any(abs(v) > 1e-12 for v in levels):
                 words.append("Dotted levels: the intact models.")
+            if units:
+                words.append(strip_words(end_of(units, _levels(parts, units))))
         for one in swept(parts):
             draw = partial(draw_swept, part=parts[0], found=one)
             panels.append(Panel(f"Against {one.name}", draw, cell=False, height=330))
@@ -70,25 +80,56 @@ class Effect(Figure):
 
 def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     """Values against the depth of the changed site, all models on one axis; intact models as levels."""
-    axes = sheet.subplots()
     lines = effect_lines(parts)
+    units = rows_of(lines)
+    axes = sheet.subplots() if not units else _above_strip(sheet, wide, parts, units)
     levels = {part.model: part.intact for part in parts if np.isfinite(part.intact)}
     zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
-    floor = parts[0].attr("baseline_line", None)
-    axes.set_ylim(*limits(lines, [*levels.values(), *([] if floor is None else [float(floor)])]))
-    depth_axis(axes, "Depth of the changed site")
+    compared = level_of(parts[0])
+    axes.set_ylim(*limits(lines, [*levels.values(), *(one.value for one in compared)]))
+    if not units:
+        depth_axis(axes, "Depth of the changed site")
     axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, lines)
     if zero:
         axes.axhline(0, color=LIGHT["muted"], linewidth=1, zorder=1)
     else:
-        for part in parts:
-            level = levels.get(part.model, float("nan"))
-            colour = LIGHT[SERIES[part.hue % len(SERIES)]]
-            axes.axhline(level, color=colour, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-    if floor is not None:
-        reference_line(axes, float(floor), str(parts[0].attr("baseline_label")))
-    label_lines(sheet, axes, lines, direct=wide)
+        compared += _intact_levels(parts)
+    label_lines(sheet, axes, lines, direct=wide, levels=compared)
+
+
+def _above_strip(sheet: Sheet, wide: bool, parts: Sequence[Part], units: Sequence[Line]) -> Axes:
+    """The axes of the lines, with the strip of units drawn below them."""
+    room = 350 if wide else 330
+    above, below = sheet.subplots(2, 1, sharex=True, height_ratios=[room - 60, ROW * len(units)])
+    draw_strip(below, units, _levels(parts, units), wide=wide)
+    depth_axis(below, "Depth of the changed site", last=max(right_of(unit) for unit in units))
+    above.tick_params(axis="x", labelbottom=False, length=0)
+    return cast(Axes, above)
+
+
+def _levels(parts: Sequence[Part], units: Sequence[Line]) -> list[float]:
+    """For each row the number of the intact model that it is of; 0 where there is none."""
+    known = {part.hue: part.intact for part in parts if np.isfinite(part.intact)}
+    return [known.get(unit.colour, 0.0) for unit in units]
+
+
+def _intact_levels(parts: Sequence[Part]) -> list[Level]:
+    """The numbers of the intact models, named where these are few."""
+    known = [part for part in parts if np.isfinite(part.intact)]
+    several = len({part.label for part in known}) > 1
+    if several and len({part.intact for part in known}) == 1:
+        return [Level(known[0].intact, "intact", width=1.0)]
+    return [
+        Level(
+            part.intact,
+            "" if len(known) > MOST_INTACT else f"{part.label}, intact" if several else "intact",
+            LIGHT[SERIES[part.hue % len(SERIES)]],
+            (0, (2, 3)),
+            1.0,
+        )
+        for part in known
+    ]
 
 
 def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
@@ -99,7 +140,9 @@ def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
         loose = [
             i
             for i, name in enumerate(part.conditions)
-            if not np.isfinite(float(depth[i])) and not (part.relative and name == BASELINE)
+            if not np.isfinite(float(depth[i]))
+            and np.isfinite(float(part.array.values[i]))
+            and not (part.relative and name == BASELINE)
         ]
         rows += [(part, i) for i in loose]
     return rows

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from vitdsl.reports.canvas import Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._lines import reference_line
+from vitdsl.reports.figures._labels import draw_levels, level_of
 from vitdsl.reports.labels import estimate, fold, number, sentence, ticks, unit, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details
@@ -104,7 +104,6 @@ def _draw_heads(
         axes.tick_params(axis="x", labelrotation=55)
     axes.set_xlim(-0.6, count - 0.4)
     axes.set_xlabel(" ".join(filter(None, (part.model, pattern))))
-    level = part.attr("baseline_line", None)
     axes.set_ylim(*shared)
     axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     handles = [
@@ -112,9 +111,9 @@ def _draw_heads(
         Line2D([], [], color=LIGHT["ink"], linewidth=1.6),
     ]
     names = ["one head (sorted within its site)", "mean of the heads"]
-    if level is not None:
-        handles.append(reference_line(axes, float(level), ""))
-        names.append(str(part.attr("baseline_label", "")))
+    drawn = draw_levels(axes, level_of(part))
+    handles += [handle for handle, _ in drawn]
+    names += [one.label for _, one in drawn]
     sheet.legend(
         handles,
         names,

@@ -10,7 +10,8 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._conditions import changes, intact
 from vitdsl.reports.figures._frames import frame_of
 from vitdsl.reports.figures._heatmap import Heatmap, draw_heatmap, flat, sites_along
-from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits, reference_line
+from vitdsl.reports.figures._labels import label_inside, level_of
+from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.figures._scales import Scale, bar_of, scale_of
 from vitdsl.reports.figures._tiles import MOST_TILES, tiles
 from vitdsl.reports.labels import fold, listing, number, sentence
@@ -62,7 +63,9 @@ class Matrix(Figure):
         panels: list[Panel] = []
         if drawn:
             scale = scale_of(parts, drawn)
-            panels = [bar_of(parts[0], scale, drawn), *_squares(maps, scale), *map(_matches, _pairs(parts))]
+            pairs = _pairs(parts)
+            panels = [bar_of(parts[0], scale, drawn), *_squares(maps, scale)]
+            panels += [_matches(part, len(pairs) > 1) for part in pairs]
             panels += [tiles(part, _values(part).swapaxes(1, 2), scale) for part in few]
         caption = (
             "Every site with every site; the first sites at the bottom left. One colour scale for all panels."
@@ -101,9 +104,10 @@ def _pairs(parts: Sequence[Part]) -> list[Part]:
     return [part for part in found if len(part.models) == 2 and part.array.sizes["site_x"] > 2]
 
 
-def _matches(part: Part) -> Panel:
+def _matches(part: Part, several: bool) -> Panel:
     x, y = part.models
-    return Panel(f"Best match in {y} for each site of {x}", partial(_draw_match, part=part), height=MATCH)
+    title = f"{part.label}: best match" if several else f"Best match in {y} for each site of {x}"
+    return Panel(title, partial(_draw_match, part=part), height=MATCH)
 
 
 def _heatmap(part: Part, values: Array) -> Heatmap:
@@ -146,12 +150,12 @@ def _draw_match(sheet: Sheet, wide: bool, part: Part) -> None:
     above.set_ylabel("depth of the\nbest match")
     line = Line("", depth, value, nothing, nothing, part.hue, 2, 2)
     draw_lines(below, [line])
-    level = part.attr("baseline_line", None)
-    below.set_ylim(*limits([line], [0.0] if level is None else [0.0, float(level)]))
-    if level is not None:
-        reference_line(below, float(level), str(part.attr("baseline_label")))
+    levels = level_of(part)
+    below.set_ylim(*limits([line], [0.0, *(one.value for one in levels)]))
     below.set_ylabel(fold(part.name, 22))
     depth_axis(below, fold(f"Depth in {x}", 40))
+    for level in levels:
+        label_inside(below, level, [line])
     sheet.align_ylabels([above, below])
 
 

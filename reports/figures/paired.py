@@ -10,7 +10,8 @@ from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_site import BySite
 from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._conditions import changes
-from vitdsl.reports.figures._lines import depth_axis, draw_lines, label_lines, limits
+from vitdsl.reports.figures._labels import label_lines, level_of
+from vitdsl.reports.figures._lines import depth_axis, draw_lines, limits
 from vitdsl.reports.labels import fold, listing, number, sentence
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
@@ -41,11 +42,12 @@ class Paired(BySite):
 def _draw_last(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     axes = sheet.subplots()
     lines = effect_lines(parts, column=-1)
-    axes.set_ylim(*limits(lines))
+    levels = level_of(parts[0])
+    axes.set_ylim(*limits(lines, [one.value for one in levels]))
     depth_axis(axes, "Depth of the changed site")
     axes.set_ylabel(fold(parts[0].name, 34))
     draw_lines(axes, lines)
-    label_lines(sheet, axes, lines, direct=wide)
+    label_lines(sheet, axes, lines, direct=wide, levels=levels)
 
 
 def _at_last(values: Array) -> Array:

@@ -7,10 +7,11 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Panel, Plot, assembled
-from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
+from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, shared_limits
 from vitdsl.reports.figures._by_site import BySite
+from vitdsl.reports.figures._labels import level_of
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.labels import number, sentence
+from vitdsl.reports.labels import listing, number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import at, lead_and_details
 
@@ -24,13 +25,19 @@ class Profile(BySite):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All lines on one axis."""
-        lines = _lines(parts)
-        level = parts[0].attr("baseline_line", None)
-        shared = shared_limits(lines, [] if level is None else [float(level)])
-        draw: Draw = partial(draw_by_depth, part=parts[0], lines=lines, shared=shared)
+        panels = []
+        groups = alike([part for part in parts if part.defined])
+        for group in groups:
+            lines = _lines(group)
+            shared = shared_limits(lines, [level.value for level in level_of(group[0])])
+            draw: Draw = partial(draw_by_depth, part=group[0], lines=lines, shared=shared)
+            title = listing([part.label for part in group]) if len(groups) > 1 else "By depth"
+            panels.append(Panel(title, draw, False, 350))
         caption = f"{sentence(parts[0].name)} of each site, against its depth."
-        panel = Panel("By depth", draw, False, 350)
-        return assembled(id, parts, caption, _takeaway(parts), [panel], intervals=True)
+        same = even(_lines(parts)) if panels else ""
+        panels, caption = ([], same) if same else (panels, caption)
+        caption += APART if len(groups) > 1 else ""
+        return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 
 def _lines(parts: Sequence[Part]) -> list[Line]:
@@ -49,7 +56,7 @@ def _lines(parts: Sequence[Part]) -> list[Line]:
         )
         for part in parts
     ]
-    return distinct(lines)
+    return distinct([line for line in lines if np.isfinite(line.y).any()])
 
 
 def _takeaway(parts: Sequence[Part]) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._lines import Line, draw_lines, label_lines, limits
+from vitdsl.reports.figures._labels import label_lines
+from vitdsl.reports.figures._lines import Line, draw_lines, limits
 from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details

@@ -8,9 +8,10 @@ import numpy as np
 
 from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._by_depth import draw_by_depth, logarithmic, shared_limits
+from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, logarithmic, shared_limits
+from vitdsl.reports.figures._labels import level_of
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.labels import TOKEN_NAMES, number, sentence
+from vitdsl.reports.labels import TOKEN_NAMES, listing, number, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details, mean
 
@@ -30,27 +31,34 @@ class Tokens(Figure):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All models on one axis, or a panel for each where that would be crowded."""
-        lines = {part.path: _lines(part) for part in parts}
-        every = [line for some in lines.values() for line in some]
-        panels = []
-        log = False
-        if every:
-            level = parts[0].attr("baseline_line", None)
-            shared = shared_limits(every, [] if level is None else [float(level)])
-            log = logarithmic(every, shared)
-            joint = _together(parts)
-            if len(joint) <= ONE_AXIS:
-                draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
-                panels.append(Panel("By depth", draw, False, 380, 360))
-            else:
-                for part in parts:
-                    draw = partial(
-                        draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model
-                    )
-                    panels.append(Panel(part.label, draw, height=380))
+        groups = alike([part for part in parts if part.defined])
+        found = [_panels(group, len(groups) > 1) for group in groups]
+        panels, log = [panel for some, _ in found for panel in some], any(log for _, log in found)
         caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
+        same = even([line for part in parts for line in _lines(part)]) if panels else ""
+        panels, caption = ([], same) if same else (panels, caption)
         caption += " Logarithmic axis." if log else ""
+        caption += APART if len(groups) > 1 else ""
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
+
+
+def _panels(parts: Sequence[Part], apart: bool) -> tuple[list[Panel], bool]:
+    """The panels of parts that share an axis, and whether that is logarithmic."""
+    lines = {part.path: _lines(part) for part in parts}
+    every = [line for some in lines.values() for line in some]
+    if not every:
+        return [], False
+    shared = shared_limits(every, [level.value for level in level_of(parts[0])])
+    joint = _together(parts)
+    if len(joint) <= ONE_AXIS:
+        draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
+        title = listing([part.label for part in parts]) if apart else "By depth"
+        return [Panel(title, draw, False, 380, 360)], logarithmic(every, shared)
+    panels = []
+    for part in parts:
+        draw = partial(draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model)
+        panels.append(Panel(part.label, draw, height=380))
+    return panels, logarithmic(every, shared)
 
 
 def _lines(part: Part, condition: int = 0) -> list[Line]:

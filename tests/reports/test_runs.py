@@ -14,7 +14,7 @@ from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.parts import Part
 from vitdsl.reports.render import render
-from vitdsl.reports.sections import sections
+from vitdsl.reports.sections import plots, sections
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import Manifest
 from vitdsl.runtime.results.record import as_json
@@ -98,6 +98,19 @@ def test_nothing_defined(run: Run, path: str) -> None:
     group = run.groups[path].map(lambda a: a * np.nan, keep_attrs=True)
     page = render(_only(run, {path: group}))
     assert _figures(page) == 0 and "No number of this figure is defined" in page
+
+
+def test_what_is_nowhere_defined_is_left_out_and_said_once(run: Run) -> None:
+    groups = {path: run.groups[path].copy(deep=True) for path in ("accuracy/vit", "accuracy/resnet")}
+    for group in groups.values():
+        group["top5"].values[:] = np.nan
+    groups["accuracy/vit"]["loss"].values[:] = np.nan
+    (section,) = sections(_only(run, groups))
+    found = list(plots(section))
+    said = [plot for plot in found if "left out: top-5 accuracy." in plot.caption]
+    assert said == found[:1] and all(plot.parts[0].value != "top5" for plot in found)
+    (loss,) = (plot for plot in found if plot.parts[0].value == "loss")
+    assert "Not defined for vit." in loss.caption and [part.label for part in loss.parts] == ["resnet"]
 
 
 @pytest.mark.parametrize("path", PATHS)
