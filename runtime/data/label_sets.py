@@ -1,6 +1,7 @@
 """Label sets: the classes of a model's outputs, and which of them a name may mean.
 
-Owns what timm knows of ImageNet's classes: WordNet ids and names. Does not own which classes images have (`sources`).
+Owns what timm knows of ImageNet's classes, WordNet ids and names, and what the config of a checkpoint says of its own.
+Does not own which classes images have (`sources`).
 """
 
 from collections.abc import Callable, Sequence
@@ -51,6 +52,19 @@ def label_set(name: str) -> Targets:
         return exact[one] if one in exact else by_name.get(_plain(one), ())
 
     return Targets(ids, f"`{name}`", find, lambda index: titles[index])
+
+
+def named_outputs(names: tuple[str, ...]) -> Targets:
+    """The classes that a checkpoint's config names, in the order of its outputs: found by all of a name, or a part.
+
+    Args:
+        names: Such as `tench, Tinca tinca`.
+    """
+    by_name: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        for known in dict.fromkeys((_plain(name), *map(_plain, name.split(", ")))):
+            by_name.setdefault(known, []).append(index)
+    return Targets(names, "its config", lambda one: by_name.get(_plain(one), ()), lambda index: names[index])
 
 
 def first_elsewhere(classes: Sequence[str], targets: Targets) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.study import Data
 from vitdsl.dsl.text import counted, shown
-from vitdsl.runtime.data.label_sets import first_elsewhere, label_set
+from vitdsl.runtime.data.label_sets import first_elsewhere, label_set, named_outputs
 from vitdsl.runtime.data.stream import Stream
 
 MOST_NAMES = 5
@@ -76,6 +76,7 @@ def check_classes(
     *,
     made: bool = False,
     of: str | None = None,
+    outputs: Sequence[str] = (),
 ) -> None:
     """Make sure that the classes of some images are as many as a model predicts, and in its order where that is known.
 
@@ -86,11 +87,14 @@ def check_classes(
         model_name: The model's name, for the message.
         made: Whether the model comes with a head that was trained elsewhere, so that another one would be random.
         of: The label set that its head was trained on, where it is known.
+        outputs: The names of its outputs, where the config of its weights has them.
 
     Raises:
         StudyError: They are not (VD404).
     """
     targets = label_set(of) if of is not None else None
+    if targets is None and len(outputs) == num_classes:
+        targets = named_outputs(tuple(outputs))
     elsewhere = first_elsewhere(classes, targets) if targets and len(classes) == num_classes else None
     if targets and elsewhere:
         place, output = elsewhere
@@ -99,7 +103,11 @@ def check_classes(
                 "VD404",
                 f"class {place} of source `{data.source}` is `{shown(classes[place])}`, and that is output {output} of "
                 f"model `{model_name}` ({targets.title(output)})",
-                help=(f"write `labels: {{to: {of}}}` to map the classes by their names",),
+                help=(
+                    f"write `labels: {{to: {of}}}` to map the classes by their names"
+                    if of is not None
+                    else "write the names of its outputs to a file, one a line, and `labels: {classes: ./classes.txt}`",
+                ),
             )
         )
     if len(classes) != num_classes:

@@ -1,19 +1,15 @@
 """The names of Hugging Face `transformers`, as its files have them and as its modules of version 5 do.
 
 Covers ViT, DeiT, BEiT, DINOv2 (with registers, with a gated MLP), DINOv3, the vision towers of CLIP and SigLIP,
-ConvNeXt (1 and 2), Swin and ResNet. What one table says of several families is taken where timm's model has it.
+ConvNeXt (1 and 2), Swin (1 and 2) and ResNet. What one table says of several families is taken where timm's model has
+it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from vitdsl.runtime.models.naming import Naming, Rule
-
-
-def _thirds(first: int, last: int) -> Callable[[Tensor], Tensor]:
-    """The rows from one third to another of a tensor that holds queries, keys and values."""
-    return lambda tensor: tensor[first * len(tensor) // 3 : last * len(tensor) // 3]
+from vitdsl.runtime.models.naming import Naming, Rule, thirds
 
 
 def _qkv(source: str, target: str, names: tuple[str, str, str]) -> list[Rule]:
@@ -71,6 +67,14 @@ def _block(source: str, target: str) -> list[Rule]:
             )
             for table in tables
         ),
+        Rule(f"{source}.attention.self.logit_scale", f"{target}.attn.logit_scale"),
+        *(
+            Rule(
+                f"{source}.attention.self.continuous_position_bias_mlp.{part}",
+                f"{target}.attn.cpb_mlp.{part}",
+            )
+            for part in (0, 2)
+        ),
         Rule(f"{source}.layer_scale1.lambda1", f"{target}.gamma_1"),
         Rule(f"{source}.layer_scale2.lambda1", f"{target}.gamma_2"),
         Rule(f"{source}.mlp.up_proj", f"{target}.mlp.fc1_x"),
@@ -111,7 +115,7 @@ _ATTENTION_POOL = [
     Rule("head.mlp.fc1", "attn_pool.mlp.fc1"),
     Rule("head.mlp.fc2", "attn_pool.mlp.fc2"),
     *(
-        Rule(f"head.attention.in_proj_{leaf}", f"attn_pool.{ours}.{leaf}", change=_thirds(*rows))
+        Rule(f"head.attention.in_proj_{leaf}", f"attn_pool.{ours}.{leaf}", change=thirds(*rows))
         for leaf in ("weight", "bias")
         for ours, rows in (("q", (0, 1)), ("kv", (1, 3)))
     ),
@@ -186,6 +190,7 @@ TRANSFORMERS = Naming(
         "embeddings.position_ids",
         "encoder.layer.*.attention.attention.relative_position_bias.relative_position_index",
         "encoder.layers.*.blocks.*.attention.self.relative_position_index",
+        "encoder.layers.*.blocks.*.attention.self.relative_coords_table",
     ],
     finish=_add_class_position,
 )

@@ -1,9 +1,9 @@
-"""The names of torchvision's models, where they are not timm's: ViT, Swin, ConvNeXt, EfficientNet and RegNet.
+"""The names of torchvision's models, where they are not timm's: ViT, Swin, ConvNeXt, EfficientNet (1 and 2) and RegNet.
 
 Its ResNets have timm's names and need no table.
 """
 
-from vitdsl.runtime.models.naming import Naming, Rule
+from vitdsl.runtime.models.naming import Naming, Rule, thirds
 
 _VIT_BLOCK = "encoder.layers.encoder_layer_*."
 _VIT = {
@@ -36,11 +36,23 @@ _SWIN = {
             "attn.qkv": "attn.qkv",
             "attn.proj": "attn.proj",
             "attn.relative_position_bias_table": "attn.relative_position_bias_table",
+            "attn.logit_scale": "attn.logit_scale",
+            "attn.cpb_mlp.0": "attn.cpb_mlp.0",
+            "attn.cpb_mlp.2": "attn.cpb_mlp.2",
             "mlp.0": "mlp.fc1",
             "mlp.3": "mlp.fc2",
         }.items()
     },
 }
+
+_SWIN_BIASES = [  # of version 2: keys have none
+    Rule(
+        "features.*.*.attn.qkv.bias",
+        f"layers.{{0-1/2}}.blocks.{{1}}.attn.{ours}",
+        change=thirds(first, first + 1),
+    )
+    for ours, first in (("q_bias", 0), ("v_bias", 2))
+]
 
 _CONVNEXT = {
     "features.0.0": "stem.0",
@@ -90,6 +102,23 @@ _EFFICIENTNET = {
     },
 }
 
+_FUSED = [  # of EfficientNetV2: one convolution where others have two
+    *(
+        Rule(
+            f"features.*.*.block.{theirs}",
+            f"blocks.{{0-1}}.{{1}}.{ours}",
+            beside="blocks.{0-1}.{1}.conv_exp.weight",
+        )
+        for theirs, ours in {"0.0": "conv_exp", "0.1": "bn1", "1.0": "conv_pwl", "1.1": "bn2"}.items()
+    ),
+    *(
+        Rule(f"features.1.*.block.{theirs}", f"blocks.0.{{0}}.{ours}", beside="blocks.0.{0}.conv.weight")
+        for theirs, ours in {"0.0": "conv", "0.1": "bn1"}.items()
+    ),
+    Rule("features.7.0", "conv_head", beside="blocks.5.0.conv_pw.weight"),
+    Rule("features.7.1", "bn2", beside="blocks.5.0.conv_pw.weight"),
+]
+
 _REGNET = {
     "stem.0": "stem.conv",
     "stem.1": "stem.bn",
@@ -113,9 +142,13 @@ _REGNET = {
 TORCHVISION = Naming(
     "torchvision",
     rules=[
-        Rule(theirs, ours)
-        for table in (_VIT, _SWIN, _CONVNEXT, _EFFICIENTNET, _REGNET)
-        for theirs, ours in table.items()
+        *(
+            Rule(theirs, ours)
+            for table in (_VIT, _SWIN, _CONVNEXT, _EFFICIENTNET, _REGNET)
+            for theirs, ours in table.items()
+        ),
+        *_SWIN_BIASES,
+        *_FUSED,
     ],
     heads=[
         Rule("heads.head", "head"),
@@ -124,5 +157,5 @@ TORCHVISION = Naming(
         Rule("classifier.1", "classifier"),
         Rule("fc", "head.fc"),
     ],
-    ignored=["features.*.*.attn.relative_position_index"],
+    ignored=["features.*.*.attn.relative_position_index", "features.*.*.attn.relative_coords_table"],
 )

@@ -1,16 +1,21 @@
 """Configs: what a `config.json` beside weights says of a model that the names and shapes of its tensors do not.
 
-Owns: the comparison of heads, activation and norms with the built model, and what is said of images. Does not own: what
-a model gets (`preprocessing`), anything that a shape tells (`checkpoints`).
+Owns: the comparison of heads, activation and norms with the built model, and what is said of images and of outputs.
+Does not own: what a model gets (`preprocessing`), what outputs are compared with (`data/labels`), anything that a shape
+tells (`checkpoints`).
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from timm.layers import get_act_fn
 from torch import nn
 
+from vitdsl.dsl.diagnostics import VitdslError
+from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.runtime.models import weight_files
 from vitdsl.runtime.models.checkpoints import Misfit
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -39,6 +44,30 @@ def check_architecture(configs: Configs, arch: str) -> None:
     saved = configs.get("config.json", {}).get("architecture")
     if isinstance(saved, str) and saved.partition(".")[0] != arch.partition(".")[0]:
         raise Misfit(f"the `config.json` beside it is of `{saved}`", f"write `arch: {saved}`")
+
+
+def outputs_of(model: Model, folder: Path) -> tuple[str, ...]:
+    """What the config beside a checkpoint calls the outputs of its classifier, where that is the model's; or nothing.
+
+    Args:
+        model: What the study names.
+        folder: Where relative paths start.
+    """
+    weights = model.weights
+    if not isinstance(weights, WeightsFile) or weights.head != "own" or model.train is not None:
+        return ()
+    try:
+        config = weight_files.beside(weight_files.find(weights.file, folder), "config.json")
+    except VitdslError:  # it is told where the file is read
+        return ()
+    saved = config.get("pretrained_cfg")
+    names = config.get("label_names") or (saved.get("label_names") if isinstance(saved, Mapping) else None)
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    by_number = config.get("id2label")
+    if not isinstance(by_number, Mapping) or {*by_number} != {*map(str, range(len(by_number)))}:
+        return ()
+    return tuple(str(by_number[str(number)]) for number in range(len(by_number)))
 
 
 def vision_of(configs: Configs) -> Mapping[str, Any]:

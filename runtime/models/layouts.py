@@ -140,7 +140,7 @@ def _places(tensors: Collection[str], wanted: frozenset[str]) -> tuple[Naming, l
         for start in _starts(name):
             prefix, rest = name[:start], name[start:]
             for number, naming in enumerate(NAMINGS):
-                ours = {rest} if naming is TIMM else {target for target, _ in naming.matches(rest)}
+                ours = {rest} if naming is TIMM else {target for target, _ in naming.matches(rest, wanted)}
                 if found := ours & wanted:
                     covered[number, prefix] |= found
                     sources[number, prefix].add(name)

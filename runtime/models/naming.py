@@ -6,7 +6,7 @@ file for each library, `_huggingface` and its neighbours), or where in a file th
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,11 @@ def _as_it_is(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def thirds(first: int, last: int) -> Callable[[Tensor], Tensor]:
+    """The rows from one third to another of a tensor that holds queries, keys and values."""
+    return lambda tensor: tensor[first * len(tensor) // 3 : last * len(tensor) // 3]
+
+
 def _as_they_are(found: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
     return None
 
@@ -39,30 +44,37 @@ class Rule:
             what leaves no rest is a name of the rule.
         place: Among how many tensors that are joined to the target's along their first dimension: `(0, 3)`.
         change: What is done to the tensor, where it is not taken as it is.
+        beside: A tensor that timm's model must have for the rule to hold, written as the target.
     """
 
     source: str
     target: str
     place: tuple[int, int] = (0, 1)
     change: Callable[[Tensor], Tensor] = _as_it_is
+    beside: str = ""
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """What the names look like."""
         return re.compile(re.escape(self.source).replace(r"\*", r"(\d+)"))
 
-    def named(self, name: str) -> str | None:
-        """Timm's name for a name, None where it is not one of this rule."""
+    def named(self, name: str, own: Container[str]) -> str | None:
+        """Timm's name for a name, None where it is not one of this rule; `own` are the names that the model has."""
         match = self.pattern.fullmatch(name)
-        if match is None:
+        if match is None or (self.beside and _filled(self.beside, match) not in own):
             return None
-        numbers: list[int] = []
-        for index, added, divisor in _FIELD.findall(self.target):
-            number, rest = divmod(int(match[int(index) + 1]) + int(added or 0), int(divisor or 1))
-            if rest:
-                return None
-            numbers.append(number)
-        return _FIELD.sub(lambda _: str(numbers.pop(0)), self.target)
+        return _filled(self.target, match)
+
+
+def _filled(target: str, match: re.Match[str]) -> str | None:
+    """A name with the numbers of another one in place; None where one leaves a rest."""
+    numbers: list[int] = []
+    for index, added, divisor in _FIELD.findall(target):
+        number, rest = divmod(int(match[int(index) + 1]) + int(added or 0), int(divisor or 1))
+        if rest:
+            return None
+        numbers.append(number)
+    return _FIELD.sub(lambda _: str(numbers.pop(0)), target)
 
 
 @dataclass(frozen=True)
@@ -90,12 +102,17 @@ class Naming:
             found[_NUMBER.sub("*", rule.source)].append(rule)
         return found
 
-    def matches(self, name: str) -> Iterator[tuple[str, Rule]]:
-        """Timm's names for a name, and the rules that give them; an empty name where it is not needed."""
+    def matches(self, name: str, own: Container[str]) -> Iterator[tuple[str, Rule]]:
+        """Timm's names for a name, and the rules that give them; an empty name where it is not needed.
+
+        Args:
+            name: Of the other library.
+            own: The names that the model has.
+        """
         module, dot, leaf = name.rpartition(".")
         for start, end in ((name, ""), (module, dot + leaf)):
             for rule in self._by_shape.get(_NUMBER.sub("*", start), ()):
-                target = rule.named(start)
+                target = rule.named(start, own)
                 if target is not None:
                     yield (target + end if target else ""), rule
 
@@ -125,7 +142,7 @@ class Naming:
         heads = {f"{rule.source}.{leaf}" for rule in self.heads for leaf in LEAVES}
         unknown, unused = {}, []
         for name, tensor in tensors.items():
-            matched = list(self.matches(name))
+            matched = list(self.matches(name, own))
             if not matched and (name not in heads or name in own):
                 unknown[name] = tensor
             elif not any(target for target, _ in matched):

@@ -18,6 +18,7 @@ from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.runtime.graph.sites import Sites, sites_of
 from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import architectures, weight_files
+from vitdsl.runtime.models.configs import outputs_of
 from vitdsl.runtime.models.feature_model import with_features
 from vitdsl.runtime.models.loading import skeleton
 from vitdsl.runtime.models.options import narrowed
@@ -211,8 +212,9 @@ def _models(
             except VitdslError as error:
                 problems += [source.placed(one, where) for one in error.diagnostics]
                 continue
+            outputs = () if ("folder",) in loaded.dropped else outputs_of(variant.entry, loaded.folder)
             mine[variant.name] = PlannedModel(
-                variant.name, name, variant.entry, variant.coordinates, sites, config
+                variant.name, name, variant.entry, variant.coordinates, sites, config, outputs=outputs
             )
         if len(mine) == len(variants(name, entry)):
             found |= mine

@@ -236,6 +236,7 @@ def _classes(
                     model.base,
                     made=model.made,
                     of=model.label_set,
+                    outputs=model.outputs,
                 )
             except VitdslError as error:
                 where = ("models", model.base)

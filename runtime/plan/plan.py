@@ -65,6 +65,7 @@ class PlannedModel:
         conditions: `baseline` first.
         unfuse: Attention modules whose weights are read or changed.
         ready: The model itself, where it is there already: handed over, and not built from what the study says.
+        outputs: The names of its classifier's outputs, where a config beside its weights has them.
         twin_of: Of a model that sees other images beside those of the stream: the name of the one that it is.
         seen: The data entry of these images.
     """
@@ -80,6 +81,7 @@ class PlannedModel:
     unfuse: frozenset[str] = frozenset()
     ready: LoadedModel | None = None
     twin_of: str = ""
+    outputs: tuple[str, ...] = ()
     seen: str = ""
 
     def twin(self, data: str) -> "PlannedModel":

@@ -4,6 +4,7 @@ Does not own what is right (`data/labels`, `plan/fresh`); binding asks the same 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.runtime.data import labels
@@ -33,6 +34,25 @@ def check_labels(plan: Plan, streams: Mapping[str, Stream]) -> None:
         if fit is not None and fit.kind.labels:
             learned = streams[fit.data].classes or ()
             labels.check_same_classes(stream.classes or (), learned, who, group.data, fit.data)
+
+
+def check_order(plan: Plan, streams: Mapping[str, Stream], models: Mapping[str, LoadedModel]) -> None:
+    """Make sure that the classes of images are in the order that the config of weights of the hub names.
+
+    Raises:
+        StudyError: They are not (VD404).
+    """
+    for group in (
+        group for one in plan.passes for group in one.groups if group.kind.labels and group.of_output
+    ):
+        for name in group.models:
+            loaded, stream = models[name], streams[group.data]
+            config: Any = getattr(loaded.module, "pretrained_cfg", None) or {}
+            outputs = config.get("label_names") if loaded.weights.origin == "hub" else None
+            if outputs and plan.models[name].made:
+                labels.check_classes(
+                    stream.data, stream.classes or (), len(outputs), name, made=True, outputs=outputs
+                )
 
 
 def check_heads(plan: Plan, models: Mapping[str, LoadedModel]) -> list[str]:

@@ -37,7 +37,7 @@ from vitdsl.runtime.results.writing import new_folder, write_json, write_text
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
-from vitdsl.runtime.run.classes import check_heads, check_labels
+from vitdsl.runtime.run.classes import check_heads, check_labels, check_order
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.inputs import model_of, stream_of
 from vitdsl.runtime.run.statistics import Statistics, estimate
@@ -186,6 +186,7 @@ class _Run:
         streams = {one.data: stream_of(self.plan, one.data) for one in self.plan.passes}
         check_labels(self.plan, streams)
         loaded = self._models()
+        check_order(self.plan, streams, loaded)
         self._warn(check_heads(self.plan, loaded))
         engine = Engine(
             self.plan,

@@ -152,6 +152,28 @@ CASES = {
         },
         64,
     ),
+    "swin_v2": Case(
+        "Swinv2ForImageClassification",
+        {
+            "image_size": 64,
+            "embed_dim": 16,
+            "depths": [2, 1, 1],
+            "num_heads": [1, 2, 4],
+            "window_size": 4,
+            "num_labels": 10,
+        },
+        logits,
+        "swinv2_tiny_window8_256",
+        {
+            "img_size": 64,
+            "embed_dim": 16,
+            "depths": [2, 1, 1],
+            "num_heads": [1, 2, 4],
+            "window_size": 4,
+            **TEN,
+        },
+        64,
+    ),
     "resnet": Case(
         "ResNetForImageClassification",
         {
@@ -206,7 +228,7 @@ def test_a_folder_gives_the_librarys_outputs(tmp_path: Path, name: str) -> None:
     assert "names of transformers made timm's" in ready.weights.detail["notes"]
 
 
-@pytest.mark.parametrize("name", ["vit", "beit", "dinov2_gated", "dinov3", "swin"])
+@pytest.mark.parametrize("name", ["vit", "beit", "dinov2_gated", "dinov3", "swin", "swin_v2"])
 def test_names_of_its_modules_are_known_too(tmp_path: Path, name: str) -> None:
     """Since version 5 a module's names are not those of its files: training scripts save the former."""
     case = CASES[name]

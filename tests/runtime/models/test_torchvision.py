@@ -10,7 +10,12 @@ import torch
 from torch import nn
 from torchvision import models as tv
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
-from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.swin_transformer import (
+    PatchMergingV2,
+    ShiftedWindowAttentionV2,
+    SwinTransformer,
+    SwinTransformerBlockV2,
+)
 from torchvision.models.vision_transformer import VisionTransformer
 
 from foreign import LARGEST_ERROR, error, filled, images, through_study, unfelt
@@ -63,9 +68,35 @@ CASES = {
         {"dims": [8, 16, 24, 32], "depths": [1, 2, 1, 1], **TEN},
         64,
     ),
+    "swin_v2": Case(
+        lambda: SwinTransformer(
+            [4, 4],
+            16,
+            [2, 2, 1],
+            [1, 2, 4],
+            [4, 4],
+            num_classes=10,
+            block=SwinTransformerBlockV2,
+            downsample_layer=PatchMergingV2,
+        ),  # fmt: skip
+        "swinv2_tiny_window8_256",
+        {
+            "img_size": 64,
+            "embed_dim": 16,
+            "depths": [2, 2, 1],
+            "num_heads": [1, 2, 4],
+            "window_size": 4,
+            **TEN,
+        },
+        64,
+        any_size=False,
+    ),
     "resnet18": Case(partial(tv.resnet18, num_classes=10), "resnet18", TEN),
     "resnet50": Case(partial(tv.resnet50, num_classes=10), "resnet50", TEN),
     "efficientnet": Case(partial(tv.efficientnet_b0, num_classes=10), "efficientnet_b0", TEN, unfelt=8),
+    "efficientnet_v2": Case(
+        partial(tv.efficientnet_v2_s, num_classes=10), "efficientnetv2_s", {"bn_eps": 0.001, **TEN}, unfelt=8
+    ),
     "regnet": Case(partial(tv.regnet_y_400mf, num_classes=10), "regnety_004", TEN),
 }
 
@@ -75,6 +106,9 @@ CASES = {
 def test_a_state_gives_the_librarys_outputs(tmp_path: Path, name: str, wrapped: bool) -> None:
     case = CASES[name]
     theirs = filled(case.made())
+    for module in theirs.modules():
+        if isinstance(module, ShiftedWindowAttentionV2):
+            module.define_relative_position_bias_table()  # what places are is not drawn
     state = theirs.state_dict()
     content = (
         {"model": {f"module.{key}": tensor for key, tensor in state.items()}, "epoch": 1}
