@@ -115,6 +115,25 @@ def test_sites_hide_what_passes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Identity" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [("160", "512x5x5"), ("224x160", "512x7x5"), ("224,160", "512x7x5"), ("[64, 96]", "512x2x3")],
+)
+def test_sizes_of_inputs(size: str, shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sites", "resnet10t", "layer4", "--input-size", size]) == 0
+    assert shape in capsys.readouterr().out
+
+
+def test_sizes_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for size in ("0", "224x", "ax2", "1x2x3"):
+        assert run(["sites", "resnet10t", "--input-size", size]) == 2
+        assert (
+            f"`{size}` is no size; write pixels, such as `224`, or `HEIGHTxWIDTH`" in capsys.readouterr().err
+        )
+    assert run(["sites", "vit", "--study", "s.yaml", "--input-size", "64"]) == 2
+    assert "as the study has it" in capsys.readouterr().err
+
+
 def test_what_should_be_indented_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     text = study("s", data=FEW, models={"vit": TINY_VIT}, metrics={"acc": "{kind: accuracy, of: vit}"})
     Path("s.yaml").write_text(text.replace("\n  probe:", "\nprobe:"))

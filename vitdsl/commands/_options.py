@@ -1,6 +1,25 @@
 """Options that several commands share, one spelling for each."""
 
+import re
+
 import click
+
+
+class Size(click.ParamType):
+    """Pixels of an input, one number for a square, or height and width: as `input_size` of a study has them."""
+
+    name = "SIZE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The setting for a model."""
+        match = re.fullmatch(r"\s*\[?\s*([1-9]\d*)\s*(?:[,x×]\s*([1-9]\d*)\s*)?\]?\s*", value)
+        if match is None:
+            self.fail(
+                f"`{value}` is no size; write pixels, such as `224`, or `HEIGHTxWIDTH`, such as `224x160`"
+            )
+        height, width = match.groups()
+        return f"input_size=[{height}, {width}]" if width else f"input_size={height}"
+
 
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study; repeatable."
@@ -9,3 +28,8 @@ SET = click.option(
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps or cpu.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress; errors and the answer only.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+INPUT_SIZE = click.option(
+    "--input-size",
+    type=Size(),
+    help="Pixels of the input, for models that take any size: `224`, or height and width, `224x160`.",
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vitdsl.commands._models import named_model
-from vitdsl.commands._options import DEVICE, JSON, QUIET
+from vitdsl.commands._options import DEVICE, INPUT_SIZE, JSON, QUIET
 from vitdsl.dsl.text import safe
 from vitdsl.importing import importing
 from vitdsl.output import Output
@@ -45,7 +45,7 @@ MOST = 16
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture."
 )
-@click.option("--input-size", type=int, help="Pixels of the input, for models that take any size.")
+@INPUT_SIZE
 @click.option("--at", multiple=True, metavar="SELECTOR", help="Layers to look at; the blocks if not given.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("look.html"), show_default=True, help="The page."
@@ -60,7 +60,7 @@ def look(
     arch: str,
     weights: str,
     options: Sequence[str],
-    input_size: int | None,
+    input_size: str | None,
     at: Sequence[str],
     out: Path,
     device: str,
@@ -75,7 +75,7 @@ def look(
     if len(images) > MOST:
         raise click.UsageError(f"{len(images)} images; `look` takes at most {MOST}, a study takes more")
     settings = [f"options.{option}" for option in options]
-    settings += [f"input_size={input_size}"] if input_size else []
+    settings += [input_size] if input_size else []
     named = weights if weights in ("pretrained", "random") else {"file": weights}
     model = named_model(arch, settings, named)
     with StderrProgress(color=output.color, quiet=quiet) as progress:

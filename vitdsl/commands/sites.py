@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from vitdsl.commands._models import named_model
-from vitdsl.commands._options import JSON
+from vitdsl.commands._options import INPUT_SIZE, JSON
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted, shown
 from vitdsl.importing import importing
@@ -47,7 +47,7 @@ PLACE = 40
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the architecture."
 )
-@click.option("--input-size", type=int, help="Pixels of the input, for models that take any size.")
+@INPUT_SIZE
 @click.option(
     "--summary", is_flag=True, help="Which metrics and ablations the model takes, and why not others."
 )
@@ -60,7 +60,7 @@ def sites(
     role: str,
     study: Path | None,
     options: Sequence[str],
-    input_size: int | None,
+    input_size: str | None,
     summary: bool,
     as_json: bool,
 ) -> None:
@@ -72,6 +72,8 @@ def sites(
     from vitdsl.dsl.load import load_source
 
     if study is not None:
+        if options or input_size:
+            raise click.UsageError("a model of `--study` is as the study has it; change it there")
         loaded = load_source(study)
         if model not in loaded.study.models:
             raise click.UsageError(
@@ -80,7 +82,7 @@ def sites(
         entry = loaded.study.models[model]
     else:
         settings = [f"options.{option}" for option in options]
-        settings += [f"input_size={input_size}"] if input_size else []
+        settings += [input_size] if input_size else []
         entry = named_model(model, settings)
     from vitdsl.dsl.selectors import nearest
     from vitdsl.dsl.sweeps import variants
