@@ -83,19 +83,21 @@ class SectionView:
 
 
 def section_view(run: Run, section: Section, drawn: list[PlotView]) -> SectionView:
-    """A section with its figures as drawn, the one of its main value first."""
+    """A section with its figures as drawn, the one of its main value first; what pictures show is listed folded."""
     known = run.manifest.metrics
     what = dict.fromkeys(known[name].what for name in section.metrics if name in known)
     undefined = dict.fromkeys(reason for part in section.parts for reason in part.undefined())
+    pictured = strips(run, next(iter(section.values.values())))
+    beside = [plot for plot in drawn[1:] if plot.open and not pictured]
     return SectionView(
         f"s-{slug('-'.join(section.metrics))}",
         section.title,
         " ".join(filter(None, what)),
         drawn[0],
-        tuple(plot for plot in drawn[1:] if plot.open),
-        tuple(plot for plot in drawn[1:] if not plot.open),
+        tuple(beside),
+        tuple(plot for plot in drawn[1:] if plot not in beside),
         tuple(undefined),
-        strips(run, next(iter(section.values.values()))),
+        pictured,
     )
 
 
