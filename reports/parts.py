@@ -62,7 +62,7 @@ class Part:
         name = f"{self.value}_replicates"
         if name not in self.dataset or not self.dataset.sizes.get("replicate"):
             return None
-        return np.asarray(self._conditioned(name).transpose("replicate", ...).values, np.float64)
+        return np.asarray(self._conditioned(name).transpose("replicate", *self.array.dims).values, np.float64)
 
     @property
     def left_out(self) -> Array:

@@ -3,12 +3,14 @@
 Templates only; nothing here judges beyond the numbers. What a figure says is in the figure's file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from vitdsl.reports.labels import estimate, sentence, short
 from vitdsl.reports.parts import Array, Part
+from vitdsl.runtime.results.intervals import interval, scale_of
 from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
@@ -18,6 +20,32 @@ MOST_DETAILS = 16
 def at(part: Part, *index: int) -> str:
     """One number with its interval and unit."""
     value, low, high = (float(a.values[index]) for a in (part.array, *part.bounds))
+    return estimate(value, low, high, part.units)
+
+
+def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()) -> str:
+    """A number that is made of several of a part, such as a mean, with its interval over images and unit.
+
+    Over trainings, which the replicates of a part do not tell apart, it has no interval.
+
+    Args:
+        part: The part.
+        read: Makes it of values `[..., condition, *dims]`, over all axes but the leading ones.
+        dims: The order of the dims; by default the part's own.
+    """
+    order = [part.array.dims.index(dim) - part.array.ndim for dim in ("condition", *dims)]
+    order = order if dims else list(range(-part.array.ndim, 0))
+
+    def ordered(values: Array) -> Array:
+        return np.moveaxis(values, order, range(-len(order), 0))
+
+    value = float(read(ordered(np.asarray(part.array.values, np.float64))))
+    without = part.replicates
+    several = int(part.dataset.attrs.get("trainings", 1)) > 1
+    if without is None or several or not np.isfinite(value):
+        return estimate(value, units=part.units)
+    scale = replace(scale_of(part.dataset[part.value].attrs), count=False)
+    low, high = (float(end) for end in interval(value, read(ordered(without)), part.left_out, scale))
     return estimate(value, low, high, part.units)
 
 
@@ -85,6 +113,14 @@ def cut(said: Sequence[str]) -> tuple[str, ...]:
         if more <= 0
         else (*said[:MOST_DETAILS], f"{more:,} more are left out here; the data has all.")
     )
+
+
+def means(values: Array, axes: int | tuple[int, ...]) -> Array:
+    """Means of the defined values over some axes; NaN where none is."""
+    known = np.isfinite(values)
+    count = known.sum(axes)
+    total = np.where(known, values, 0.0).sum(axes)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def mean(values: Array) -> float:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.parts import Part
+from vitdsl.reports.parts import Array, Part
+from vitdsl.reports.sentences import derived, mean, means
 
 
 def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Line]:
@@ -16,7 +18,12 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
         parts: Values over conditions; with `column`, over conditions and sites.
         column: Which site to read.
     """
-    lines: list[Line] = []
+    return distinct([line for line, _, _ in _effects(parts, column)])
+
+
+def _effects(parts: Sequence[Part], column: int | None) -> list[tuple[Line, Part, np.ndarray]]:
+    """The lines, with the part of each and its conditions."""
+    lines: list[tuple[Line, Part, np.ndarray]] = []
     models = list(dict.fromkeys(part.model for part in parts))
     for part in parts:
         values, low, high = (
@@ -36,20 +43,33 @@ def effect_lines(parts: Sequence[Part], *, column: int | None = None) -> list[Li
                 change,
                 part.metric if metrics else "",
             ]
-            lines.append(
-                Line(
-                    ", ".join(filter(None, words)),
-                    depth[keep],
-                    values[keep],
-                    low[keep],
-                    high[keep],
-                    part.hue,
-                    len(lines),
-                    len(lines),
-                    names=tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
-                )
+            line = Line(
+                ", ".join(filter(None, words)),
+                depth[keep],
+                values[keep],
+                low[keep],
+                high[keep],
+                part.hue,
+                len(lines),
+                len(lines),
+                names=tuple(str(s) for s in np.array(part.of_condition("ablated_site", ""))[keep]),
             )
-    return distinct(lines)
+            lines.append((line, part, np.flatnonzero(keep & np.isfinite(values))))
+    return lines
+
+
+def mean_effects(parts: Sequence[Part]) -> list[tuple[float, str, str]]:
+    """Of each line its mean over conditions, the same in words with its interval, and what the line is called."""
+    found = _effects(parts, None)
+    labels = [line.label for line in distinct([line for line, _, _ in found])]
+    return [
+        (mean(line.y), derived(part, partial(_mean, keep=keep)), label)
+        for (line, part, keep), label in zip(found, labels, strict=True)
+    ]
+
+
+def _mean(values: Array, *, keep: np.ndarray) -> Array:
+    return means(values[..., keep], -1)
 
 
 def changes(part: Part) -> list[str]:

@@ -49,6 +49,10 @@ class Line:
             self.hollow,
         )
 
+    def said(self, i: int, units: str = "1") -> str:
+        """One number with its interval and unit."""
+        return estimate(float(self.y[i]), float(self.low[i]), float(self.high[i]), units)
+
     @property
     def hex(self) -> str:
         """Its colour."""

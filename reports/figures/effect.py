@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._changes import effect_lines
+from vitdsl.reports.figures._changes import effect_lines, mean_effects
 from vitdsl.reports.figures._labels import Level, label_lines, level_of
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.figures._strip import ROW, draw_strip, end_of, right_of, rows_of, strip_words
@@ -21,12 +21,14 @@ from vitdsl.reports.labels import fold, listing, number, plural, sentence, with_
 from vitdsl.reports.names import BASELINE
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
-from vitdsl.reports.sentences import at, lead_and_details, mean
+from vitdsl.reports.sentences import at, lead_and_details
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
 
 MOST_ROWS = 40
 MOST_INTACT = 3
 """Levels of more intact models have no names beside them."""
+MOST_MEANS = 3
+"""Means that a sentence lists; of more it says the ends."""
 
 
 class Effect(Figure):
@@ -199,11 +201,12 @@ def _change(values: Array, *, reference: float) -> Array:
 
 
 def _strongest(parts: Sequence[Part]) -> list[str]:
-    """The findings worth the page's head: the mean effect of each model beside the others."""
-    lines = effect_lines(parts)
-    means = sorted(((mean(line.y), line.label) for line in lines), reverse=True)
-    known = [(value, label) for value, label in means if np.isfinite(value)]
+    """The findings worth the page's head: the mean effect of each model; of many, the smallest and the largest."""
+    known = sorted((one for one in mean_effects(parts) if np.isfinite(one[0])), reverse=True)
     if not known:
         return []
-    words = [f"{number(value)} for {label}" for value, label in known]
-    return [f"{sentence(parts[0].name)}, mean over single changes: {listing(words)}."]
+    words = [f"{said} for {label}" for _, said, label in known]
+    name = f"{sentence(parts[0].name)}, mean over single changes"
+    if len(words) > MOST_MEANS:
+        return [f"{name}: from {words[-1]} to {words[0]}; {len(words) - 2} others lie between."]
+    return [f"{name}: {listing(words)}."]

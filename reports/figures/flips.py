@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.labels import listing, number, plural, sentence, short
+from vitdsl.reports.labels import estimate, listing, number, plural, sentence, short
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details
 from vitdsl.reports.theme import FONT_PX, LIGHT
@@ -197,10 +197,16 @@ def _takeaway(parts: Sequence[Part]) -> str:
             said.append(f"{part.label}: no image changes its answer.")
             continue
         share, top = _share(part, some[0]), flips_of(part, some[0])[0]
-        many = f"{number(100 * share, 2)} % of the images flip" if np.isfinite(share) else "images flip"
+        many = f"{_percent(part, some[0])} of the images flip" if np.isfinite(share) else "images flip"
         where = part.condition(some[0])
         said.append(f"{part.label}: {many} under {where}; the strongest is {top.words}.")
     return lead_and_details("Images that change their answer most.", said)
+
+
+def _percent(part: Part, condition: int) -> str:
+    """The share of images that flip under a condition, in percent with its interval."""
+    flips = part.of("flips")
+    return estimate(*(100 * float(a.values[condition]) for a in (flips.array, *flips.bounds)), "%")
 
 
 def _range(parts: Sequence[Part]) -> str:

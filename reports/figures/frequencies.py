@@ -10,7 +10,7 @@ from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._labels import label_lines
 from vitdsl.reports.figures._lines import Line, draw_lines, limits
-from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
+from vitdsl.reports.labels import fold, plural, sentence, with_unit
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details
 
@@ -67,12 +67,10 @@ def _takeaway(parts: Sequence[Part]) -> str:
     """The last frequency at the first and at the last site."""
     said = []
     for part in parts:
-        values = part.array.isel(condition=0).transpose("site", "frequency").values
-        known = [i for i in range(len(values)) if np.isfinite(values[i]).any()]
+        lines = _lines(part)
         ends = [
-            (part.names()[i], values[i][np.isfinite(values[i])][-1])
-            for i in dict.fromkeys(known[:1] + known[-1:])
+            f"{line.said(int(np.flatnonzero(np.isfinite(line.y))[-1]), part.units)} at {line.label}"
+            for line in (lines[:1] if len(lines) < 2 else [lines[0], lines[-1]])
         ]
-        if ends:
-            said.append(f"{part.label}: {', '.join(f'{number(float(v))} at {site}' for site, v in ends)}.")
+        said += [f"{part.label}: {', '.join(ends)}."] if ends else []
     return lead_and_details(f"{sentence(parts[0].name)}, at the highest frequency.", said)

@@ -133,14 +133,17 @@ def _takeaway(parts: Sequence[Part]) -> str:
     """The range over heads at the first and the last site, beside the reference level."""
     said = []
     for part in parts:
-        values = np.asarray(part.array.isel(condition=0).transpose("site", "head").values, np.float64)
+        values, low, high = (
+            np.asarray(array.isel(condition=0).transpose("site", "head").values, np.float64)
+            for array in (part.array, *part.bounds)
+        )
         known = [i for i in range(len(values)) if np.isfinite(values[i]).any()]
         ends = list(dict.fromkeys((known[0], known[-1]))) if known else []
         words = []
         for i in ends:
-            low, high = (number(float(end(values[i]))) for end in (np.nanmin, np.nanmax))
-            span = " ".join(filter(None, (f"{low} to {high}", unit(part.units))))
-            words.append(f"{span} at {part.names()[i]}")
+            ends_of = [int(end(values[i])) for end in (np.nanargmin, np.nanargmax)]
+            span = " to ".join(estimate(values[i, h], low[i, h], high[i, h]) for h in ends_of)
+            words.append(f"{' '.join(filter(None, (span, unit(part.units))))} at {part.names()[i]}")
         level = part.attr("baseline_line", None)
         if words and level is not None:
             label = str(part.attr("baseline_label", "reference"))

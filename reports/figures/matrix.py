@@ -1,6 +1,6 @@
 """Matrix: every site with every site; across two models also the best match by depth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,9 +16,11 @@ from vitdsl.reports.figures._scales import Scale, bar_of, scale_of
 from vitdsl.reports.figures._tiles import MOST_TILES, tiles
 from vitdsl.reports.labels import fold, listing, number, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import NOTHING, mean
+from vitdsl.reports.sentences import NOTHING, derived, mean, means
 from vitdsl.reports.theme import CELL, FONT_PX, LIGHT
 
+MOST_MEANS = 3
+"""Means that a sentence lists; of more it says the ends."""
 MATCH = 430
 """Height of a panel of best matches in CSS pixels."""
 
@@ -165,25 +167,34 @@ def _takeaway(parts: Sequence[Part]) -> str:
     within = [part for part in known if len(part.models) == 1]
     across = [part for part in known if len(part.models) == 2]
     name = sentence(parts[0].name)
-    found = [(part.model, *_thirds(part)) for part in within]
     lead = ""
-    if found:
-        far = listing([f"{number(far)} in {model}" for model, far, _ in found])
-        near = listing([f"{number(near)} in {model}" for model, _, near in found])
-        lead = f"{name}, mean between the first and the last third of the sites: {far}; "
-        lead += f"between neighbours: {near}."
+    if within:
+        far, near = (_listed(within, read) for read in (_far, _near))
+        lead = f"{name}, mean between the first and the last third of the sites: {far}; between neighbours: {near}."
     said = [text for text in map(_match, across) if text]
     if not lead and not said and any(part.defined for part in parts):
         return f"{name}, by condition."
     return "\n".join([lead, *said] if lead else said) or NOTHING
 
 
-def _thirds(part: Part) -> tuple[float, float]:
-    """Mean similarity of the first with the last third of the sites, and of neighbouring sites."""
-    values = _values(part)[0]
-    third = max(1, len(values) // 3)
-    near = np.array([values[i, i + 1] for i in range(min(values.shape) - 1)])
-    return mean(values[:third, -third:]), mean(near)
+def _listed(parts: Sequence[Part], read: Callable[[Array], Array]) -> str:
+    """A mean of each part with its interval; of many, the smallest and the largest."""
+    known = sorted((float(read(_values(part)[:1])), derived(part, read), part.label) for part in parts)
+    words = [f"{said} in {label}" for _, said, label in known]
+    if len(words) > MOST_MEANS:
+        return f"from {words[0]} to {words[-1]}, {len(words) - 2} others between"
+    return listing([f"{derived(part, read)} in {part.model}" for part in parts])
+
+
+def _far(values: Array) -> Array:
+    """Mean similarity of the first with the last third of the sites, of `[..., condition, site_x, site_y]`."""
+    third = max(1, values.shape[-1] // 3)
+    return means(values[..., 0, :third, -third:], (-2, -1))
+
+
+def _near(values: Array) -> Array:
+    """Mean similarity of neighbouring sites."""
+    return means(np.diagonal(values[..., 0, :, :], 1, -2, -1), -1)
 
 
 def _match(part: Part) -> str:

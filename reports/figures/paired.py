@@ -12,10 +12,10 @@ from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._conditions import changes
 from vitdsl.reports.figures._labels import label_lines, level_of
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, limits
-from vitdsl.reports.labels import fold, listing, number, sentence
+from vitdsl.reports.labels import fold, sentence
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
-from vitdsl.reports.sentences import at, lead_and_details
+from vitdsl.reports.sentences import NOTHING, at
 
 
 class Paired(BySite):
@@ -57,14 +57,16 @@ def _at_last(values: Array) -> Array:
 
 def _takeaway(parts: Sequence[Part]) -> str:
     """How far the last site moves under each model's conditions."""
-    said, spans = [], []
+    said, lowest = [], []
     for part in parts:
         values = np.asarray(part.array.values[:, -1], np.float64)
         known = [i for i in part.ablated if np.isfinite(values[i])]
         if not known:
             continue
         low, high = min(known, key=lambda i: values[i]), max(known, key=lambda i: values[i])
-        spans.append(f"{number(float(values[low]))} to {number(float(values[high]))} in {part.model}")
+        lowest.append(
+            (float(values[low]), f"{at(part, low, -1)}, with {part.condition(low)} in {part.model}")
+        )
         last = part.names()[-1]
         lower = among(part, known, low, _at_last, "low", lowest=True)
         higher = among(part, known, high, _at_last, "high")
@@ -72,4 +74,7 @@ def _takeaway(parts: Sequence[Part]) -> str:
             f"{part.label}, at {last}: lowest {at(part, low, -1)} with {part.condition(low)}{lower}; "
             f"highest {at(part, high, -1)} with {part.condition(high)}{higher}."
         )
-    return lead_and_details(f"{sentence(parts[0].name)}, at the last site: {listing(spans)}.", said)
+    if not lowest:
+        return NOTHING
+    lead = f"{sentence(parts[0].name)}, at the last site, is lowest at {min(lowest)[1]}."
+    return "\n".join([lead, *said]) if len(said) > 1 else said[0]

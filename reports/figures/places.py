@@ -13,7 +13,7 @@ from vitdsl.reports.figures._maps import MapScale, bar_of_maps, draw_map
 from vitdsl.reports.figures._scales import Scale
 from vitdsl.reports.labels import number, plural, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import lead_and_details, mean
+from vitdsl.reports.sentences import derived, lead_and_details, means
 from vitdsl.reports.theme import CELL
 
 MOST_SIDE = 4
@@ -135,20 +135,27 @@ def _draw_places(sheet: Sheet, wide: bool, part: Part, site: int, scale: MapScal
         sheet.points.append((axes, cols / 2, rows / 2, f"token ({row}, {col}): {own} at its own place"))
 
 
-def _means(part: Part, site: int) -> tuple[float, float, float]:
-    """Means over tokens: at the own place, at its eight neighbours, and elsewhere."""
-    values = _values(part, site)
+def _means(part: Part, site: int) -> list[str]:
+    """Means over tokens with their intervals: at the own place, at its eight neighbours, and elsewhere."""
     places = np.array([_place(name) for name in part.names("token")])
-    spots = np.moveaxis(np.indices(values.shape[1:]), 0, -1)
+    spots = np.moveaxis(np.indices(_values(part, site).shape[1:]), 0, -1)
     away = np.abs(spots[None] - places[:, None, None]).max(-1)
-    return mean(values[away == 0]), mean(values[away == 1]), mean(values[away > 1])
+    dims = ("site", "token", "row", "col") if "site" in part.dims else ("token", "row", "col")
+
+    def read(values: Array, kept: np.ndarray) -> Array:
+        maps = values[..., 0, site, :, :, :] if "site" in part.dims else values[..., 0, :, :, :]
+        return means(maps[..., kept], -1)
+
+    return [derived(part, partial(read, kept=kept), dims) for kept in (away == 0, away == 1, away > 1)]
 
 
 def _takeaway(shown: Sequence[tuple[Part, int]]) -> str:
     """How far the own place stands out."""
     said = []
     for part, site in shown:
-        own, beside, away = (number(value) for value in _means(part, site))
-        said.append(f"{_label(part, site)}: {own}, {beside} and {away}.")
+        own, beside, away = _means(part, site)
+        said.append(
+            f"{_label(part, site)}: {own} at a token's own place, {beside} beside it, {away} elsewhere."
+        )
     name = sentence(shown[0][0].name)
-    return lead_and_details(f"{name}, mean at a token's own place, at its neighbours and elsewhere.", said)
+    return lead_and_details(f"{name}, mean over tokens.", said)

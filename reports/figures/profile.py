@@ -11,7 +11,7 @@ from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, 
 from vitdsl.reports.figures._by_site import BySite
 from vitdsl.reports.figures._labels import level_of
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.labels import listing, number, sentence
+from vitdsl.reports.labels import listing, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import at, lead_and_details
 
@@ -69,7 +69,5 @@ def _takeaway(parts: Sequence[Part]) -> str:
             names = part.names()
             top = known[values[known].argmax()]
             first, last = (f"{at(part, 0, i)} at {names[i]}" for i in (known[0], known[-1]))
-            said.append(
-                f"{part.label}: {first}, {last}; largest {number(float(values[top]))} at {names[top]}."
-            )
+            said.append(f"{part.label}: {first}, {last}; largest {at(part, 0, int(top))} at {names[top]}.")
     return lead_and_details(f"{sentence(parts[0].name)}, first, last and largest.", said)

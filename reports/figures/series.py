@@ -9,7 +9,7 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
 from vitdsl.reports.figures._lines import Line, limits
-from vitdsl.reports.labels import number, plural, sentence
+from vitdsl.reports.labels import plural, sentence
 from vitdsl.reports.parts import Part
 from vitdsl.reports.sentences import lead_and_details
 
@@ -97,9 +97,9 @@ def _takeaway(parts: Sequence[Part]) -> str:
     for part in parts:
         words = []
         for line in _lines(part):
-            known = line.y[np.isfinite(line.y)]
-            ends = dict.fromkeys((0, len(known) - 1))
-            found = " \N{RIGHTWARDS ARROW} ".join(number(float(known[i])) for i in ends)
+            known = np.flatnonzero(np.isfinite(line.y))
+            ends = dict.fromkeys((int(known[0]), int(known[-1])))
+            found = " \N{RIGHTWARDS ARROW} ".join(line.said(i) for i in ends)
             words.append(f"{line.label} {found}")
         if words:
             said.append(f"{part.label}: {'; '.join(words)}.")

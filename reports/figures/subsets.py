@@ -9,7 +9,7 @@ from vitdsl.reports.canvas import Draw, Sheet
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._labels import label_lines
 from vitdsl.reports.figures._lines import Line, draw_lines, limits
-from vitdsl.reports.labels import fold, number, plural, sentence, with_unit
+from vitdsl.reports.labels import fold, plural, sentence, with_unit
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sentences import lead_and_details
 
@@ -104,7 +104,7 @@ def _takeaway(shown: Sequence[tuple[Part, int]]) -> str:
         for line in _lines(part, site):
             known = np.flatnonzero(np.isfinite(line.y))
             if len(known):
-                first, last = (number(float(line.y[i])) for i in (known[0], known[-1]))
+                first, last = (line.said(int(i)) for i in (known[0], known[-1]))
                 words.append(f"{line.label} {first} \N{RIGHTWARDS ARROW} {last}")
         if words:
             said.append(f"{part.label}, {part.names()[site]}: {'; '.join(words)}.")

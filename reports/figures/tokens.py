@@ -1,6 +1,6 @@
 """Tokens: a value of each site and token, a line for each token and kind of unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +11,9 @@ from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, logarithmic, shared_limits
 from vitdsl.reports.figures._labels import level_of
 from vitdsl.reports.figures._lines import Line, distinct
-from vitdsl.reports.labels import TOKEN_NAMES, listing, number, sentence
-from vitdsl.reports.parts import Part
-from vitdsl.reports.sentences import lead_and_details, mean
+from vitdsl.reports.labels import TOKEN_NAMES, listing, plural, sentence
+from vitdsl.reports.parts import Array, Part
+from vitdsl.reports.sentences import derived, lead_and_details, means
 
 MOST_TOKENS = 8
 """More tokens than this are no lines that one can tell apart."""
@@ -67,22 +67,24 @@ def _lines(part: Part, condition: int = 0) -> list[Line]:
         a.isel(condition=condition).transpose("site", "token").values for a in (part.array, *part.bounds)
     )
     depth = part.depths()
+    lines = []
+    for label, t, look, keep in _kinds(part):
+        dash = DASH_OF.get(part.names("token")[t], len(DASH_OF) + t)
+        here = tuple(np.array(part.names())[keep].tolist())
+        ends = (array[keep, t], low[keep, t], high[keep, t])
+        lines.append(Line(label, depth[keep], *ends, part.hue, look, dash, bool(look % 2), here))
+    return distinct([line for line in lines if np.isfinite(line.y).any()])
+
+
+def _kinds(part: Part) -> Iterator[tuple[str, int, int, np.ndarray]]:
+    """Each token at each kind of branch: what it is called, which token and which kind, and its sites."""
     if "branch_kind" in part.dataset.coords and part.dataset["branch_kind"].dims == ("site",):
         kinds = np.array([str(k) for k in part.dataset["branch_kind"].values])
     else:
-        kinds = np.array([""] * len(depth))
-    order = list(dict.fromkeys(kinds))
-    lines = []
+        kinds = np.array([""] * part.array.sizes["site"])
     for t, token in enumerate(part.names("token")):
-        for look, kind in enumerate(order):
-            keep = kinds == kind
-            words = (kind, TOKEN_NAMES.get(token, token))
-            dash = DASH_OF.get(token, len(DASH_OF) + t)
-            label = ", ".join(filter(None, words))
-            here = tuple(np.array(part.names())[keep].tolist())
-            ends = (array[keep, t], low[keep, t], high[keep, t])
-            lines.append(Line(label, depth[keep], *ends, part.hue, look, dash, bool(look % 2), here))
-    return distinct([line for line in lines if np.isfinite(line.y).any()])
+        for look, kind in enumerate(dict.fromkeys(kinds)):
+            yield ", ".join(filter(None, (kind, TOKEN_NAMES.get(token, token)))), t, look, kinds == kind
 
 
 def _together(parts: Sequence[Part]) -> list[Line]:
@@ -98,16 +100,39 @@ def _together(parts: Sequence[Part]) -> list[Line]:
 
 
 def _takeaway(parts: Sequence[Part]) -> str:
-    """First half against second half, for each token and kind of branch."""
+    """First half against second half: of each group the line that changes most, and which way the others go."""
     said = []
     for part in parts:
-        words = []
-        for line in _lines(part):
-            middle = (np.nanmin(line.x) + np.nanmax(line.x)) / 2
-            first, second = mean(line.y[line.x <= middle]), mean(line.y[line.x > middle])
-            words.append(f"{line.label} {number(first)} \N{RIGHTWARDS ARROW} {number(second)}")
-        if words:
-            said.append(f"{part.label}: {'; '.join(words)}.")
+        halves = [(label, *_halves(part, t, keep)) for label, t, _, keep in _kinds(part)]
+        known = [one for one in halves if np.isfinite(one[1])]
+        if known:
+            far = max(known, key=lambda one: abs(one[1]))
+            others = [one[1] > 0 for one in known if one is not far]
+            ways = [
+                f"{count} {'rise' if up else 'fall'}" for up in (True, False) if (count := others.count(up))
+            ]
+            more = f"; of {plural(len(others), 'other line')}, {listing(ways)}" if len(others) > 1 else ""
+            said.append(f"{part.label}: {far[0]} {far[2]} \N{RIGHTWARDS ARROW} {far[3]}{more}.")
     return lead_and_details(
-        f"{sentence(parts[0].name)}, mean of the first half \N{RIGHTWARDS ARROW} of the second half.", said
+        f"{sentence(parts[0].name)}, mean of the first half \N{RIGHTWARDS ARROW} of the second half, where it changes "
+        "most.",
+        said,
     )
+
+
+def _halves(part: Part, token: int, keep: np.ndarray) -> tuple[float, str, str]:
+    """How far the mean moves from the first half of some sites to the second, and both with their intervals."""
+    depth = part.depths()
+    known = keep & np.isfinite(part.array.isel(condition=0).transpose("site", "token").values[:, token])
+    if not known.any():
+        return float("nan"), "", ""
+    first = depth <= (depth[known].min() + depth[known].max()) / 2
+
+    def read(values: Array, sites: np.ndarray) -> Array:
+        return means(values[..., 0, sites, token], -1)
+
+    reads = [partial(read, sites=np.flatnonzero(known & half)) for half in (first, ~first)]
+    values = np.asarray(part.array.transpose("condition", "site", "token").values, np.float64)
+    early, late = (float(one(values)) for one in reads)
+    before, after = (derived(part, one, ("site", "token")) for one in reads)
+    return late - early, before, after

@@ -71,7 +71,7 @@ def test_the_list_holds_every_flip_in_words_and_marks(wide: bool) -> None:
 def test_words_name_the_condition_with_most_flips() -> None:
     one = part(conditions=7, shares=(0.0, 0.1, 0.5, 0.2, 0.3, 0.4, 0.15))
     plot = figure_of(one).plot("x", [one])
-    assert "vit: 50 % of the images flip under cut@blocks.2.mlp; the strongest is image 12" in plot.takeaway
+    assert "vit: 50.0 % of the images flip under cut@blocks.2.mlp; the strongest is image 12" in plot.takeaway
     assert f"The {MOST_CONDITIONS} conditions with most flips of 6 are drawn" in plot.caption
     drawn = drawing(one, True).svg
     assert [f"blocks.{i}.mlp" in drawn for i in range(1, 7)] == [False, True, True, True, True, False]

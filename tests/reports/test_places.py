@@ -76,7 +76,8 @@ def test_a_map_for_each_token_with_its_place_marked(value: str, panels: int) -> 
         f"({r}, {c})" for r in range(3) for c in range(3)
     ]
     assert svg.count("<image") == 9 and svg.count("stroke: #ffffff; stroke-width: 1.4") == 9
-    assert "0.900, 0.100 and 0.100" in plot.takeaway and "drawn" not in plot.caption
+    assert "0.900 at a token's own place, 0.100 beside it, 0.100 elsewhere" in plot.takeaway
+    assert "drawn" not in plot.caption
 
 
 def test_many_tokens_and_sites_are_cut_evenly() -> None:
