@@ -59,10 +59,18 @@ class Part:
     @property
     def replicates(self) -> Array | None:
         """The estimates without each part of the images, `[part, condition, ...]`; None where there are none."""
-        name = f"{self.value}_replicates"
-        if name not in self.dataset or not self.dataset.sizes.get("replicate"):
+        return self._each("replicate")
+
+    @property
+    def trainings(self) -> Array | None:
+        """The numbers of each training that the estimates are the mean of, `[training, condition, ...]`, if several."""
+        return self._each("training")
+
+    def _each(self, dim: str) -> Array | None:
+        name = f"{self.value}_{dim}s"
+        if name not in self.dataset or not self.dataset.sizes.get(dim):
             return None
-        return np.asarray(self._conditioned(name).transpose("replicate", *self.array.dims).values, np.float64)
+        return np.asarray(self._conditioned(name).transpose(dim, *self.array.dims).values, np.float64)
 
     @property
     def left_out(self) -> Array:

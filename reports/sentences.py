@@ -11,6 +11,7 @@ import numpy as np
 from vitdsl.reports.labels import estimate, sentence, short
 from vitdsl.reports.parts import Array, Part
 from vitdsl.runtime.results.intervals import interval, scale_of
+from vitdsl.runtime.results.trainings import over_trainings
 from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
 NOTHING = "No number of this figure is defined."
@@ -24,9 +25,7 @@ def at(part: Part, *index: int) -> str:
 
 
 def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()) -> str:
-    """A number that is made of several of a part, such as a mean, with its interval over images and unit.
-
-    Over trainings, which the replicates of a part do not tell apart, it has no interval.
+    """A number that is made of several of a part, such as a mean, with its unit and interval: as those of the part.
 
     Args:
         part: The part.
@@ -40,12 +39,14 @@ def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()
         return np.moveaxis(values, order, range(-len(order), 0))
 
     value = float(read(ordered(np.asarray(part.array.values, np.float64))))
-    without = part.replicates
-    several = int(part.dataset.attrs.get("trainings", 1)) > 1
-    if without is None or several or not np.isfinite(value):
+    without, each = part.replicates, part.trainings
+    if without is None or not np.isfinite(value):
         return estimate(value, units=part.units)
     scale = replace(scale_of(part.dataset[part.value].attrs), count=False)
     low, high = (float(end) for end in interval(value, read(ordered(without)), part.left_out, scale))
+    if each is not None:
+        seeds = over_trainings(read(ordered(each)))
+        low, high = value - float(np.hypot(value - low, seeds)), value + float(np.hypot(high - value, seeds))
     return estimate(value, low, high, part.units)
 
 

@@ -17,7 +17,7 @@ from vitdsl.reports.figures._labels import Level, label_lines, level_of
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.figures._strip import ROW, draw_strip, end_of, right_of, rows_of, strip_words
 from vitdsl.reports.figures._swept import draw_swept, swept
-from vitdsl.reports.labels import fold, listing, number, plural, sentence, with_unit
+from vitdsl.reports.labels import fold, listing, plural, sentence, with_unit
 from vitdsl.reports.names import BASELINE
 from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.rivals import among
@@ -175,24 +175,37 @@ def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> No
 
 
 def _takeaway(parts: Sequence[Part]) -> str:
-    """The mean effect of single changes beside each other; the largest change of each model."""
-    said = []
+    """The mean effect of single changes beside each other; the largest change of each model, or what it is intact."""
+    said, still = [], []
     for part in parts:
         values = np.asarray(part.array.values, np.float64)
         known = [i for i in part.ablated if np.isfinite(values[i])]
         base = part.intact
+        unchanged = at(part, part.conditions.index(BASELINE)) if np.isfinite(base) else ""
         if not known:
-            if np.isfinite(base):
-                said.append(f"{part.label}: {at(part, part.conditions.index(BASELINE))}, intact.")
+            still += [(base, f"{unchanged} in {part.label}")] if unchanged else []
             continue
-        reference = base if np.isfinite(base) else float(np.mean(values[known]))
+        reference = base if unchanged else float(np.mean(values[known]))
         far = max(known, key=lambda i: abs(values[i] - reference))
-        moved = f"from {number(base)} intact to " if np.isfinite(base) and abs(base) > 1e-12 else ""
+        moved = f"from {unchanged} intact to " if unchanged and abs(base) > 1e-12 else ""
         others = among(part, known, far, partial(_change, reference=reference), "large")
         said.append(
             f"{part.label}: largest change {moved}{at(part, far)}, with {part.condition(far)}{others}."
         )
-    return lead_and_details((_strongest(parts) or [f"{sentence(parts[0].name)}."])[0], said)
+    name = sentence(parts[0].name)
+    if still:
+        said.append(f"Without a change: {_some(still)}.")
+    if still and len(said) == 1:
+        return f"{name}: {_some(still)}."
+    return lead_and_details((_strongest(parts) or [f"{name}."])[0], said)
+
+
+def _some(means: Sequence[tuple[float, str]]) -> str:
+    """A few numbers in words, in order; of many the smallest and the largest."""
+    if len(means) <= MOST_MEANS:
+        return listing([said for _, said in means])
+    words = [said for _, said in sorted(means)]
+    return f"from {words[0]} to {words[-1]}; {len(words) - 2} others lie between"
 
 
 def _change(values: Array, *, reference: float) -> Array:
@@ -205,8 +218,5 @@ def _strongest(parts: Sequence[Part]) -> list[str]:
     known = sorted((one for one in mean_effects(parts) if np.isfinite(one[0])), reverse=True)
     if not known:
         return []
-    words = [f"{said} for {label}" for _, said, label in known]
-    name = f"{sentence(parts[0].name)}, mean over single changes"
-    if len(words) > MOST_MEANS:
-        return [f"{name}: from {words[-1]} to {words[0]}; {len(words) - 2} others lie between."]
-    return [f"{name}: {listing(words)}."]
+    means = [(value, f"{said} for {label}") for value, said, label in known]
+    return [f"{sentence(parts[0].name)}, mean over single changes: {_some(means)}."]

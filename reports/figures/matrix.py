@@ -206,10 +206,20 @@ def _match(part: Part) -> str:
     early, late = depth <= 1 / 3, depth > 2 / 3
     early = early if early.any() else depth == depth.min()
     late = late if late.any() else depth == depth.max()
-    first, last = mean(value[early]), mean(value[late])
-    verb = "falls" if last < first else "rises"
+    verb = "falls" if mean(value[late]) < mean(value[early]) else "rises"
     places = [number(mean(matched[part_]), 2) for part_ in (early, late)]
+    sign = -1.0 if part.attr("direction") == "lower" else 1.0
+    first, last = (
+        derived(part, partial(_best, sites=np.flatnonzero(some & np.isfinite(value)), sign=sign))
+        for some in (early, late)
+    )
     return (
         f"The first third of {x} is most like {y} at depth {places[0]} (mean), the last third at {places[1]}"
-        f"; the best match {verb} from {number(first)} to {number(last)}."
+        f"; the best match {verb} from {first} to {last}."
     )
+
+
+def _best(values: Array, *, sites: np.ndarray, sign: float) -> Array:
+    """Mean of the best match of some sites of x, of `[..., condition, site_x, site_y]`."""
+    some = sign * values[..., 0, sites, :]
+    return means(sign * np.where(np.isfinite(some), some, -np.inf).max(-1), -1)

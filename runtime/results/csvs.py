@@ -17,7 +17,7 @@ from vitdsl.runtime.results.writing import write_atomically
 
 SUMMARY = "summary.csv"
 IMAGES = "images.csv"
-COMPANIONS = ("_low", "_high", "_replicates")
+COMPANIONS = ("_low", "_high", "_replicates", "_trainings")
 SUMMARY_COLUMNS = (
     "metric", "group", "value", "condition", "site", "site_x", "site_y", "head", "token", "depth",
     "estimate", "low", "high", "units",

@@ -66,7 +66,7 @@ def _same_labels(groups: Sequence[xr.Dataset]) -> bool:
 
 
 def _mean(groups: Sequence[xr.Dataset]) -> xr.Dataset:
-    """The mean over trainings of every number, with intervals over trainings and images."""
+    """The mean over trainings of every number, with intervals over trainings and images, and those of each training."""
     first, count = groups[0], len(groups)
     found = first.copy(deep=True)
     fields = {
@@ -85,12 +85,19 @@ def _mean(groups: Sequence[xr.Dataset]) -> xr.Dataset:
         found[name] = found[name].copy(data=stacked.mean(0))
     for name in [name for name in map(str, first.data_vars) if f"{name}_low" in first]:
         stacked = np.stack([one[name].values for one in groups]).astype(float)
-        seeds = student(0.5 + LEVEL / 2, count - 1) * stacked.std(0, ddof=1) / np.sqrt(count)
+        found[f"{name}_trainings"] = (("training", *found[name].dims), stacked)
+        seeds = over_trainings(stacked)
         for end, images, sign in zip(("low", "high"), _over_images(found, name), (-1, 1), strict=True):
             reach = np.hypot(images - found[name].values, seeds)
             found[f"{name}_{end}"] = found[f"{name}_{end}"].copy(data=found[name].values + sign * reach)
     found.attrs["trainings"] = count
     return found
+
+
+def over_trainings(each: np.ndarray) -> np.ndarray:
+    """How far the interval of a mean over trainings reaches for what they differ in; `each` is `[training, ...]`."""
+    reach = student(0.5 + LEVEL / 2, len(each) - 1) * each.std(0, ddof=1) / np.sqrt(len(each))
+    return np.asarray(reach)
 
 
 def width_over_images(data: xr.Dataset, value: str) -> float:

@@ -50,9 +50,19 @@ def test_a_mean_has_the_interval_of_the_jackknife(dims: tuple[str, ...]) -> None
     assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", said)
 
 
-def test_over_trainings_a_mean_says_no_interval_over_images_alone() -> None:
-    part = Part("m/vit", made(("condition", "site", "token"), (3, 3, 3), trainings=3), "v")
-    assert "[" not in derived(part, lambda values: means(values, (-3, -2, -1)))
+def test_over_trainings_a_mean_reaches_for_trainings_and_images() -> None:
+    data = made(("condition", "site"), (2, 3), trainings=3)
+    each = data["v"].values[None] + np.array([-0.3, 0.1, 0.2])[:, None, None]
+    data["v_trainings"] = (("training", "condition", "site"), each)
+    value = float(data["v"].values[1].mean())
+    without = [float(data["v_replicates"].values[1, :, i].mean()) for i in range(PARTS)]
+    low, high = reference(value, without, data.attrs["left_out"])
+    seeds = [float(one[1].mean()) for one in each]
+    spread = (sum((one - sum(seeds) / 3) ** 2 for one in seeds) / 2) ** 0.5
+    reach = float(stats.t.ppf(0.975, 2)) * spread / 3**0.5
+    ends = value - (reach**2 + (value - low) ** 2) ** 0.5, value + (reach**2 + (high - value) ** 2) ** 0.5
+    said = derived(Part("m/vit", data, "v"), lambda values: means(values[..., 1, :], -1))
+    assert said == estimate(value, *ends)
 
 
 def test_means_of_what_is_defined() -> None:
