@@ -12,7 +12,7 @@ from vitdsl.runtime.results.manifest import DataRecord, ModelRecord
 from vitdsl.runtime.results.thumbnails import Thumbnail
 
 MOST_MODELS = 4
-SOURCES = {"pretrained": "pretrained", "random": "random weights", "hub": "weights from the hub"}
+SOURCES = {"trained": "trained", "pretrained": "pretrained", "random": "random weights", "hub": "weights from the hub"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ def _model(model: ModelRecord) -> str:
     training = model.weights.detail.get("training") or {}
     came = SOURCES.get(model.weights.source, f"weights: {model.weights.source}")
     if "images" in training:
-        epochs = f"{plural(training['epochs'], 'epoch')} " if "epochs" in training else ""
-        came = f"trained {epochs}on {plural(training['images'], 'image')}"
+        came = f"trained on {plural(training['images'], 'image')}"
     size = f"{number(model.parameters / 1e6, 2)} M parameters" if model.parameters else ""
     return ", ".join(filter(None, (model.arch, size, came)))

@@ -48,7 +48,7 @@ class Effect(Figure):
             draw: Draw = partial(_draw_effect, parts=parts)
             units = rows_of(effect_lines(parts))
             more = ROW * len(units) + (8 if units else 0)
-            panels.append(Panel("Against depth", draw, False, 350 + more, 330 + more))
+            panels.append(Panel("Against depth", draw, False, (310 if units else 350) + more, 330 + more))
             words.append("Each condition at the depth of the site that it changes.")
             levels = [part.intact for part in parts if np.isfinite(part.intact)]
             if any(abs(v) > 1e-12 for v in levels):

@@ -206,7 +206,8 @@ def _takeaway(parts: Sequence[Part]) -> str:
 def _percent(part: Part, condition: int) -> str:
     """The share of images that flip under a condition, in percent with its interval."""
     flips = part.of("flips")
-    return estimate(*(100 * float(a.values[condition]) for a in (flips.array, *flips.bounds)), "%")
+    value, low, high = (100 * float(array.values[condition]) for array in (flips.array, *flips.bounds))
+    return estimate(value, low, high, "%")
 
 
 def _range(parts: Sequence[Part]) -> str:

@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits of 8 x 8 pixels, enlarged to 32 x 32: nothing is downloaded.
+"""Scikit-learn's handwritten digits of 8 x 8 pixels: nothing is downloaded.
 
 What it gives
     1,797 grey images of ten classes (the test part of UCI's "Optical Recognition of Handwritten Digits"),
