@@ -89,6 +89,11 @@ class WeightsHub(Entry):
     in_words: ClassVar[Words] = Words("weights from the hub")
 
     hub: str = Field(description="Repository id, such as `timm/vit_base_patch16_224.augreg_in21k`.")
+    adapter: str | None = Field(
+        default=None,
+        description="Path of a low-rank adapter (LoRA) as `peft` saves it, a folder or its file, merged into the "
+        "weights.",
+    )
 
 
 def _weights_form(value: Any) -> str:

@@ -79,6 +79,50 @@ def load(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Module, d
     }
 
 
+def with_adapter(
+    model: Model, module: nn.Module, adapter: str, folder: Path
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A model of the hub with an adapter merged into its weights.
+
+    Args:
+        model: What the study names.
+        module: With the weights of the repository.
+        adapter: As the study has it.
+        folder: Where relative paths start.
+
+    Returns:
+        The module, and what is said of it: `adapter`, its hash, `notes`; `changed`, the names of the tensors that the
+        adapter fills or changes.
+
+    Raises:
+        EnvironmentProblem: The adapter is missing (VD401), or does not fit (VD405).
+    """
+    path = weight_files.find(adapter, folder, "adapter")
+    heads = tuple(f"{name}." for name in checkpoints.heads_of(module))
+    planned = architectures.on_meta(model)
+    try:
+        own = dict(module.state_dict())
+        state, notes = _adapters.merged(own, path, planned.state_dict(), heads)
+        module.load_state_dict(state)
+    except (Misfit, RuntimeError) as error:
+        wrong = error if isinstance(error, Misfit) else Misfit(str(error).splitlines()[-1].strip())
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD405",
+                f"the adapter `{adapter}` does not fit `{model.arch}`: {wrong}",
+                label="does not fit",
+                help=wrong.help or ("give the `arch` and `options` that the adapter was trained with",),
+                about=(("weights", "adapter"), ("weights",)),
+            )
+        ) from error
+    return module, {
+        "adapter": str(path),
+        "adapter_sha256": weight_files.adapter_digest(path),
+        "notes": notes,
+        "changed": [name for name, tensor in state.items() if tensor is not own.get(name)],
+    }
+
+
 def _laid(model: Model, planned: nn.Module, state: dict[str, Tensor]) -> tuple[nn.Module, Fit]:
     """The module with tensors laid over it as timm does with those of its own checkpoints."""
     classes = planned.num_classes

@@ -94,7 +94,7 @@ def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
         elif isinstance(weights, WeightsFile):
             module, detail = from_file.load(model, weights, folder)
         elif isinstance(weights, WeightsHub):
-            module, detail = _hub(model, weights)
+            module, detail = _hub(model, weights, folder)
         elif weights == "pretrained":
             module, detail = _pretrained(model)
         else:
@@ -194,7 +194,7 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
     }
 
 
-def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
+def _hub(model: Model, weights: WeightsHub, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     what = f"the weights of the repository `{weights.hub}`"
     try:
         cfg, arch, args = load_model_config_from_hf(weights.hub)
@@ -212,6 +212,10 @@ def _hub(model: Model, weights: WeightsHub) -> tuple[nn.Module, dict[str, Any]]:
         )
     wanted = {**(args or {}), **({"num_classes": cfg["num_classes"]} if "num_classes" in cfg else {})}
     module, detail = _pretrained(model, what, pretrained_cfg=cfg)
+    if weights.adapter is not None:
+        module, more = from_file.with_adapter(model, module, weights.adapter, folder)
+        changed = more.pop("changed")
+        detail |= {**more, "fresh": [name for name in detail["fresh"] if name not in changed]}
     built = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     planned = {key: tuple(value.shape) for key, value in architectures.on_meta(model).state_dict().items()}
     if built != planned:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
-from vitdsl.dsl.study import WeightsFile
+from vitdsl.dsl.study import WeightsFile, WeightsHub
 from vitdsl.dsl.text import near_files, ticked
 from vitdsl.runtime.models.checkpoints import Misfit, file_digest
 from vitdsl.runtime.paths import expanded
@@ -121,10 +121,11 @@ def _missing(message: str, help: tuple[str, ...], field: str, *notes: str) -> En
     )
 
 
-def identity(weights: WeightsFile, folder: Path) -> dict[str, Any]:
-    """Everything that weights from a file depend on, ready for JSON: its hash in place of its name."""
+def identity(weights: WeightsFile | WeightsHub, folder: Path) -> dict[str, Any]:
+    """Everything that weights depend on, ready for JSON: hashes of files in place of their names."""
     found = weights.model_dump(exclude={"file", "adapter"}, exclude_defaults=True)
-    found["file_sha256"] = digest(find(weights.file, folder))
+    if isinstance(weights, WeightsFile):
+        found["file_sha256"] = digest(find(weights.file, folder))
     if weights.adapter is not None:
         found["adapter_sha256"] = adapter_digest(find(weights.adapter, folder, "adapter"))
     return found
@@ -138,13 +139,14 @@ def adapter_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def there(weights: WeightsFile, folder: Path) -> None:
+def there(weights: WeightsFile | WeightsHub, folder: Path) -> None:
     """Make sure that the files of weights are there, without reading them.
 
     Raises:
         EnvironmentProblem: One is not, or is of another kind (VD401).
     """
-    find(weights.file, folder)
+    if isinstance(weights, WeightsFile):
+        find(weights.file, folder)
     if weights.adapter is not None:
         find(weights.adapter, folder, "adapter")
 

@@ -13,7 +13,7 @@ from vitdsl.dsl.claim_forms import quantities_of
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.rest import Entry, dependent, entry_of, left_of, takes_others
-from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
 from vitdsl.dsl.sweeps import Variant, sweep_places, variants
 from vitdsl.runtime.graph.sites import Sites, sites_of
 from vitdsl.runtime.metrics._base import Metric
@@ -261,7 +261,7 @@ def _built_alike(model: Model) -> str:
 
 def _weights_there(loaded: Loaded, model: Model) -> None:
     """A checkpoint that the study names is there; whether it fits is found when it is read."""
-    if isinstance(model.weights, WeightsFile) and ("folder",) not in loaded.dropped:
+    if isinstance(model.weights, (WeightsFile, WeightsHub)) and ("folder",) not in loaded.dropped:
         weight_files.there(model.weights, loaded.folder)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitdsl.dsl.study import Data, Model, WeightsFile
+from vitdsl.dsl.study import Data, Model, WeightsFile, WeightsHub
 from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.weight_files import ADAPTER_CONFIG, CONFIGS, INDEX, SUFFIXES
@@ -82,7 +82,9 @@ def _of_model(plan: Plan, entry: Model) -> Iterator[Path]:
         raise _Unknown
     texts = [entry.features] if entry.features else []
     if isinstance(entry.weights, WeightsFile):
-        texts += [text for text in (entry.weights.file, entry.weights.adapter) if text]
+        texts.append(entry.weights.file)
+    if isinstance(entry.weights, (WeightsFile, WeightsHub)) and entry.weights.adapter:
+        texts.append(entry.weights.adapter)
     for text in texts:
         path = plan.loaded.folder / expanded(text)
         yield path

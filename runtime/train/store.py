@@ -27,7 +27,7 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.source import placing
-from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.dsl.study import Model
 from vitdsl.dsl.sweeps import variants
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models import weight_files
@@ -94,10 +94,8 @@ def resolved_recipe(
     assert entry.data is not None
     fields = entry.model_dump(mode="json", exclude={"recipe", "data", "without", "seed"}, exclude_none=True)
     weights: Any = model.weights or "random"
-    if isinstance(weights, WeightsFile):
+    if not isinstance(weights, str):
         weights = weight_files.identity(weights, folder)
-    elif not isinstance(weights, str):
-        weights = weights.model_dump()
     return {
         "arch": model.arch,
         "options": model.options,

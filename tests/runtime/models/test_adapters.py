@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from foreign import LARGEST_ERROR, error, filled, images, through_study, tiny
 from studies import TINY_VIT, changed
 from vitdsl.dsl.diagnostics import EnvironmentProblem
+from vitdsl.runtime.models import loading
 
 peft = pytest.importorskip("peft")
 
@@ -65,6 +66,43 @@ def test_a_head_of_other_classes_comes_from_the_adapter(tmp_path: Path) -> None:
     ready = through_study(tmp_path, BOTH)
     assert ready.weights.detail["fresh"] == []
     assert error(ready.module, theirs, images()) < LARGEST_ERROR
+
+
+@pytest.mark.parametrize("name", ["plain", "head"])
+def test_an_adapter_of_weights_of_the_hub(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repository is a file here; its classifier has other classes where the adapter brings one of its own."""
+    base = tiny(num_classes=1000 if name == "head" else 10)
+    save_file(base.state_dict(), tmp_path / "base.safetensors")
+    saved = {
+        "file": str(tmp_path / "base.safetensors"),
+        "input_size": (3, 32, 32),
+        "num_classes": base.num_classes,
+    }
+    config = {
+        **saved,
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "classifier": "head",
+        "first_conv": "patch_embed.proj",
+    }
+    base.reset_classifier(10) if name == "head" else None
+    theirs = adapted(base, **CONFIGS[name])
+    theirs.save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr(
+        loading,
+        "load_model_config_from_hf",
+        lambda hub: (config, "vit_tiny_patch16_224", TINY_VIT["options"]),
+    )
+    ready = through_study(tmp_path, {"hub": "some/where", "adapter": "adapter"})
+    assert error(ready.module, theirs, images()) < LARGEST_ERROR
+    assert ready.weights.detail["fresh"] == [] and len(ready.weights.detail["adapter_sha256"]) == 64
+    with pytest.raises(EnvironmentProblem, match="VD401.*nowhere"):
+        through_study(tmp_path, {"hub": "some/where", "adapter": "nowhere"})
+    wider = changed(TINY_VIT, {"embed_dim": 48})
+    torch.manual_seed(0)
+    save_file(tiny(embed_dim=48).state_dict(), tmp_path / "base.safetensors")
+    with pytest.raises(EnvironmentProblem, match="VD405.*the adapter changes"):
+        through_study(tmp_path, {"hub": "some/where", "adapter": "adapter"}, wider)
 
 
 @pytest.mark.parametrize("old_names", [False, True])
