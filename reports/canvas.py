@@ -23,6 +23,7 @@ from vitdsl.reports.theme import DRAWN_WITH, FONTS, LIGHT, RC
 _HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
 _ID = re.compile(r'\sid="([^"]*)"')
+_GROUP = re.compile(r"(<g(?:\s[^>]*)?>|</g>)")
 _GEOMETRY = re.compile(r'\s(?:d|x|y|width|height|transform)="[^"]*"')
 _DECIMALS = re.compile(r"scale\([^)]*\)|-?\d+\.\d{3,}")
 
@@ -135,6 +136,23 @@ def numbered(svg: str) -> str:
     return _REFERENCE.sub(lambda m: m[0][: -len(m[1])] + names.get(m[1], m[1]), svg)
 
 
+def without_bare_groups(svg: str) -> str:
+    """The drawing without groups that have no attributes: they are half of all that a page holds, and do nothing."""
+    kept: list[str] = []
+    bare: list[bool] = []
+    for piece in _GROUP.split(svg):
+        if piece == "</g>":
+            if not bare.pop():
+                kept.append(piece)
+        elif _GROUP.fullmatch(piece):
+            bare.append(piece == "<g>")
+            if not bare[-1]:
+                kept.append(piece)
+        else:
+            kept.append(piece)
+    return "".join(kept)
+
+
 def _clean(svg: str, width: int, height: int) -> str:
     """Without prologue, metadata, comments, ids that nothing refers to, and digits that nobody sees."""
     svg = _HEAD.sub("", svg)
@@ -145,6 +163,7 @@ def _clean(svg: str, width: int, height: int) -> str:
     svg = re.sub(r'\stransform="rotate\(-?0 [^"]*"', "", svg)
     svg = rounded(svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg).replace(">\n<", "><").strip()
+    svg = without_bare_groups(svg)
     namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     look = f'viewBox="0 0 {width} {height}" style="font-family: {FONTS}; stroke-linejoin: round"'
     return f"<svg {namespaces} {look}>{svg.partition('>')[2]}\n"

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from vitdsl.reports.canvas import Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
@@ -16,6 +19,8 @@ from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
 
 LEAST_SHARE = 0.1
 """The axis spans at least this share of the level to compare with."""
+MANY = 240
+"""More dots than this have no intervals, and are one path."""
 EVEN = 0.005
 """Heads that are all within this share of that level are told in words."""
 
@@ -85,10 +90,12 @@ def _draw_heads(
     values, low, high = values[rows, order], low[rows, order], high[rows, order]
     x = rows + (np.arange(heads)[None, :] - (heads - 1) / 2) * (0.68 / max(1, heads - 1))
     hue = LIGHT[SERIES[part.hue % len(SERIES)]]
-    if values.size <= 240:
-        axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
     size = float(np.clip((600 if wide else 260) / max(1, values.size), 3.0, 6.0))
-    axes.plot(x.ravel(), values.ravel(), "o", color=hue, markersize=size, markeredgewidth=0, zorder=3)
+    if values.size <= MANY:
+        axes.vlines(x.ravel(), low.ravel(), high.ravel(), color=hue, linewidth=1.1, alpha=0.5)
+        axes.plot(x.ravel(), values.ravel(), "o", color=hue, markersize=size, markeredgewidth=0, zorder=3)
+    else:
+        _dots(axes, x.ravel(), values.ravel(), hue, size)
     heads_at = np.array(part.names("head"))[order]
     said = [
         f"{site}, head {head}: {estimate(float(v), float(a), float(b), part.units)}"
@@ -122,6 +129,14 @@ def _draw_heads(
         borderaxespad=0.2,
         fontsize=FONT_PX - 0.5,
     )
+
+
+def _dots(axes: Axes, x: Array, y: Array, colour: str, size: float) -> None:
+    """Many dots as one path: lines of next to no length with round ends, a single element of the page."""
+    known = np.isfinite(y)
+    ends = np.stack([x[known], y[known], x[known] + 1e-3, y[known]], 1).reshape(-1, 2)
+    path = Path(ends, np.tile([Path.MOVETO, Path.LINETO], known.sum()))
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, linewidth=size, capstyle="round", zorder=3))
 
 
 def _means(values: Array) -> Array:

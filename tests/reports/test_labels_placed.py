@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from vitdsl.reports.canvas import Sheet, draw_svg, style
+from vitdsl.reports.canvas import Sheet, draw_svg, style, without_bare_groups
 from vitdsl.reports.figures._by_depth import alike, even
 from vitdsl.reports.figures._labels import Level, apart, label_inside, label_lines
 from vitdsl.reports.figures._lines import Line, log_axis
@@ -147,3 +147,8 @@ def test_one_number_everywhere_is_told_in_words() -> None:
     same = Line("a", np.arange(3.0), np.zeros(3), np.zeros(3), np.zeros(3))
     assert even([same]) == "It is 0 everywhere, and so not drawn."
     assert not even([same, Line("b", np.arange(3.0), np.zeros(3), np.zeros(3), np.full(3, 0.1))])
+
+
+def test_groups_without_attributes_are_no_part_of_a_drawing() -> None:
+    svg = '<svg><g><g style="fill: red"><g><path d="M0 0"/></g></g><use x="1"/></g></svg>'
+    assert without_bare_groups(svg) == '<svg><g style="fill: red"><path d="M0 0"/></g><use x="1"/></svg>'
