@@ -113,15 +113,19 @@ def _marks(sheet: Sheet, height: int) -> dict[str, Any]:
     return marks
 
 
-def inline(svg: str, prefix: str, alt: str) -> Markup:
-    """The SVG as part of a page: ids of its own, colours as CSS variables, the takeaway as its text."""
+def inline(svg: str, prefix: str, alt: str, *, marked: bool = True) -> Markup:
+    """The SVG as part of a page: ids of its own, colours as CSS variables, the takeaway as its text.
+
+    What is `marked` says what is under the pointer.
+    """
     svg = _ID.sub(lambda m: f' id="{prefix}-{m[1]}"', svg)
     svg = _REFERENCE.sub(lambda m: m[0][: -len(m[1])] + f"{prefix}-{m[1]}", svg)
     for name, colour in LIGHT.items():
         svg = svg.replace(colour, f"var(--{name})")
     head, _, body = svg.partition(">")
     head = re.sub(r'\sxmlns(?::xlink)?="[^"]*"', "", head)
-    return Markup(f'{head} role="img" aria-label="{escape(alt)}" data-marks="{prefix}">{body}')
+    marks = f' data-marks="{prefix}"' if marked else ""
+    return Markup(f'{head} role="img" aria-label="{escape(alt)}"{marks}>{body}')
 
 
 def rounded(svg: str) -> str:

@@ -117,11 +117,12 @@ def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, An
         for name, width, height in panel.sizes:
             drawing = draw_svg(panel.draw, width, height, name == "wide")
             prefix = f"{plot.id}-{number_}-{name}"
-            marks[prefix] = drawing.marks
+            if not panel.bar:
+                marks[prefix] = drawing.marks
             alt = plot.takeaway.replace("\n", " ")
             alt = f"{panel.title}. {alt}" if several else alt
             alt = "Colour scale of the panels below." if panel.bar else alt
-            drawings.append((name, inline(drawing.svg, prefix, alt)))
+            drawings.append((name, inline(drawing.svg, prefix, alt, marked=not panel.bar)))
             if name != "narrow":
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
                 beside[f"{plot.id}{suffix}.svg"] = drawing.svg

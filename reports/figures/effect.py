@@ -25,6 +25,8 @@ from vitdsl.reports.sentences import at, lead_and_details
 from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
 
 MOST_ROWS = 40
+HEIGHTS = (345, 305)
+"""In CSS pixels: of lines alone, and of lines with a strip below, without it: both stand on a first screen."""
 MOST_INTACT = 3
 """Levels of more intact models have no names beside them."""
 MOST_MEANS = 3
@@ -47,8 +49,8 @@ class Effect(Figure):
         if effect_lines(parts):
             draw: Draw = partial(_draw_effect, parts=parts)
             units = rows_of(effect_lines(parts))
-            more = ROW * len(units) + (8 if units else 0)
-            panels.append(Panel("Against depth", draw, False, (310 if units else 350) + more, 330 + more))
+            more = ROW * len(units) + (HEIGHTS[1] - HEIGHTS[0] + 8 if units else 0)
+            panels.append(Panel("Against depth", draw, False, HEIGHTS[0] + more, HEIGHTS[0] + more))
             words.append("Each condition at the depth of the site that it changes.")
             levels = [part.intact for part in parts if np.isfinite(part.intact)]
             if any(abs(v) > 1e-12 for v in levels):
@@ -102,8 +104,8 @@ def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
 
 def _above_strip(sheet: Sheet, wide: bool, parts: Sequence[Part], units: Sequence[Line]) -> Axes:
     """The axes of the lines, with the strip of units drawn below them."""
-    room = 350 if wide else 330
-    above, below = sheet.subplots(2, 1, sharex=True, height_ratios=[room - 60, ROW * len(units)])
+    heights = [HEIGHTS[1] - 60, ROW * len(units)]
+    above, below = sheet.subplots(2, 1, sharex=True, height_ratios=heights)
     draw_strip(below, units, _levels(parts, units), wide=wide)
     depth_axis(below, "Depth of the changed site", last=max(right_of(unit) for unit in units))
     above.tick_params(axis="x", labelbottom=False, length=0)

@@ -72,7 +72,7 @@ def test_maps_fit_and_say_their_largest(browser: Any, made: Any, tmp_path: Path,
     path = write_report(made.fields(tmp_path / "run"), tmp_path / "report.html")
     page, seen = _open(browser, path.as_uri(), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    maps = page.locator(f"#field-map .{'wide' if width > 760 else 'narrow'} > svg").nth(1)
+    maps = page.locator(f"#field-map .{'wide' if width > 760 else 'narrow'} > svg[data-marks]").first
     maps.focus()
     page.keyboard.press("ArrowRight")
     tip = page.locator("#tip")

@@ -77,7 +77,7 @@ def test_a_metric_of_maps_has_a_section_of_maps_and_profiles(fields: Run) -> Non
     ]
     assert [panel.title for panel in found["field-map"].shown] == ["vit", "resnet"]
     page = render(fields)
-    assert len(page.encode()) < 1_500_000 and page.count('data-marks="field-map-') == 6
+    assert len(page.encode()) < 1_500_000 and page.count('data-marks="field-map-') == 4
 
 
 @pytest.mark.parametrize(("sites", "first"), [(1, [0]), (5, [0, 1, 2, 3, 4]), (12, list(range(12)))])
