@@ -5,14 +5,15 @@ Owns the fields of these entries, their types and defaults, and how messages spe
 (each kind's file in the runtime).
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
 from vitdsl.dsl.entry import Entry, KindEntry
 from vitdsl.dsl.field_types import Axes, ChangedTokens, InputSize, OneOrMany, Role, Tokens
 from vitdsl.dsl.preprocess_entry import Preprocess
 from vitdsl.dsl.transform_entry import Transform
+from vitdsl.dsl.weights_entry import Weights
 from vitdsl.dsl.words import BASELINE, OWN, Words
 
 
@@ -56,60 +57,6 @@ class Data(KindEntry):
         description="How many images the report opens with, small; 0 keeps images of this entry out of it.",
     )
     vary: Axes = Field(default_factory=dict, description="Axes of a sweep: a field's path and its values.")
-
-
-class WeightsFile(Entry):
-    """Weights from a local checkpoint."""
-
-    in_words: ClassVar[Words] = Words("weights from a file")
-
-    file: str = Field(
-        description="Path of a .safetensors, .pth, .pt, .bin, .ckpt or .tar file, of an index of shards, or of a "
-        "folder with one of them, relative to the study."
-    )
-    key: str | None = Field(
-        default=None,
-        description="Where in the file the weights are, such as `state_dict_ema` or `model.teacher`; null: where the "
-        "model's names stand, the averaged or teacher's ones where several do.",
-    )
-    adapter: str | None = Field(
-        default=None,
-        description="Path of a low-rank adapter (LoRA) as `peft` saves it, a folder or its file, merged into the "
-        "weights.",
-    )
-    head: Literal["own", "fresh"] = Field(
-        default="own",
-        description="`own`: the file's classifier, which must fit; `fresh`: a new one, drawn at random.",
-    )
-
-
-class WeightsHub(Entry):
-    """Weights from a repository of the Hugging Face hub."""
-
-    in_words: ClassVar[Words] = Words("weights from the hub")
-
-    hub: str = Field(description="Repository id, such as `timm/vit_base_patch16_224.augreg_in21k`.")
-    adapter: str | None = Field(
-        default=None,
-        description="Path of a low-rank adapter (LoRA) as `peft` saves it, a folder or its file, merged into the "
-        "weights.",
-    )
-
-
-def _weights_form(value: Any) -> str:
-    if isinstance(value, (WeightsFile, WeightsHub)):
-        return "weights.file" if isinstance(value, WeightsFile) else "weights.hub"
-    if isinstance(value, dict):
-        return "weights.hub" if "hub" in value and "file" not in value else "weights.file"
-    return "weights.name"
-
-
-Weights = Annotated[
-    Annotated[Literal["pretrained", "random"], Tag("weights.name")]
-    | Annotated[WeightsFile, Tag("weights.file")]
-    | Annotated[WeightsHub, Tag("weights.hub")],
-    Discriminator(_weights_form),
-]
 
 
 class Augment(Entry):

@@ -20,15 +20,13 @@ from vitdsl.dsl.entries import (
     Metric,
     Model,
     Train,
-    Weights,
-    WeightsFile,
-    WeightsHub,
 )
 from vitdsl.dsl.entry import Entry, KindEntry
 from vitdsl.dsl.field_types import Axes, OneOrMany, Role, Slug, Tokens
 from vitdsl.dsl.hashing import study_hash
 from vitdsl.dsl.phases import loaded_of
 from vitdsl.dsl.preprocess_entry import Preprocess
+from vitdsl.dsl.weights_entry import Weights, WeightsFile, WeightsHub
 from vitdsl.dsl.words import BASELINE, LANGUAGE_VERSION, OWN, Words
 
 __all__ = [

@@ -5,7 +5,7 @@ import re
 import click
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]
     """Pixels of an input, one number for a square, or height and width: as `input_size` of a study has them."""
 
     name = "SIZE"
