@@ -12,7 +12,12 @@ from vitdsl.runtime.results.manifest import DataRecord, ModelRecord
 from vitdsl.runtime.results.thumbnails import Thumbnail
 
 MOST_MODELS = 4
-SOURCES = {"trained": "trained", "pretrained": "pretrained", "random": "random weights", "hub": "weights from the hub"}
+SOURCES = {
+    "trained": "trained",
+    "pretrained": "pretrained",
+    "random": "random weights",
+    "hub": "weights from the hub",
+}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,15 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
 
 
+@pytest.fixture(autouse=True)
+def _no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of known speed: `vitdsl plan` would measure this one in every test's own cache."""
+    from speed import SPEED
+    from vitdsl.runtime.run import calibration
+
+    monkeypatch.setattr(calibration, "measure", lambda device, machine: SPEED.updated(machine=machine))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `gpu` are skipped without CUDA."""
     import torch

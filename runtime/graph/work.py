@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Sort = Literal["product", "convolution", "dear", "plain"]
+Sort = Literal["product", "convolution", "dear", "plain", "view"]
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv"}
 ATTENTION = "scaled_dot_product"
 """In the names of what attention is where it is one operation."""
@@ -40,8 +40,11 @@ class Op(NamedTuple):
         return Op(self.sort, self.flops * factor, self.bytes * factor, self.exact)
 
 
+VIEW = Op("view", 0.0, 0.0)
+
+
 class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every call while operations run, in `ops`; calls that only view a tensor are none."""
+    """Notes every call while operations run, in `ops`; one that only views a tensor moves nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,7 +53,9 @@ class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and note its work."""
         results = func(*args, **(kwargs or {}))
-        if not _views(func._schema):
+        if _views(func._schema):
+            self.ops.append(VIEW)
+        else:
             given = _tensors((*args, *(kwargs or {}).values()))
             found = _tensors(results if isinstance(results, (tuple, list)) else (results,))
             if found:
@@ -86,7 +91,9 @@ def _flops(name: str, args: Any, given: list[Tensor], result: Tensor) -> tuple[S
 
 
 def _views(schema: Any) -> bool:
-    """Whether an operation gives a tensor that is a part of one that it was given, and writes nothing."""
+    """Whether an operation gives a tensor that is a part of what it was given, and writes nothing."""
+    if schema.name == "aten::_unsafe_view":
+        return True
     return any(one.alias_info is not None and not one.alias_info.is_write for one in schema.returns)
 
 

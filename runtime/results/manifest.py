@@ -166,6 +166,24 @@ class Reused(Record):
     of: int
 
 
+class Predicted(Record):
+    """What a run was predicted to take, without starting Python and without training.
+
+    Attributes:
+        seconds: In all, the report included.
+        memory: Bytes at most.
+        calibrated_at: When the speed of the machine was measured.
+        parts: Seconds by part, as `times.parts` names them, and of `drawing`.
+        unknown: What is left out: kinds whose work cannot be told.
+    """
+
+    seconds: float
+    memory: float
+    calibrated_at: str
+    parts: dict[str, float]
+    unknown: tuple[str, ...] = ()
+
+
 class Check(Record):
     """One trust check: what, of which model, whether it holds, the number and its bound, and a sentence.
 
@@ -196,6 +214,8 @@ class Manifest(Record):
         warnings: What the user should know.
         results_sha256: Hash of `results.nc`; None before it is written.
         timings: Seconds of each stage, by name.
+        predicted: What it was predicted to take; None where the machine was not calibrated, or processes shared it.
+        peak: Bytes of memory that its process had at most; None where the system does not say.
     """
 
     schema_: Literal["vitdsl.run/3"] = Field(
@@ -226,6 +246,8 @@ class Manifest(Record):
     seal: Sealed | None = None
     results_sha256: str | None = None
     timings: dict[str, float] = Field(default_factory=dict)
+    predicted: Predicted | None = None
+    peak: float | None = None
     trust: tuple[Check, ...] = ()
     work: tuple[Work, ...] = ()
     reused: dict[str, Reused] = Field(default_factory=dict)

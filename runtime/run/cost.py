@@ -5,12 +5,17 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.runtime.metrics._base import Fit, Metric, Observer
 from vitdsl.runtime.metrics._gram import u_gram
 from vitdsl.runtime.metrics._kernels import kernel_gram
 from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
+from vitdsl.runtime.results.manifest import Predicted
+from vitdsl.runtime.run.calibration import Calibration
 from vitdsl.runtime.run.compile import Compiled, compile_model
+from vitdsl.runtime.run.inputs import stream_of
+from vitdsl.runtime.run.predict import Outlook, reading_seconds
 
 FLOAT = 4
 NODE = 8_000
@@ -66,6 +71,13 @@ class Cost:
     models: tuple[ModelCost, ...]
     passes: tuple[PassCost, ...]
 
+    @property
+    def memory(self) -> float:
+        """Bytes of the pass that takes most, all its models together."""
+        return max(
+            (sum(m.memory for m in self.models if m.data == one.data) for one in self.passes), default=0.0
+        )
+
     def as_dict(self, plan: Plan) -> dict[str, Any]:
         """Ready for JSON, with the conditions and sites that the plan matched."""
         return {
@@ -87,30 +99,28 @@ class Cost:
         }
 
 
-def cost(plan: Plan) -> Cost:
-    """Price a plan; compiles every model on the meta device."""
+def cost(plan: Plan, outlook: Outlook | None = None) -> Cost:
+    """Price a plan; compiles every model on the meta device.
+
+    Args:
+        plan: The plan.
+        outlook: Told of every pass whose images are known in number.
+    """
     models, passes = [], []
-    priced: dict[Hashable, ModelCost] = {}
+    priced: dict[Hashable, tuple[ModelCost, Compiled]] = {}
     for one in plan.passes:
         data, entry, groups, used = one.data, plan.data[one.data], one.groups, one.models
+        graphs: dict[str, Compiled] = {}
         for name in used:
             planned = plan.models[name]
             alike = _alike(planned, one)
             if alike in priced:
-                models.append(replace(priced[alike], name=name))
+                known, graphs[name] = priced[alike]
+                models.append(replace(known, name=name))
                 continue
-            compiled = compile_model(planned, planned.sites.model, groups)
-            grams = sum(tap.reducer.function in (u_gram, kernel_gram) for tap in _taps(compiled.merged.slots))
-            weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
-            alive = compiled.merged.kept if one.gradients else compiled.merged.live
-            decoded = math.prod(planned.config.input_size)
-            held = _held(groups, compiled, entry.batch)
-            numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
-            graph = NODE * len(compiled.merged.module.graph.nodes)
-            memory = (
-                FLOAT * numbers + graph + _kept(groups, name, plan.images.get(data, 0), entry.image_blocks)
-            )
-            priced[alike] = ModelCost(
+            compiled = graphs[name] = compile_model(planned, planned.sites.model, groups)
+            memory = memory_of(plan, one, compiled, groups)
+            found = ModelCost(
                 name,
                 planned.title,
                 one.title,
@@ -121,12 +131,49 @@ def cost(plan: Plan) -> Cost:
                 compiled.merged.saved,
                 memory,
             )
-            models.append(priced[alike])
+            priced[alike] = found, compiled
+            models.append(found)
         images = plan.images.get(data)
+        if outlook is not None and images is not None:
+            outlook.passing(groups, graphs, entry.batch, images, _reading(plan, data, outlook))
         batches = -(-images // entry.batch) if images is not None else None
         blocks = min(entry.image_blocks, batches) if batches is not None else None
         passes.append(PassCost(one.title, entry.source, images, entry.batch, batches, blocks, tuple(used)))
     return Cost(tuple(models), tuple(passes))
+
+
+def memory_of(plan: Plan, one: Pass, compiled: Compiled, groups: Sequence[Group[Observer]]) -> float:
+    """Bytes that a model takes in a pass, in float32: see `ModelCost`."""
+    entry, planned = plan.data[one.data], compiled.planned
+    grams = sum(tap.reducer.function in (u_gram, kernel_gram) for tap in _taps(compiled.merged.slots))
+    weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
+    alive = compiled.merged.kept if one.gradients else compiled.merged.live
+    decoded = math.prod(planned.config.input_size)
+    held = _held(groups, compiled, entry.batch)
+    numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
+    graph = NODE * len(compiled.merged.module.graph.nodes)
+    rows = _kept(groups, planned.name, plan.images.get(one.data, 0), entry.image_blocks)
+    return FLOAT * numbers + graph + rows
+
+
+def predicted(plan: Plan, calibration: Calibration) -> tuple[Cost, Predicted]:
+    """The cost of a plan, and what a run of it will take here, from nothing."""
+    outlook = Outlook(calibration)
+    price = cost(plan, outlook)
+    for model in plan.own_models.values():
+        outlook.models(sum(parameter.numel() for parameter in model.sites.model.parameters()))
+    outlook.report(plan)
+    outlook.holds(price.memory)
+    return price, outlook.predicted()
+
+
+def _reading(plan: Plan, data: str, outlook: Outlook) -> float:
+    """Seconds to read an image: measured where the images are here, and as of a photograph where they are not."""
+    try:
+        return reading_seconds(stream_of(plan, data))
+    except VitdslError:
+        configs = {plan.models[name].config for name in plan.models_on(data)}
+        return outlook.calibration.decode * len(configs)
 
 
 def _alike(planned: PlannedModel, one: Pass) -> Hashable:

@@ -29,9 +29,11 @@ from vitdsl.runtime.results.manifest import Check, Reused, Work
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.compile import Compiled, compile_model
+from vitdsl.runtime.run.cost import memory_of
 from vitdsl.runtime.run.execute import Runner, at_home, memory_errors, walk
 from vitdsl.runtime.run.fits import constants_of
 from vitdsl.runtime.run.keys import Keys
+from vitdsl.runtime.run.predict import Outlook, reading_seconds
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.trust import Found, check_first_batch
@@ -65,6 +67,7 @@ class Engine:
         ranks: Which of several processes this is.
         force: Compute what is in the store as well.
         progress: Told of every stage.
+        outlook: Told of every pass of which something is computed.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class Engine:
         ranks: Ranks,
         force: bool,
         progress: Progress,
+        outlook: Outlook | None = None,
     ) -> None:
+        self.outlook = outlook
         self.plan, self.loaded, self.streams, self.store = plan, loaded, streams, store
         self.device, self.dtype, self.ranks, self.force, self.progress = device, dtype, ranks, force, progress
         self.keys = Keys(plan, loaded, device, dtype)
@@ -162,6 +167,8 @@ class Engine:
             self.facts.work.append(manifest.work(one.title, compiled[model]))
         self.progress.end()
         self.facts.took(f"{times.COMPILE}{one.title}", begun)
+        if self.outlook is not None:
+            self._foresee(self.outlook, one, blocks, groups, compiled)
         runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known)
         checks: list[Check] = []
 
@@ -176,6 +183,20 @@ class Engine:
             saved.write(done, checks)
             checks.clear()
         self.progress.end()
+
+    def _foresee(
+        self,
+        outlook: Outlook,
+        one: Pass,
+        blocks: Sequence[int],
+        groups: Sequence[Group[Observer]],
+        compiled: Mapping[str, Compiled],
+    ) -> None:
+        """Tell the outlook what is about to be computed."""
+        stream = self.streams[one.data]
+        images = sum(len(stream.rows_of_block(block)) for block in blocks)
+        outlook.passing(groups, compiled, stream.data.batch, images, reading_seconds(stream))
+        outlook.holds(sum(memory_of(self.plan, one, each, groups) for each in compiled.values()))
 
     def _finish_fits(self, one: Pass, statistics: Mapping[str, Statistics[Observer]]) -> None:
         """Fold the statistics of fits into constants of the passes that come."""

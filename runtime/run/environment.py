@@ -67,13 +67,17 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(),
         "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cores": cores(),
+        **cpu_facts(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "git": None if folder is None else _git(folder),
     }
+
+
+def cpu_facts() -> dict[str, Any]:
+    """The processor, and how many of its cores this process may use."""
+    return {"cpu": _cpu(), "cores": cores()}
 
 
 def _cuda_names() -> list[str]:

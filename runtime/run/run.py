@@ -34,12 +34,14 @@ from vitdsl.runtime.results.manifest import Status
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.thumbnails import write_thumbnails
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
-from vitdsl.runtime.run import manifest
+from vitdsl.runtime.run import calibration, manifest
 from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.classes import check_heads, check_labels, check_order
 from vitdsl.runtime.run.engine import Engine
 from vitdsl.runtime.run.inputs import model_of, stream_of
+from vitdsl.runtime.run.memory import peak_memory
+from vitdsl.runtime.run.predict import Outlook
 from vitdsl.runtime.run.statistics import Statistics, estimate
 from vitdsl.runtime.run.thumbnails import thumbnails
 from vitdsl.runtime.run.warnings import image_warnings
@@ -159,6 +161,7 @@ class _Run:
             reason=reason,
             ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - self.started, 3),
+            peak=peak_memory(),
         )
         self.progress.note(f"{status} {reason}".strip())
         if self.folder is None or removed:
@@ -185,6 +188,7 @@ class _Run:
         """Compute what is not there yet, and estimate everything."""
         streams = {one.data: stream_of(self.plan, one.data) for one in self.plan.passes}
         check_labels(self.plan, streams)
+        outlook = self._outlook()
         loaded = self._models()
         check_order(self.plan, streams, loaded)
         self._warn(check_heads(self.plan, loaded))
@@ -198,6 +202,7 @@ class _Run:
             ranks=self.ranks,
             force=self.force,
             progress=self.progress,
+            outlook=outlook,
         )
         if self.folder is not None:
             keys = dict.fromkeys(key for blocks in engine.blocks.values() for key in blocks)
@@ -214,8 +219,21 @@ class _Run:
                 self._took(f"{times.ESTIMATES}{one.title}", time.perf_counter() - begun)
         finally:
             self._note_facts(engine)
+        if outlook is not None:
+            outlook.report(self.plan)
+            self._note(predicted=outlook.predicted())
         if self.folder is not None and (self.folder / results.MANIFEST).is_file():
             self._write(self.folder, groups, streams, loaded)
+
+    def _outlook(self) -> Outlook | None:
+        """What predicts how long this takes, where the machine was measured and nobody shares the work."""
+        speed = calibration.kept(self.device) if self.ranks.size == 1 else None
+        if speed is None:
+            return None
+        outlook = Outlook(speed)
+        for model in self.plan.own_models.values():
+            outlook.models(sum(parameter.numel() for parameter in model.sites.model.parameters()))
+        return outlook
 
     def _note_facts(self, engine: Engine) -> None:
         facts = engine.facts

@@ -13,7 +13,6 @@ else `~/.cache/vitdsl/weights`), then among those that come with the program. A 
 16 digits of the hash; what it says is checked at every load.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from vitdsl.runtime.models import weight_files
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.models.preprocessing import said
 from vitdsl.runtime.models.recipe import check
-from vitdsl.runtime.paths import expanded
+from vitdsl.runtime.paths import user_cache
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
@@ -120,11 +119,7 @@ def recipe_key(
 
 def user_store() -> Path:
     """The folder of weights that were trained on this machine."""
-    named = os.environ.get("VITDSL_CACHE")
-    if named:
-        return expanded(named) / "weights"
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(base) / "vitdsl" / "weights"
+    return user_cache() / "weights"
 
 
 def shipped_store() -> Path:

@@ -86,6 +86,7 @@ def as_answer(done: Done) -> dict[str, Any]:
         "report": str(done.report) if done.report else None,
         "unchanged": done.plan is None,
         "seconds": manifest.seconds,
+        "predicted": written["predicted"],
         "claims": written["claims"],
         "earlier": written["earlier"],
         "seal": written["seal"],
@@ -149,10 +150,13 @@ def _times(done: Done) -> str:
     """How long it took, and its longer parts."""
     from vitdsl.runtime.results.times import parts
 
-    manifest, drawing = done.outcome.manifest, {"drawing": done.drawing} if done.drawing else {}
-    took = {**parts(manifest.timings), **drawing}
+    manifest = done.outcome.manifest
+    took = {**parts(manifest.timings), **({"drawing": done.drawing} if done.drawing else {})}
     listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in took.items())
     said = f"{(manifest.seconds or 0.0) + done.drawing:.1f} s" + (f" ({listed})" if listed else "")
+    if manifest.predicted is not None and done.plan is not None:
+        undrawn = 0.0 if done.drawing else manifest.predicted.parts.get("drawing", 0.0)
+        said += f"; predicted {manifest.predicted.seconds - undrawn:.1f} s"
     return f"time:   {said}, at {manifest.started_at}" if done.plan is None else f"time:   {said}"
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import click
 from rich.markup import escape
 
-from vitdsl.commands._options import JSON, SET
+from vitdsl.commands._options import DEVICE, JSON, SET
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted
 from vitdsl.importing import importing
 
 if TYPE_CHECKING:
     from vitdsl.runtime.plan.plan import Plan
+    from vitdsl.runtime.results.manifest import Predicted
     from vitdsl.runtime.run.cost import Cost
 
 Row = TypeVar("Row", bound=tuple[str, ...])
@@ -29,11 +30,16 @@ ROWS = 20
 @click.command(epilog="\b\nExample:\n  vitdsl plan specs/skip_ablation.yaml\n")
 @click.argument("study", type=click.Path(path_type=Path))
 @SET
+@DEVICE
+@click.option(
+    "--calibrate", is_flag=True, help="Measure anew how fast this machine is; it takes a few seconds."
+)
 @JSON
-def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
-    """Show what a run will do and cost: conditions, matched sites, passes, work saved, memory.
+def plan(study: Path, overrides: Sequence[str], device: str, calibrate: bool, as_json: bool) -> None:
+    """Show what a run will do and cost: conditions, matched sites, passes, work saved, memory, time.
 
-    Needs no weights, no GPU, and no images: a folder that is not here is said.
+    Needs no weights, no GPU, and no images: a folder that is not here is said. How fast this machine is was measured by
+    the first plan on it, or is now, and kept; a run then says beside its time what was predicted.
     """
     from vitdsl.dsl.diagnostics import Diagnostic
     from vitdsl.dsl.load import inspect_source
@@ -42,17 +48,25 @@ def plan(study: Path, overrides: Sequence[str], as_json: bool) -> None:
     loaded = inspect_source(study, overrides=overrides)
     with importing():
         from vitdsl.runtime.plan.bind import bind
-        from vitdsl.runtime.run.cost import cost
+        from vitdsl.runtime.run.calibration import calibration
+        from vitdsl.runtime.run.cost import predicted
+        from vitdsl.runtime.run.environment import device as find_device
 
     missing: list[Diagnostic] = []
     bound = bind(loaded, missing=missing)
-    price = cost(bound)
+    price, outlook = predicted(bound, calibration(find_device(device), anew=calibrate))
     absent = [not_here(one) for one in missing]
     if as_json:
-        found = {"schema": "vitdsl.plan/1", **price.as_dict(bound), "missing": absent}
+        found = {
+            "schema": "vitdsl.plan/1",
+            **price.as_dict(bound),
+            "predicted": outlook.model_dump(),
+            "missing": absent,
+        }
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _print_plan(bound, price)
+        click.echo(_said(outlook))
         for line in absent:
             click.echo(line)
 
@@ -113,6 +127,19 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
         click.echo(f"note: {note}")
     if len(bound.notes) > ROWS:
         click.echo(f"note: {counted(len(bound.notes) - ROWS, 'more note')}, see `--json`")
+
+
+def _said(outlook: "Predicted") -> str:
+    """How long a run will take, and how much memory."""
+    without = f", without {', '.join(outlook.unknown)}" if outlook.unknown else ""
+    day = outlook.calibrated_at[:10]
+    return f"predicted {_lasting(outlook.seconds)}, {outlook.memory / 1e9:.2g} GB{without} (calibrated {day})"
+
+
+def _lasting(seconds: float) -> str:
+    from vitdsl.runtime.progress import lasting
+
+    return f"{seconds:.1f} s" if seconds < 10 else lasting(seconds)
 
 
 def _page(rows: Sequence[Row]) -> Sequence[Row]:

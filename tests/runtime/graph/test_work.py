@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.graph.propagate import FLOPS, OPS
 from vitdsl.runtime.graph.sites import sites_of
-from vitdsl.runtime.graph.work import Op, Work
+from vitdsl.runtime.graph.work import VIEW, Op, Work
 from vitdsl.runtime.models.loading import skeleton
 
 MODELS = [
@@ -52,13 +52,14 @@ def test_counts_by_hand(device: str) -> None:
         lambda: a.reshape(7, 5).mT[1:],
         lambda: F.gelu(a),
     )
-    assert found == [
+    assert [op for op in found if op.sort != "view"] == [
         Op("product", 2 * 5 * 7 * 5, 4 * (35 + 35 + 25)),
         Op("product", 2 * 11 * 7 * 11, 8 * (77 + 77 + 121), exact=True),
         Op("convolution", 2 * (2 * 4 * 6 * 6) * (3 * 3 * 3), 4 * (768 + 108 + 288)),
         Op("plain", 0, 4 * (35 + 7 + 35)),
         Op("dear", 0, 4 * 70),
     ]
+    assert found.count(VIEW) == 5  # three transposes, the reshape, the slice
 
 
 def test_attention_keeps_no_weights_and_counts_both_products() -> None:
