@@ -78,7 +78,9 @@ class Part:
         return np.atleast_1d(np.asarray(self.dataset.attrs.get("left_out", []), np.float64))
 
     def _conditioned(self, name: str) -> xr.DataArray:
-        array = self.dataset[name].astype(np.float64)
+        array = self.dataset[name]
+        if array.dtype != np.float64:
+            array = array.astype(np.float64)
         if "condition" not in array.dims:
             array = array.expand_dims("condition")
         if "condition" not in array.coords:
@@ -86,7 +88,7 @@ class Part:
             array = array.assign_coords(
                 condition=[BASELINE] if only else [str(i) for i in range(array.sizes["condition"])]
             )
-        return array.transpose("condition", ...)
+        return array if array.dims[0] == "condition" else array.transpose("condition", ...)
 
     def attr(self, name: str, default: Any = "") -> Any:
         """An attribute of the value."""

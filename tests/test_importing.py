@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitdsl.importing import importing
+from vitdsl.importing import importing, seldom
 
 
 def test_nobody_looks_for_garbage_meanwhile_and_what_came_is_set_aside() -> None:
@@ -45,3 +45,11 @@ def test_where_garbage_was_not_looked_for_it_stays_so() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_garbage_is_looked_for_as_often_as_before_afterwards() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(KeyError), seldom():
+        assert gc.get_threshold()[0] > before[0] and gc.isenabled()
+        raise KeyError
+    assert gc.get_threshold() == before

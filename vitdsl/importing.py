@@ -1,4 +1,4 @@
-"""Imports of what is large, with Python's search for garbage at rest.
+"""Python's search for garbage, at rest while what is large is imported, and rare while much is made and soon dropped.
 
 PyTorch, timm and matplotlib are a million objects that stay: looking through them again and again while they are made
 takes a third of the time, and looking through them later takes time as well. They are set aside for good.
@@ -22,3 +22,14 @@ def importing() -> Iterator[None]:
             gc.freeze()
         if searching:
             gc.enable()
+
+
+@contextmanager
+def seldom() -> Iterator[None]:
+    """While many small things are made that are soon dropped, such as figures, garbage is looked for less often."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

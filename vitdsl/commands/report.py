@@ -7,7 +7,7 @@ import click
 
 from vitdsl.commands._options import JSON
 from vitdsl.commands._runs import RUNS, find_run
-from vitdsl.importing import importing
+from vitdsl.importing import importing, seldom
 
 PLACE = 50
 
@@ -32,7 +32,8 @@ def report(run: str, out: Path | None, runs_: Path, as_json: bool) -> None:
         from vitdsl.reports.render import write_report
         from vitdsl.runtime.results.folder import open_run
 
-    path = write_report(open_run(find_run(run, runs_)), out)
+    with seldom():
+        path = write_report(open_run(find_run(run, runs_)), out)
     if as_json:
         click.echo(json.dumps({"schema": "vitdsl.report/1", "report": str(path)}))
     else:

@@ -14,7 +14,7 @@ import click
 from vitdsl.commands._answers import Done, as_answer, print_all, print_one
 from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
-from vitdsl.importing import importing
+from vitdsl.importing import importing, seldom
 from vitdsl.output import Output
 from vitdsl.progress import StderrProgress
 from vitdsl.unchanged import Asked
@@ -179,7 +179,8 @@ def _draw(done: Sequence[Done], progress: "Progress") -> None:
     for one in lacking:
         assert one.outcome.folder is not None
         began = time.perf_counter()
-        one.report = write_report(open_run(one.outcome.folder))
+        with seldom():
+            one.report = write_report(open_run(one.outcome.folder))
         one.drawing = time.perf_counter() - began
         progress.step(1, one.outcome.manifest.study)
     progress.end()
