@@ -40,7 +40,9 @@ def read_text(path: Path, name: str) -> str:
         if not path.is_file():
             inside = near_files(path / "study.yaml", f"{name.rstrip('/')}/study.yaml", _ENDINGS)
             what = "is a folder, not a study file" if path.is_dir() else "is not a file"
-            hint = inside or "give the path of a study file"
+            hint = (
+                inside or "give the path of a study file, or of a folder with YAML files that have a `study:`"
+            )
             raise _refused("VD001", f"`{file_name(name)}` {what}", hint)
         if path.stat().st_size > MAX_BYTES:
             raise _too_large(name, path.stat().st_size)

@@ -112,8 +112,8 @@ def _photos(sight: Sight) -> str:
 def _trust(sight: Sight) -> str:
     checks = sight.run.manifest.trust
     failed = [check.text for check in checks if not check.ok]
-    said = f"{len(checks) - len(failed)} of {plural(len(checks), 'trust check')} hold."
-    return " ".join([said, *(f"Not held: {text}." for text in failed)])
+    said = f"{len(checks) - len(failed)} of {plural(len(checks), 'trust check')} passed."
+    return " ".join([said, *(f"Failed: {text}." for text in failed)])
 
 
 def _provenance(sight: Sight) -> Sequence[tuple[str, str]]:

@@ -26,8 +26,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     models, conditions = len(m.models), sum(map(len, m.conditions.values()))
     images = [f"{number(data.images)} images ({name})" for name, data in m.data.items()]
     failed = sum(not check.ok for check in m.trust)
-    checks = f"{failed} of {plural(len(m.trust), 'self-check')} failed" if failed else ""
-    checks = checks or (f"all {plural(len(m.trust), 'self-check')} passed" if m.trust else "")
+    checks = f"{failed} of {plural(len(m.trust), 'trust check')} failed" if failed else ""
+    checks = checks or (f"all {plural(len(m.trust), 'trust check')} passed" if m.trust else "")
     said = [
         (STATUS[m.status], "provenance" if STATUS[m.status] else ""),
         (m.study, ""),

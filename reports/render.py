@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from vitdsl.reports import claims, opening, overview, pages, seen, words, written
 from vitdsl.reports.canvas import style
 from vitdsl.reports.labels import number, plural
+from vitdsl.reports.names import names_of
 from vitdsl.reports.sections import plots, sections
 from vitdsl.reports.strips import CAPTION
 from vitdsl.reports.tables import longest
@@ -74,6 +75,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     sheet = asset("report.css")
     manifest = run.manifest
     verdicts = claims.views(manifest.claims)
+    called = names_of(manifest)
     page = (
         environment()
         .get_template("report.html.j2")
@@ -101,7 +103,7 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             trust=overview.trust(run),
             methods=pages.methods(run, (part for section in gathered for part in section.parts)),
             ablations=[
-                (name, ablation.kind, ablation.what, pages.page_blocks(ablation.page))
+                (called.ablation(name), ablation.kind, ablation.what, pages.page_blocks(ablation.page))
                 for name, ablation in manifest.ablations.items()
             ],
             facts=pages.facts(run),

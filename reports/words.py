@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitdsl.reports.labels import listing, number, plural, slug
+from vitdsl.reports.names import names_of
 from vitdsl.runtime.results import references
 from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import MetricRecord, ModelRecord, PreprocessingRecord
@@ -40,7 +41,8 @@ def methods(run: Run) -> str:
 
 def _models(run: Run) -> str:
     models = run.manifest.models
-    named = [_model(name, model) for name, model in list(models.items())[:MOST]]
+    called = names_of(run.manifest)
+    named = [_model(called.model(name), model) for name, model in list(models.items())[:MOST]]
     more = [f"{len(models) - MOST:,} more"] if len(models) > MOST else []
     return f"We examined {plural(len(models), 'model')}: {listing([*named, *more])}." if models else ""
 
@@ -67,15 +69,17 @@ def _images(run: Run) -> str:
     for name, data in run.manifest.data.items():
         params = [f"{key} {value}" for key, value in data.params.items() if isinstance(value, (str, int))]
         order = f"shuffled with seed {data.seed}" if data.shuffled else "in their own order"
-        said.append(f"{number(data.images)} images ({', '.join([name, data.source, *params, order])})")
+        what = data.what or data.source
+        said.append(f"{number(data.images)} images ({name}: {', '.join([what, *params, order])})")
     return f"They saw {listing(said)}." if said else ""
 
 
 def _preprocessing(run: Run) -> list[str]:
     """One sentence for each way that images were prepared."""
+    called = names_of(run.manifest)
     alike: dict[PreprocessingRecord, list[str]] = {}
     for name, model in run.manifest.models.items():
-        alike.setdefault(model.preprocessing, []).append(name)
+        alike.setdefault(model.preprocessing, []).append(called.model(name))
     said = []
     for how, names in alike.items():
         _, height, width = how.input_size
@@ -114,8 +118,10 @@ def _conditions(run: Run) -> str:
         for condition in conditions
         if condition.ablation in run.manifest.ablations
     )
+    called = names_of(run.manifest)
     said = [
-        f"{name} ({ablation.kind}, {plural(counts[name], 'condition')}{_inside(_known(ablation.cites))})"
+        f"{called.ablation(name)} ({ablation.kind}, "
+        f"{plural(counts[name], 'condition')}{_inside(_known(ablation.cites))})"
         for name, ablation in run.manifest.ablations.items()
         if counts[name]
     ]

@@ -141,6 +141,15 @@ def test_show_resolved_names_origins(capsys):
     assert "seed: 9  # --set" in out and "# default" in out and "# small.yaml:4" in out
 
 
+def test_a_missing_word_has_an_example_and_a_wrong_choice_its_nearest(capsys):
+    assert run(["run"]) == 2
+    assert capsys.readouterr().err.endswith("Such as: vitdsl run specs/skip_ablation.yaml\n")
+    assert run(["list", "metric"]) == 2
+    assert capsys.readouterr().err.endswith("Did you mean `metrics`?\n")
+    assert run(["list", "xyz"]) == 2
+    assert capsys.readouterr().err.endswith("'models'.\n")
+
+
 def test_every_command_has_help():
     for name in summaries():
         assert run([name, "--help"]) == 0

@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
+import browsers
 from song import cka
 from vitdsl.cli import run as command
 from vitdsl.dsl.study import Model
@@ -371,21 +372,9 @@ def test_scales_of_tiles() -> None:
     assert np.isnan(placed(np.full((1, 2), np.nan))).all() and Tile("a", "", "b").source == ""
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 def test_a_browser_opens_it_quietly(seen: Callable[[str], Seen], tmp_path: Path) -> None:
     """No request, no error and no sideways scrolling, on a phone and on a desk, light and dark."""
-    sync = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-            )
-        except sync.Error as error:
-            pytest.skip(f"Chromium does not start: {error}")
+    with browsers.opened() as browser:
         for name in MODELS:
             path = tmp_path / f"{name}.html"
             path.write_text(seen(name)[1])

@@ -116,6 +116,19 @@ def test_folders_that_are_no_runs_give_the_errors_of_report(
         assert "VD601" in told and "Traceback" not in told
 
 
+def test_a_word_that_names_no_run_is_told_what_there_is(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = {}
+    for word in ("onee", "one~9", "nothing like it"):
+        assert command(["open", word]) == 3
+        said[word] = capsys.readouterr().err
+    assert "did you mean `one`?" in said["onee"] and "ended well" in said["one~9"]
+    assert all("runs in `runs` are of" in one for one in said.values())
+    assert command(["report", "latest", "--runs", str(tmp_path)]) == 3
+    assert "`vitdsl run` makes one" in capsys.readouterr().err
+
+
 def test_diff_and_report_need_no_torch(folder: Path, tmp_path: Path) -> None:
     for words in (
         ["diff", "one~1", "one", "--html", str(tmp_path / "d.html")],

@@ -3,6 +3,7 @@
 A command is a file of `vitdsl.commands` and is imported when it is called, so that `--help` stays fast.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -165,6 +166,8 @@ def _say_how_it_ended(error: BaseException, output: Output) -> int:
     """Say how it ended; the exit code."""
     if isinstance(error, click.ClickException):
         error.show()
+        if instead := _instead(error):
+            click.echo(instead, err=True)
         return error.exit_code
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         ended = f"ended by {error.name}" if isinstance(error, Ended) else "interrupted"
@@ -172,6 +175,21 @@ def _say_how_it_ended(error: BaseException, output: Output) -> int:
         return error.code if isinstance(error, Ended) else 130
     code = show_errors(error, output) if isinstance(error, Exception) else None
     return crash_file(error) if code is None else code
+
+
+def _instead(error: click.ClickException) -> str:
+    """What to write in place of a word that is none of a few, or where a word is missing."""
+    if isinstance(error, click.MissingParameter) and error.ctx is not None:
+        lines = (error.ctx.command.epilog or "").splitlines()
+        example = next((line.strip() for line in lines if line.strip().startswith("vitdsl ")), "")
+        return f"Such as: {example.partition('#')[0].strip()}" if example else ""
+    if isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
+        from vitdsl.dsl.text import did_you_mean
+
+        found = re.match(r"'(.*?)' is not one of", error.message)
+        hint = did_you_mean(found[1], list(map(str, error.param.type.choices)), cutoff=0.6) if found else ""
+        return hint[:1].upper() + hint[1:]
+    return ""
 
 
 if __name__ == "__main__":

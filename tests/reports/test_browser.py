@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+import browsers
 from vitdsl.reports.diff import render as render_diff
 from vitdsl.reports.index import write_index
 from vitdsl.reports.render import write_report
@@ -19,25 +19,24 @@ from vitdsl.runtime.results.folder import Run
 from vitdsl.runtime.results.manifest import Manifest
 from vitdsl.runtime.results.record import as_json
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except sync.Error as error:
-            pytest.skip(f"Chromium does not start: {error}")
+    with browsers.opened() as started:
         yield started
-        started.close()
+
+
+@pytest.mark.parametrize("needed", ["", "1"])
+def test_a_missing_browser_fails_only_where_it_is_needed(
+    needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(browsers.NEEDED, needed)
+    monkeypatch.setattr(browsers, "CHROMIUM", None)
+    with (
+        pytest.raises(pytest.fail.Exception if needed else pytest.skip.Exception, match="no Chromium"),
+        browsers.opened(),
+    ):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +179,11 @@ def test_other_pages_open_quietly_and_fit(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Any, address: str, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError as error:
+        browsers.absent(f"axe is not installed: {error}")
+    axe = Axe()
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     page.set_content(_without_policy(address))
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")

@@ -111,7 +111,7 @@ def test_the_manifest_is_embedded_whole(run: Run, page: str) -> None:
 def test_each_section_and_verdict_is_there(run: Run, page: str) -> None:
     for claim in run.manifest.claims.values():
         assert html.escape(claim.say, quote=False) in html.unescape(page)
-    for word in ("Supported", "Refuted", "Undecided", "Passed", "Failed", "1 of 3 self-checks failed"):
+    for word in ("Supported", "Refuted", "Undecided", "Passed", "Failed", "1 of 3 trust checks failed"):
         assert word in page
     for name in ("claims", "numbers", "trust", "methods", "provenance", "study", "reproduce", "cite"):
         assert f'<section id="{name}"' in page

@@ -1,5 +1,6 @@
 """Words to paste: what the run knows is in the paragraph, what it rests on in the BibTeX, and four lines repeat it."""
 
+import dataclasses
 import html
 import json
 from typing import Any
@@ -13,8 +14,6 @@ from vitdsl.runtime.results.record import as_json
 
 def with_citations(run: Run) -> Run:
     """The sample's run, whose kinds say what they come from."""
-    import dataclasses
-
     manifest: dict[str, Any] = as_json(run.manifest)
     for metric in manifest["metrics"].values():
         metric["cites"] = ["kornblith2019"] if metric["kind"] == "cka" else ["of_a_plugin"]
@@ -40,6 +39,18 @@ def test_the_paragraph_says_what_the_run_knows(run: Run) -> None:
         assert f"{name} ({ablation.kind}, {counts[name]} conditions" in said
     assert f"The study states {len(run.manifest.claims)} claims" in said and "[Holm, 1979]" in said
     assert "  " not in said and said.endswith(".")
+
+
+def test_the_paragraph_calls_models_and_ablations_by_their_titles(run: Run) -> None:
+    manifest: dict[str, Any] = as_json(run.manifest)
+    manifest["models"]["vit"] |= {"title": "A small ViT"}
+    manifest["models"]["resnet"]["preprocessing"]["crop_pct"] = 0.9
+    manifest["ablations"]["no_skip_vit"] |= {"title": "One skip, removed"}
+    said = words.methods(
+        dataclasses.replace(run, manifest=Manifest.model_validate_json(json.dumps(manifest)))
+    )
+    assert "A small ViT (vit_tiny" in said and "For A small ViT, images were" in said
+    assert "One skip, removed (remove_skip, 8 conditions" in said and "no_skip_vit" not in said
 
 
 def test_bibtex_has_each_work_once_and_the_run_first(run: Run) -> None:

@@ -115,10 +115,10 @@ def print_one(done: Done) -> None:
         for text in said_of(manifest.earlier, manifest.seal, study=manifest.study, vitdsl=manifest.vitdsl):
             click.echo(safe(text))
     held = sum(check.ok for check in manifest.trust)
-    click.echo(f"trust checks: {held} of {len(manifest.trust)} hold")
+    click.echo(f"trust checks: {held} of {len(manifest.trust)} passed")
     for check in manifest.trust:
         if not check.ok:
-            click.echo(f"  not held: {safe(check.text)}")
+            click.echo(f"  failed: {safe(check.text)}")
     for warning in manifest.warnings:
         click.echo(f"note: {safe(warning)}", err=True)
     click.echo(_times(done))
