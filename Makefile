@@ -36,7 +36,8 @@ zoo:  ## train the shipped weights anew and write them into specs/zoo/weights (s
 	OMP_NUM_THREADS=1 vitdsl train specs/zoo/shapes.yaml --half --force --store specs/zoo/weights
 	OMP_NUM_THREADS=1 vitdsl train specs/questions/families.yaml --half --force --store specs/zoo/weights
 
-census:  ## ask every file of timm what it takes: docs/models.md, in some minutes
+census:  ## ask every file of timm what it takes, and count what is read of many models: docs/models.md, in an hour
+	PYTHONPATH=tests nice python -m census.counting .counts.jsonl
 	python tests/census/census.py
 
 science:  ## run the findings and the questions, and write their verdicts into docs/science.md

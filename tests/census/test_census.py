@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from census.census import PAGE, architectures, row
+from census.census import COUNTS, PAGE, architectures, row, said
 from vitdsl.cli import run
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.plan.fitting import fitting
@@ -22,6 +22,12 @@ def test_the_page_has_every_file_of_timm() -> None:
 def test_a_row_is_what_the_model_answers(file: str) -> None:
     line, _ = row(file, architectures()[file])
     assert line in LINES
+
+
+def test_the_page_has_the_counts_of_all() -> None:
+    counts = json.loads(COUNTS.read_text("utf-8"))
+    assert said(counts) in PAGE.read_text("utf-8")
+    assert counts["timm"] in LINES[3] and counts["traced"] == counts["asked"] > 350
 
 
 def test_reasons_are_those_of_a_study() -> None:
