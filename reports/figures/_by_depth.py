@@ -38,7 +38,7 @@ def draw_by_depth(
         log_axis(axes, low, high)
     else:
         axes.set_ylim(low, high)
-    depth_axis(axes, "Depth" + (f" in {title}" if title else ""))
+    depth_axis(axes, "Depth" + (f" ({title})" if title else ""))
     axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
     draw_lines(axes, lines)
     label_lines(sheet, axes, lines, direct=wide, levels=level_of(part))

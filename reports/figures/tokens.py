@@ -56,7 +56,7 @@ def _panels(parts: Sequence[Part], apart: bool) -> tuple[list[Panel], bool]:
         return [Panel(title, draw, False, 380, 360)], logarithmic(every, shared)
     panels = []
     for part in parts:
-        draw = partial(draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.model)
+        draw = partial(draw_by_depth, part=part, lines=lines[part.path], shared=shared)
         panels.append(Panel(part.label, draw, height=380))
     return panels, logarithmic(every, shared)
 
