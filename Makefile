@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering generated test whole wheel zoo bench coverage census science
+.PHONY: fmt check lint types layering generated test whole wheel zoo gallery bench coverage census science
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .
@@ -43,6 +43,9 @@ census:  ## ask every file of timm what it takes, and count what is read of many
 science:  ## run the findings and the questions, and write their verdicts into docs/science.md
 	vitdsl run specs/findings --out runs/science && vitdsl run specs/questions --out runs/science
 	python tests/science/tables.py runs/science
+
+gallery:  ## make the pictures of docs/gallery anew, in some minutes
+	python docs/gallery/make.py
 
 bench:  ## ratios against bare forwards; never part of the test suite
 	python tests/benchmarks/run.py
