@@ -69,6 +69,7 @@ class Value:
         ends = zip(("valid_min", "valid_max"), self.range, strict=True)
         found |= {name: end for name, end in ends if end is not None}
         found |= {"share": self.share} if self.share else {}
+        found |= {} if self.interval else {"single": 1}
         found |= {"pictured_by": self.pictured_by} if self.pictured_by else {}
         return found | ({"scale": "z"} if self.correlation else {}) | ({"example": 1} if self.example else {})
 

@@ -135,7 +135,7 @@ class Alone:
 def matched(
     a: Mapping[str, xr.Dataset], b: Mapping[str, xr.Dataset], same: Mapping[str, bool]
 ) -> list[Matched]:
-    """The numbers that both have, all of them one family.
+    """The numbers that both have, all of them one family; what is read off single images, which differ, is none.
 
     Args:
         a: Groups of results.
@@ -147,7 +147,7 @@ def matched(
         for path in a
         if path in b
         for value in values_of(a[path])
-        if value in b[path] and is_table(a[path], value)
+        if value in b[path] and is_table(a[path], value) and not a[path][value].attrs.get("single")
     ]
     every = [one for one in found if one is not None and one.compared]
     together = adjusted([float(p) for one in every for p in one.p])

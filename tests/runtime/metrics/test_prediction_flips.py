@@ -120,7 +120,7 @@ def test_an_image_without_an_answer_leaves_no_number() -> None:
     assert np.isnan(found["flips"].values[1]) and np.isnan(found["image"].values[1]).all()
     assert found["flips"].values[0] == 0
     assert "not finite for 1 of 12 images" in found.attrs["undefined"]
-    assert "0 of 12 images change their answer" in found.attrs["undefined"]
+    assert found.attrs["undefined"].count("images") == 1
 
 
 def test_refuses_what_is_no_vector_of_logits() -> None:

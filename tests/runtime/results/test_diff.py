@@ -53,6 +53,15 @@ def one(found: list[Matched]) -> Matched:
     return found[0]
 
 
+def test_what_is_read_off_single_images_is_no_number_to_compare() -> None:
+    rng = np.random.default_rng(0)
+    a, b = ({"m/vit": group(rng.normal(size=(64, 2)), list("xy"), single=single)} for single in (1, 1))
+    assert matched(a, b, {"probe": False}) == []
+    for data in (*a.values(), *b.values()):
+        data["v"].attrs["single"] = 0
+    assert one(matched(a, b, {"probe": False})).compared == 2
+
+
 def test_the_same_images_give_the_interval_of_the_paired_difference() -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=(64, 3))
