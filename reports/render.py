@@ -21,7 +21,6 @@ from vitdsl.reports.canvas import style
 from vitdsl.reports.labels import number, plural
 from vitdsl.reports.names import names_of
 from vitdsl.reports.sections import plots, sections
-from vitdsl.reports.strips import CAPTION
 from vitdsl.reports.tables import longest
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
 from vitdsl.reports.views import FIGURES, SectionView, opened, plot_view, section_view
@@ -92,7 +91,6 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
             front=front,
             seen=seen.seen(run),
             known=seen.models(run),
-            pictured=CAPTION,
             limits=opening.limits(manifest),
             claims=verdicts,
             strip_width=int(claims.WIDTH),

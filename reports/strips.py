@@ -17,11 +17,6 @@ from vitdsl.runtime.results.thumbnails import Thumbnail
 
 RIGHT = " \N{CHECK MARK}"
 ANSWERS = ("label", "before", "after", "confidence_before", "confidence_after")
-CAPTION = (
-    "The images whose answer moves most, the strongest first, each under the condition that moves it most: what the "
-    "intact model answers, and how sure it is; then the same under the condition. A tick marks "
-    "the answer that is the image's label. They are extremes, not what is typical."
-)
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,7 @@ class Strip:
     """The images of one group, the strongest first."""
 
     title: str
+    caption: str
     frames: tuple[Frame, ...]
 
 
@@ -49,8 +45,17 @@ def strips(run: Run, parts: Sequence[Part]) -> tuple[Strip, ...]:
     for part in {part.path: part for part in parts}.values():
         frames = _frames(run, part)
         if frames:
-            found.append(Strip(part.model, frames))
+            found.append(Strip(part.model, _caption(part), frames))
     return tuple(found)
+
+
+def _caption(part: Part) -> str:
+    before, after = (part.of(name).name for name in ("before", "after"))
+    return (
+        "The images whose answer moves most, the strongest first, each under the condition that moves it most: the "
+        f"{before}, and how sure it is; then the {after}. A tick marks the answer that is the image's label. They are "
+        "extremes, not what is typical."
+    )
 
 
 def _frames(run: Run, part: Part) -> tuple[Frame, ...]:
