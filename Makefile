@@ -47,8 +47,8 @@ science:  ## run the findings and the questions, and write their verdicts into d
 gallery:  ## make the pictures of docs/gallery anew, in some minutes
 	python docs/gallery/make.py
 
-bench:  ## ratios against bare forwards; never part of the test suite
-	python tests/benchmarks/run.py
+bench:  ## what a study costs, against plain forwards and other packages: docs/performance.md, in some twenty minutes
+	python tests/benchmarks/run.py --write
 
 coverage:  ## how often intervals hold the truth: the table of docs/statistics.md, in about ten minutes
 	OMP_NUM_THREADS=1 python tests/simulation/coverage_of_intervals.py

@@ -1,0 +1,167 @@
+"""docs/performance.md and its figure, from what was timed."""
+
+from pathlib import Path
+from typing import Any
+
+HEAD = """\
+# What a study costs
+
+Written by `make bench`: every number here was timed by `tests/benchmarks/`, nothing is typed in. Times of whole
+commands are those of processes of their own; ratios are medians of pairs timed in turn, the first of which does not
+count.
+
+- **over eager**: over the plain models as a user runs them (`timm.create_model(...)`, `torch.inference_mode()`), in a
+  process of their own.
+- **over own**: over the same forwards under the settings that a run uses on the CPU: freed memory is kept with the
+  process, and the maps of models whose work is mostly convolutions lie channels last.
+
+A ratio below 1 over eager means that the study costs less than the forwards that it measures, written down plainly.
+"""
+WHY = """\
+## Where the time goes
+
+- **Memory.** By default the C library gives large blocks back to the system, and every activation of every batch is
+  mapped and zeroed anew. A run keeps them (`runtime/run/memory.py`).
+- **Layout.** ResNets and their like run channels last on the CPU (`runtime/run/layout.py`): the numbers move by
+  rounding, 1e-6 of the largest output. On a GPU nothing is changed: it was not measured.
+- **Written over.** Activations and sums are written where their operand lies, if the merged graph shows that nobody
+  reads it again (`runtime/graph/overwrite.py`): same bits, less memory.
+- **Threads** wait asleep (`runtime/cores.py`): beside a busy neighbour the default study takes 22 s on two cores; with
+  threads that spin it takes 250 s.
+- **A sweep** of one skip per unit cannot cost less than about half of N+1 forwards: a condition is computed from its
+  edit on, and edits lie all over the depth. In a ViT of 12 equal blocks that share is 0.55, whatever the engine; what
+  lies above is the metrics.
+- **CKA** costs a product of each layer with itself, `images in a batch` times its values: it grows with the batch.
+"""
+NOT = """\
+## Not measured
+
+No GPU was at hand: `--device cuda`, `bf16`, several GPUs and `torch.compile` are without numbers here.
+"""
+
+
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Write the page, and the figure where there are curves."""
+    machine = found["machine"]
+    parts = [HEAD, _machine(machine)]
+    if "rows" in found:
+        parts.append(_rows(found["rows"]))
+    if "peers" in found:
+        parts.append(_peers(found["peers"], machine))
+    if "curves" in found:
+        draw(found["curves"], folder / "performance.svg")
+        parts.append(_curves(found["curves"]))
+    (folder / "performance.md").write_text("\n".join([*parts, WHY, NOT]))
+
+
+def _machine(one: dict[str, Any]) -> str:
+    return (
+        f"Machine: {one['cpu']}, {one['cores']} cores, {one['threads']} threads, {one['system']}, Python "
+        f"{one['python']}, torch {one['torch']}, device {one['device']}. Models `{one['vit']}` and `{one['res']}` at "
+        f"224 pixels, {one['images']} images in batches of {one['batch']}, {one['runs']} pairs, unless a row says "
+        "otherwise.\n"
+    )
+
+
+def _rows(rows: dict[str, Any]) -> str:
+    lines = [
+        "## Costs\n",
+        "| what | over eager | asked | over own | asked | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows.values():
+        if row["eager"] is None and row["own"] is None:
+            continue
+        eager, own = row["asked"]
+        time = f"{row['seconds'] * 1000:.0f} ms an image" if row["seconds"] else ""
+        lines.append(
+            f"| {row['what']} | {_number(row['eager'])} | {_number(eager)} | {_number(row['own'])} | {_number(own)} "
+            f"| {time} |"
+        )
+    if default := rows.get("default"):
+        more = default["more"]
+        lines += [
+            "",
+            f"The default study, `vitdsl run specs/skip_ablation.yaml`, takes {default['seconds']:.1f} s as a whole "
+            f"command (asked: 12), and {more['again']:.1f} s when nothing has changed (asked: 4). `vitdsl check` of "
+            f"it takes {more['check']:.1f} s (asked: 3), `vitdsl --help` {more['help']:.2f} s (asked: 0.15).",
+        ]
+    if held := rows.get("memory"):
+        more = held["more"]
+        lines += [
+            "",
+            f"Peak memory of a run over 4,096 images is {more['4096']} MiB, over 256 images {more['256']} MiB: "
+            f"{more['ratio']:.3f} times as much (asked: {more['asked']}).",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _peers(found: dict[str, Any], machine: dict[str, Any]) -> str:
+    lines = [
+        "## Beside other packages\n",
+        "CKA of all blocks of the one model with all of the other: same weights, tensors, layers and batches, in one "
+        "process each. *Largest error* is over the values that a float64 reference gives, written from the formula.\n",
+        "| package | seconds | largest error | values off by more than 0.01 |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        if name == "openerf":
+            continue
+        shown = "this one" if name == "ours" else name
+        if "error" in one:
+            lines.append(f"| {shown} | | `{one['error']}` | |")
+        elif "largest" in one:
+            lines.append(
+                f"| {shown} | {one['seconds']:.1f} | {one['largest']:.1g} | {one['off']} of {one['of']} |"
+            )
+        else:
+            lines.append(f"| {shown} | {one['seconds']:.1f} | another shape | |")
+    lines += [
+        "",
+        "pytorch-cka and torch-cka multiply features as they are in float32: where they lie far from zero, digits are "
+        "lost that centring would have kept, and float64 models bring them back. They take one loader for both models, "
+        "so here both see the ViT's preprocessing. ckatorch compares the tokens of one image, takes tensors of three "
+        "axes only, and keeps the last batch.",
+    ]
+    if "openerf" in found:
+        other, mine = found["openerf"], found["ours"].get("field_seconds")
+        said = f"`{other['error']}`" if "error" in other else f"{other['seconds']:.1f} s"
+        lines += [
+            "",
+            f"Receptive field of the last block, one signal, {machine['images']} images one by one: openerf {said}, "
+            f"this one {mine:.1f} s. openerf takes the positive part of the mean gradient of one summed signal, where "
+            "channels may cancel; here absolute gradients of single channels are averaged: not the same quantity.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _curves(found: list[dict[str, Any]]) -> str:
+    lines = ["## How it grows\n", "![Cost against layers, conditions, images and batch](performance.svg)\n"]
+    for one in found:
+        pairs = ", ".join(f"{at:,}: {value:.3g}" for at, value in zip(one["at"], one["values"], strict=True))
+        lines.append(f"- {one['what']}, against {one['over']}: {pairs}.")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: list[dict[str, Any]], path: Path) -> None:
+    """One panel for each curve, all from zero."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot as plt
+
+    with plt.rc_context({"svg.hashsalt": "performance", "font.size": 8, "svg.fonttype": "none"}):
+        figure, panels = plt.subplots(2, 2, figsize=(6.9, 4.6), layout="constrained")
+        for panel, one in zip(panels.flat, found, strict=True):
+            panel.plot(one["at"], one["values"], "o-", color="#33638d", markersize=4)
+            panel.set(xlabel=one["over"], ylabel=one["what"], xscale="log")
+            panel.set_xticks(one["at"], [f"{at:,}" for at in one["at"]])
+            panel.minorticks_off()
+            panel.set_ylim(0, 1.15 * max(one["values"]))
+            panel.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
