@@ -107,7 +107,8 @@ def calibration(device: torch.device, *, anew: bool = False) -> Calibration:
         return found
     measured = measure(device, machine)
     try:
-        write_json(path, as_json(measured))
+        if path:
+            write_json(path, as_json(measured))
     except EnvironmentProblem:
         pass
     return measured
@@ -117,14 +118,14 @@ def kept(device: torch.device) -> Calibration | None:
     """What was measured of this machine as it is now; None where nothing was."""
     path, machine = _place(device)
     try:
-        found = Calibration.model_validate_json(path.read_text("utf-8"))
+        found = Calibration.model_validate_json(path.read_text("utf-8")) if path else None
     except (OSError, ValueError, ValidationError):
         return None
-    return found if found.machine == machine else None
+    return found if found and found.machine == machine else None
 
 
-def _place(device: torch.device) -> tuple[Path, dict[str, Any]]:
-    """Where what is measured of this machine is kept, and what it hangs on."""
+def _place(device: torch.device) -> tuple[Path | None, dict[str, Any]]:
+    """Where what is measured of this machine is kept (None without a home folder), and what it hangs on."""
     machine = {
         "version": VERSION,
         **cpu_facts(),
@@ -133,7 +134,10 @@ def _place(device: torch.device) -> tuple[Path, dict[str, Any]]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
     name = sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()[:16]
-    return user_cache() / "machines" / f"{name}.json", machine
+    try:
+        return user_cache() / "machines" / f"{name}.json", machine
+    except EnvironmentProblem:
+        return None, machine
 
 
 def measure(device: torch.device, machine: dict[str, Any]) -> Calibration:
