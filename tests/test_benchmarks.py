@@ -87,12 +87,13 @@ def test_a_row_is_timed_in_a_process_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", ["CKA", "PANEL", "SWEEP_VIT", "SWEEP_RES", "LOCALISATION", "PROBE", "FIELD"])
 def test_the_timed_studies_bind(name: str) -> None:
-    import studies
+    import texts
+
     from vitdsl.dsl.load import load_text
     from vitdsl.runtime.plan.bind import bind
 
-    pair = {key: text.replace("embed_dim", "depth: 2, embed_dim") for key, text in studies.MINI.items()}
-    learned = f"{studies.noise(32)}, seed: 1" if name == "PROBE" else ""
-    text = studies.text(getattr(studies, name), studies.noise(32), 64, 16, pair, learned)
+    pair = {key: text.replace("embed_dim", "depth: 2, embed_dim") for key, text in texts.MINI.items()}
+    learned = f"{texts.noise(32)}, seed: 1" if name == "PROBE" else ""
+    text = texts.text(getattr(texts, name), texts.noise(32), 64, 16, pair, learned)
     plan = bind(load_text(text, "bench"))
     assert plan.groups and (plan.conditions > 2) == name.startswith("SWEEP")

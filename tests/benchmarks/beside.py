@@ -14,8 +14,7 @@ from commands import photographs
 from passes import Ready, ready, timed
 from peers import environment
 from rows import Bench
-
-from studies import CKA, LAST_FIELD, text
+from texts import CKA, LAST_FIELD, text
 
 HERE = Path(__file__).resolve().parent
 ALIKE = "{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], crop_pct: 0.9}"

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from commands import memory
 from passes import ratio, ready
-
-from studies import CKA, MINI, noise, text
+from texts import CKA, MINI, noise, text
 
 DEEP = MINI["vit"].replace("num_heads: 4", "num_heads: 4, depth: 50")
 LAYERS, CONDITIONS = (10, 25, 50, 100, 150), (1, 5, 10, 25, 50, 100)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from commands import busy, memory, photographs, plain, run_fresh, vitdsl
 from passes import ratio, ready
-
-from studies import (
+from texts import (
     CKA,
     DISTANCE,
     FIELD,
@@ -23,6 +22,7 @@ from studies import (
     noise,
     text,
 )
+
 from vitdsl.dsl.load import load_text
 from vitdsl.runtime.plan.bind import bind
 

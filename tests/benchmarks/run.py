@@ -26,8 +26,8 @@ def main() -> None:
     from curves import curves
     from page import write
     from rows import Bench, Row, as_json
+    from texts import PAIR
 
-    from studies import PAIR
     from vitdsl.runtime.run.environment import environment_facts
     from vitdsl.runtime.run.memory import keep_freed_memory
 

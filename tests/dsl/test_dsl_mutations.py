@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 FULL = Path(__file__).with_name("full.yaml")
 SHIPPED = [path for path in sorted((ROOT / "specs").rglob("*.yaml")) if "\nstudy:" in path.read_text()]
 VALUES = [None, True, 7, -1.5, "text", "", [], {}, ["a", 1], {"a": 1}, {"from": 1}, [[]]]
-WORDS = {"study", "title", "question", "show", "max_conditions", "say"}
+WORDS = {"study", "title", "question", "show", "max_conditions", "say", "thumbnails"}
 
 
 def tree(path):

@@ -109,6 +109,7 @@ def test_rows_are_priced_by_what_is_kept() -> None:
     assert KIND.rows_of_both(sites, [testing.vector_site("f", 10)], paired=False) == 18
 
 
+@pytest.mark.usefixtures("usual_layout")
 def test_a_whole_run(tmp_path: Path) -> None:
     def three(x: Array, y: Array) -> dict[str, float]:
         return {name: value for name, value in reference(x, y).items() if name != "size_and_shape"}

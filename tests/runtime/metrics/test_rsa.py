@@ -114,5 +114,6 @@ def test_why_numbers_are_missing() -> None:
     assert "need 3" in measured(KIND, [x[:2]], [y[:2]]).attrs["undefined"]
 
 
+@pytest.mark.usefixtures("usual_layout")
 def test_a_whole_run(tmp_path: Path) -> None:
     assert check_end_to_end(KIND, reference_of("correlation", "spearman"), tmp_path, 1e-9) < 1e-9
