@@ -78,7 +78,7 @@ def _products(features: Tensor) -> Tensor:
     parts = width // step if features.dtype == torch.float32 else 0
     total = torch.zeros(images, images, dtype=torch.float64)
     if parts:
-        part = features[:, : parts * step].unflatten(1, (parts, step)).transpose(0, 1)
+        part = features[:, : parts * step].reshape(images, parts, step).transpose(0, 1)
         total += torch.bmm(part, part.mT).double().sum(0)
     for start in range(parts * step, width, step):
         part = features[:, start : start + step].float()
