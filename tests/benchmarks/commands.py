@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from vitdsl.runtime.cores import WAITING
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -31,7 +33,7 @@ def vitdsl(*words: str, cwd: Path | None = None) -> float:
 def plain(batch: int, passes: int, *archs: str) -> dict[str, float]:
     """Seconds for one image of the plain models, as a user runs them: threads wait as they do by default."""
     words = [str(HERE / "plain.py"), str(batch), str(passes), *archs]
-    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    kept = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run([sys.executable, *words], env=kept, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found

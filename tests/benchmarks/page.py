@@ -26,14 +26,14 @@ WHY = """\
   rounding, 1e-6 of the largest output. On a GPU nothing is changed: it was not measured.
 - **Written over.** Activations and sums are written where their operand lies, if the merged graph shows that nobody
   reads it again (`runtime/graph/overwrite.py`): same bits, less memory.
-- **Threads** wait asleep (`runtime/cores.py`): beside a busy neighbour the default study takes 22 s on two cores; with
-  threads that spin it takes 250 s.
+- **Threads** that wait spin for some microseconds and then sleep (`runtime/cores.py`). The images of the default study
+  take 4.1 s on two quiet cores and 7.9 s beside a busy process; asleep at once 5.9 and 5.3 s, spinning as GNU's OpenMP
+  does by default 3.5 and 231 s. Timed by hand, once each: `GOMP_SPINCOUNT` and `OMP_WAIT_POLICY` choose.
 - **A sweep** of one skip per unit cannot cost less than about half of N+1 forwards: a condition is computed from its
-  edit on, and edits lie all over the depth. In a ViT of 12 equal blocks that share is 0.55, whatever the engine; what
-  lies above is the metrics.
-- **The panel** costs more on two threads than its parts do on one, where eight images take 1.3 s of forwards and 0.4 s
-  of metrics. Its float64 sums are many small operations, which gain nothing from a second thread and may wait for it to
-  wake; that is a guess.
+  edit on, and edits lie all over the depth. Of the operations, 0.54 are left in the ViT and 0.49 in the ResNet, whose
+  sums over large early maps come on top.
+- **The panel** sums in float64, in many small operations that gain nothing from a second thread: on one, eight images
+  take 1.3 s of forwards and 0.4 s of metrics. With threads that sleep at once it took 2.3 of its own forwards.
 - **CKA** costs a product of each layer with itself, `images in a batch` times its values: it grows with the batch.
 """
 NOT = """\

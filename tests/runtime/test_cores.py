@@ -42,29 +42,30 @@ def test_no_quota_leaves_the_cores_of_the_process(tmp_path: Path, monkeypatch: p
     assert cores(tmp_path) == 1
 
 
-def test_threads_wait_asleep_and_are_as_many_as_the_quota(
+def test_threads_spin_shortly_and_are_as_many_as_the_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     found: dict[str, str] = {}
     settle_threads(found, tmp_path)
-    assert found == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert found == {"GOMP_SPINCOUNT": "1000"}
     (tmp_path / "cpu.max").write_text("400000 100000")
     settle_threads(found, tmp_path)
-    assert found == {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "4"}
-    own = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "1"}
-    kept = dict(own)
-    settle_threads(own, tmp_path)
-    assert own == kept
+    assert found == {"GOMP_SPINCOUNT": "1000", "OMP_NUM_THREADS": "4"}
+    for waiting in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        own = {waiting: "7", "OMP_NUM_THREADS": "1"}
+        kept = dict(own)
+        settle_threads(own, tmp_path)
+        assert own == kept
 
 
 def test_the_command_line_says_so_before_pytorch_is_there() -> None:
     code = (
-        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); os.environ.pop('GOMP_SPINCOUNT', None)\n"
         "from vitdsl import cli; assert 'torch' not in sys.modules\n"
         "try: cli.main(['--version'])\n"
-        "except SystemExit: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
+        "except SystemExit: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-2:] == ["PASSIVE", "False"]
+    assert done.stdout.split()[-2:] == ["1000", "False"]
