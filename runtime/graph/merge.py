@@ -77,7 +77,7 @@ def merge(
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
     if over:
-        modules |= overwrite(builder.graph, modules)
+        overwrite(builder.graph, modules)
     used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
     module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
     kept = sum(_size(node) for node in builder.graph.nodes)

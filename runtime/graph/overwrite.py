@@ -56,20 +56,15 @@ OVER = "over"
 """In the meta of a node that writes over its operand."""
 
 
-def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> dict[str, nn.Module]:
+def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> None:
     """Let activations and sums write over operands that nobody reads again; identities are taken out before.
 
     Args:
         graph: A graph free of in-place operations, annotated with shapes; it is rewritten.
-        modules: What its targets name.
-
-    Returns:
-        The modules that it names from now on, beside those that it had.
+        modules: What its targets name; takes what it names from now on.
     """
     _leave_out(graph, modules)
     order = {node: position for position, node in enumerate(graph.nodes)}
-    twins: dict[str, nn.Module] = {}
-    modules = dict(modules)
     for node in graph.nodes:
         over = next((one for one in _operands(node, modules) if _is_free(one, node, order, modules)), None)
         if over is None:
@@ -78,8 +73,8 @@ def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> dict[str, nn.Module]:
         if node.op == "call_module":
             twin: Any = copy.copy(modules[str(node.target)])
             twin.inplace = True
-            node.target = f"over_{len(twins)}"
-            modules[node.target] = twins[node.target] = twin
+            node.target = f"over_{len(modules)}"
+            modules[node.target] = twin
         elif node.target in CAN_BE_TOLD:
             node.update_kwarg("inplace", True)
         elif node.target in METHODS:
@@ -87,7 +82,6 @@ def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> dict[str, nn.Module]:
         else:
             (other,) = [one for one in node.args if one is not over]
             node.op, node.target, node.args = "call_method", "add_", (over, other)
-    return twins
 
 
 def _leave_out(graph: fx.Graph, modules: dict[str, Any]) -> None:
