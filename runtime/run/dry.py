@@ -24,6 +24,7 @@ from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, View
 from vitdsl.runtime.randomness import isolated
 from vitdsl.runtime.run.compile import Compiled
+from vitdsl.runtime.run.seen import seen_under
 
 LARGEST = 1 << 24
 """Numbers of a random tensor at most; where a batch has more, fewer images stand for it."""
@@ -123,28 +124,18 @@ class Dry:
     ) -> Seen:
         """What a group would see of a batch under one view."""
 
-        def reads(side: str) -> Reads:
-            reading, lane = (group.x, view.x) if side == "x" else (group.y, view.y)
+        def reads(side: str, lane: str) -> Reads:
+            reading = group.x if side == "x" else group.y
             one = compiled[reading.model]
             taps = taps_of(one.sites, reading, group)
             return [reduced[reading.model][one.merged.slots[lane, tap]] for tap in taps]
 
         fit = fit_of(group)
         fitted: Sequence[tuple[Tensor, ...]] = self.fitted[fit.path] if fit else ()
-        x = reads("x")
-        more: dict[str, Any] = {}
-        if group.kind.labels:
-            numbers, classes = (
-                torch.arange(images),
-                compiled[group.x.model].sites.site("", "output").shape[-1],
-            )
-            more |= {"labels": numbers % classes, "nth": numbers // classes, "classes": classes}
-        if group.kind.inputs.of == "models":
-            more["intact"] = reads("y")
-        else:
-            same = group.y is group.x and view.y == view.x and not group.paired
-            more["y"] = x if same else reads("y")
-        return Seen(x, rows=range(images), paired=group.paired, fitted=fitted, **more)
+        numbers = torch.arange(images)
+        classes = compiled[group.x.model].sites.site("", "output").shape[-1] if group.kind.labels else 1
+        answers = {"labels": numbers % classes, "nth": numbers // classes, "classes": classes}
+        return seen_under(view, group, reads, range(images), fitted, answers)
 
 
 def _tensor(array: Any) -> Tensor:

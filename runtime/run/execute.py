@@ -8,7 +8,8 @@ or labels (`plan`).
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.runtime.data.stream import Batch, Stream
-from vitdsl.runtime.metrics._base import Array, Observer, Reads, Seen
+from vitdsl.runtime.metrics._base import Array, Observer, Reads
 from vitdsl.runtime.plan.lanes import taps_of
-from vitdsl.runtime.plan.plan import Group, Plan, View
+from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.layout import channels_last, lay_out
+from vitdsl.runtime.run.seen import seen_under
 from vitdsl.runtime.run.statistics import Statistics
 
 DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -139,31 +141,14 @@ class Runner:
         """Add one batch to the sums of every group, in one of their image blocks."""
         where = at_home(self.device)
         labels, nth = (None if one is None else one.to(where) for one in (batch.labels, batch.nth))
+        answers = {"labels": labels, "nth": nth, "classes": batch.classes}
         for group in self.groups:
             statistics = into[group.path]
             statistics.saw(block, batch.rows)
             for view in group.views:
-                observed = group.kind.observe(self._seen(group, view, batch, labels, nth, found))
-                statistics.add(view.id, block, observed)
-
-    def _seen(
-        self,
-        group: Group[Observer],
-        view: View,
-        batch: Batch,
-        labels: Tensor | None,
-        nth: Tensor | None,
-        found: Mapping[str, tuple[tuple[Tensor, ...], ...]],
-    ) -> Seen:
-        """What a group sees of a batch under one view."""
-        x = self.reads(group, "x", view.x, found)
-        seen = Seen(x, rows=batch.rows, paired=group.paired, fitted=self.known(group, view.id))
-        if group.kind.labels:
-            seen = replace(seen, labels=labels, nth=nth, classes=batch.classes)
-        if group.kind.inputs.of == "models":
-            return replace(seen, intact=self.reads(group, "y", view.y, found))
-        same = group.y is group.x and view.y == view.x and not group.paired
-        return replace(seen, y=x if same else self.reads(group, "y", view.y, found))
+                reads = partial(self.reads, group, found=found)
+                seen = seen_under(view, group, reads, batch.rows, self.known(group, view.id), answers)
+                statistics.add(view.id, block, group.kind.observe(seen))
 
 
 First = Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None]
