@@ -24,6 +24,8 @@ VIT = {
 }
 OURS = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "num_heads": 3, "depth": 2}
 HIERARCHY = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1]}
+WINDOWS = {"embed_dim": 16, "depths": [2, 1, 1], "num_heads": [1, 2, 4], "window_size": 4}
+"""Of models with windows, alike in both libraries."""
 
 
 class Case(NamedTuple):
@@ -132,46 +134,18 @@ CASES = {
     ),
     "swin": Case(
         "SwinForImageClassification",
-        {
-            "image_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 1, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            "num_labels": 10,
-        },
+        {"image_size": 64, **WINDOWS, "num_labels": 10},
         logits,
         "swin_tiny_patch4_window7_224",
-        {
-            "img_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 1, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            **TEN,
-        },
+        {"img_size": 64, **WINDOWS, **TEN},
         64,
     ),
     "swin_v2": Case(
         "Swinv2ForImageClassification",
-        {
-            "image_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 1, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            "num_labels": 10,
-        },
+        {"image_size": 64, **WINDOWS, "num_labels": 10},
         logits,
         "swinv2_tiny_window8_256",
-        {
-            "img_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 1, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            **TEN,
-        },
+        {"img_size": 64, **WINDOWS, **TEN},
         64,
     ),
     "resnet": Case(

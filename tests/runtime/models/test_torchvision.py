@@ -33,6 +33,10 @@ class Case(NamedTuple):
 
 
 TEN = {"num_classes": 10}
+WINDOWS = {
+    "img_size": 64, "embed_dim": 16, "depths": [2, 2, 1], "num_heads": [1, 2, 4], "window_size": 4, **TEN,
+}  # fmt: skip
+"""Of models with windows, in timm's words."""
 CASES = {
     "vit": Case(
         lambda: VisionTransformer(32, 8, 2, 3, 24, 96, num_classes=10),
@@ -43,14 +47,7 @@ CASES = {
     "swin": Case(
         lambda: SwinTransformer([4, 4], 16, [2, 2, 1], [1, 2, 4], [4, 4], num_classes=10),
         "swin_tiny_patch4_window7_224",
-        {
-            "img_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 2, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            **TEN,
-        },
+        WINDOWS,
         64,
         any_size=False,
     ),
@@ -80,14 +77,7 @@ CASES = {
             downsample_layer=PatchMergingV2,
         ),  # fmt: skip
         "swinv2_tiny_window8_256",
-        {
-            "img_size": 64,
-            "embed_dim": 16,
-            "depths": [2, 2, 1],
-            "num_heads": [1, 2, 4],
-            "window_size": 4,
-            **TEN,
-        },
+        WINDOWS,
         64,
         any_size=False,
     ),
