@@ -4,7 +4,7 @@ Their intervals come from the numbers without each part of the images, so that w
 Does not own how they are drawn (`figures`), or the jackknife (`runtime.results.intervals`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,20 +31,25 @@ def change_of(part: Part, over: Sequence[str] = (), *, size: bool = False) -> tu
         Three arrays `[condition, ...]` without those dimensions; ends are NaN where none can be told: without
         numbers for parts of the images, and for means over trainings.
     """
-    axes = tuple(list(part.array.dims).index(dim) - part.array.ndim for dim in over)
-    intact = part.conditions.index(BASELINE)
-
-    def reduced(values: Array) -> Array:
-        axis = values.ndim - part.array.ndim
-        found = values - np.take(values, [intact], axis)
-        return _mean(np.abs(found) if size else found, axes)
-
+    reduced = differing(part, over, size=size)
     change = reduced(np.asarray(part.array.values, np.float64))
     without = None if size or "trainings" in part.dataset.attrs else part.replicates
     if without is None:
         return change, np.full_like(change, np.nan), np.full_like(change, np.nan)
     scale = difference_of(scale_of(part.dataset[part.value].attrs))
     return change, *interval(change, reduced(without), part.left_out, scale)
+
+
+def differing(part: Part, over: Sequence[str], *, size: bool) -> Callable[[Array], Array]:
+    """From a part's numbers, or those without each part of the images, to what `change_of` tells of them."""
+    axes = tuple(list(part.array.dims).index(dim) - part.array.ndim for dim in over)
+    intact = part.conditions.index(BASELINE)
+
+    def reduced(values: Array) -> Array:
+        found = values - np.take(values, [intact], values.ndim - part.array.ndim)
+        return _mean(np.abs(found) if size else found, axes)
+
+    return reduced
 
 
 def _mean(values: Array, axes: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from vitdsl.reports.changed import change_of, compares
+from vitdsl.reports.changed import change_of, compares, differing
 from vitdsl.reports.figures._base import MOST_PANELS, Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._frames import Side, frame_of
 from vitdsl.reports.figures._heatmap import LETTERS, Heatmap, draw_heatmap, sites_along
@@ -270,14 +270,7 @@ def _values(part: Part, over: Sequence[str]) -> tuple[Array, Array, Array]:
 
 def _most_changed(part: Part) -> str:
     """The condition that changes most, on average over all that a part has; and how many others may be that one."""
-    trailing = tuple(range(-part.array.ndim + 1, 0))
-    at = part.conditions.index(BASELINE)
-
-    def sizes(values: Array) -> Array:
-        found = np.abs(values - np.take(values, [at], values.ndim - part.array.ndim))
-        counts = np.isfinite(found).sum(trailing)
-        return np.where(counts > 0, np.nansum(found, axis=trailing) / np.maximum(counts, 1), np.nan)
-
+    sizes = differing(part, sorted(part.dims), size=True)
     found = sizes(np.asarray(part.array.values, np.float64))
     known = [i for i in part.ablated if np.isfinite(found[i])]
     if not known:
