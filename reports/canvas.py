@@ -59,6 +59,10 @@ class Drawing:
     marks: dict[str, Any]
 
 
+Call = Callable[[], Drawing]
+"""Makes a drawing within `style()`. It can be pickled: another process may be the one to make it."""
+
+
 def note_points(axes: Axes, x: Iterable[float], y: Iterable[float], texts: Sequence[str]) -> None:
     """Remember what points of a drawing say; undefined ones are not there to be pointed at."""
     sheet = axes.get_figure(root=True)

@@ -19,7 +19,7 @@ from vitdsl.reports.labels import estimate, sentence, slug
 from vitdsl.reports.parts import Part
 from vitdsl.reports.render import asset, environment, packed, policy, theme
 from vitdsl.reports.tables import longest
-from vitdsl.reports.views import plot_view
+from vitdsl.reports.views import plot_views
 from vitdsl.runtime.results.diff import Diff, about_numbers, cautions, verdict
 from vitdsl.runtime.results.diff_fields import FieldValue
 from vitdsl.runtime.results.diff_numbers import Matched, Number, in_words, listed
@@ -50,7 +50,7 @@ def render(found: Diff) -> str:
     with style():
         planned = _plots(found)
         most = longest([plot.size for plot in planned])
-        figures = [plot_view(plot, most, {}, marks) for plot in planned]
+        figures = plot_views(planned, most, {}, marks)
     script = asset("report.js")
     return (
         environment()

@@ -17,7 +17,7 @@ from vitdsl.reports.parts import Array, Part
 from vitdsl.reports.sight import Answer, View
 from vitdsl.reports.tables import longest
 from vitdsl.reports.tiles import Row, Tile, logarithmic, source_of
-from vitdsl.reports.views import PlotView, plot_view
+from vitdsl.reports.views import PlotView, plot_views
 
 BLOCKS, HEADS, LAYERS, ROLLED = 6, 16, 12, 6
 """So many are shown at most, evenly spaced, the first and the last among them."""
@@ -227,7 +227,7 @@ def _alike(view: View, marks: dict[str, Any]) -> Iterator[Piece]:
     plot, lead = None, f"All layers are alike: token-wise CKA is {number(least, 4)} or more for each pair."
     if least < ALIKE:
         found = figure_of(part).plot(f"i{view.number}-alike-cka", [part])
-        plot = plot_view(found, longest([found.size]), {}, marks)
+        (plot,) = plot_views([found], longest([found.size]), {}, marks)
         lead = ""
         if steps:
             name, then, value = min(steps, key=lambda step: step[2])

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,20 @@ from vitdsl.reports.names import names_of
 from vitdsl.reports.sections import plots, sections
 from vitdsl.reports.tables import longest
 from vitdsl.reports.theme import DARK, FONTS, LIGHT, css_variables
-from vitdsl.reports.views import FIGURES, SectionView, opened, plot_view, section_view
+from vitdsl.reports.views import FIGURES, Make, SectionView, made_here, opened, plot_views, section_view
 from vitdsl.runtime.results.folder import REPORT, Run
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.writing import write_text
 
 
-def write_report(run: Run, out: Path | None = None) -> Path:
+def write_report(run: Run, out: Path | None = None, make: Make = made_here) -> Path:
     """Write the report of a run.
 
     Args:
         run: The run, as `open_run` gives it.
         out: Where to write the page alone. By default it is `report.html` in the run folder, with each figure
             as SVG and CSV in `figures/` beside it.
+        make: Makes the drawings; by default one after the other.
 
     Returns:
         The page's path.
@@ -44,7 +46,7 @@ def write_report(run: Run, out: Path | None = None) -> Path:
         EnvironmentProblem: A file cannot be written (VD407).
     """
     files_: dict[str, str] = {}
-    page = render(run, files_)
+    page = render(run, files_, make)
     if out is None:
         for name, text in files_.items():
             write_text(run.path / FIGURES / name, text)
@@ -53,12 +55,13 @@ def write_report(run: Run, out: Path | None = None) -> Path:
     return target
 
 
-def render(run: Run, beside: dict[str, str] | None = None) -> str:
+def render(run: Run, beside: dict[str, str] | None = None, make: Make = made_here) -> str:
     """The page as text.
 
     Args:
         run: The run.
         beside: Receives the stand-alone figures and tables by file name.
+        make: Makes the drawings.
     """
     beside = {} if beside is None else beside
     gathered = sections(run)
@@ -66,8 +69,13 @@ def render(run: Run, beside: dict[str, str] | None = None) -> str:
     most = longest([plot.size for found in planned for plot in found])
     marks: dict[str, Any] = {}
     with style():
-        drawn = [[plot_view(plot, most, beside, marks) for plot in found] for found in planned]
-    views = _unique([section_view(run, *pair) for pair in zip(gathered, drawn, strict=True)])
+        drawn = iter(plot_views([plot for found in planned for plot in found], most, beside, marks, make))
+    views = _unique(
+        [
+            section_view(run, section, list(islice(drawn, len(found))))
+            for section, found in zip(gathered, planned, strict=True)
+        ]
+    )
     every = [plot for view in views for plot in view.plots]
     front, views = opened(views, opening.first(run.manifest))
     script = asset("report.js")

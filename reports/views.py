@@ -4,12 +4,14 @@ Does not own which figures there are (`sections`), or the page around them (`ren
 """
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
-from vitdsl.reports.canvas import draw_svg, inline
+from vitdsl.reports.canvas import Call, Drawing, draw_svg, inline
 from vitdsl.reports.figures._base import Panel, Plot
 from vitdsl.reports.labels import plural, slug
 from vitdsl.reports.sections import Section
@@ -19,6 +21,13 @@ from vitdsl.runtime.results.csvs import is_table
 from vitdsl.runtime.results.folder import Run
 
 FIGURES = "figures"
+Make = Callable[[Sequence[Call]], list[Drawing]]
+"""Makes drawings, in their order."""
+
+
+def made_here(calls: Sequence[Call]) -> list[Drawing]:
+    """Drawings made one after the other."""
+    return [call() for call in calls]
 
 
 @dataclass(frozen=True)
@@ -101,32 +110,52 @@ def section_view(run: Run, section: Section, drawn: list[PlotView]) -> SectionVi
     )
 
 
-def plot_view(plot: Plot, most: int, beside: dict[str, str], marks: dict[str, Any]) -> PlotView:
-    """A figure drawn, within `style()`.
+def plot_views(
+    plots: Sequence[Plot],
+    most: int,
+    beside: dict[str, str],
+    marks: dict[str, Any],
+    make: Make = made_here,
+) -> list[PlotView]:
+    """Figures drawn, within `style()`.
 
     Args:
-        plot: The figure.
-        most: How many rows its table may have.
-        beside: Receives the stand-alone figure and table by file name.
+        plots: The figures.
+        most: How many rows the table of each may have.
+        beside: Receives the stand-alone figures and tables by file name.
         marks: Receives what the page shows under the pointer.
+        make: Makes the drawings.
     """
+    calls = [
+        partial(draw_svg, panel.draw, width, height, name == "wide")
+        for plot in plots
+        for panel in plot.panels
+        for name, width, height in panel.sizes
+    ]
+    drawings = iter(make(calls))
+    return [_plot_view(plot, drawings, most, beside, marks) for plot in plots]
+
+
+def _plot_view(
+    plot: Plot, drawings: Iterator[Drawing], most: int, beside: dict[str, str], marks: dict[str, Any]
+) -> PlotView:
     groups: list[Group] = []
     several = len(plot.shown) > 1
     for number_, panel in enumerate(plot.panels):
-        drawings = []
-        for name, width, height in panel.sizes:
-            drawing = draw_svg(panel.draw, width, height, name == "wide")
+        renderings = []
+        for name, _, _ in panel.sizes:
+            drawing = next(drawings)
             prefix = f"{plot.id}-{number_}-{name}"
             if not panel.bar:
                 marks[prefix] = drawing.marks
             alt = plot.takeaway.replace("\n", " ")
             alt = f"{panel.title}. {alt}" if several else alt
             alt = "Colour scale of the panels below." if panel.bar else alt
-            drawings.append((name, inline(drawing.svg, prefix, alt, marked=not panel.bar)))
+            renderings.append((name, inline(drawing.svg, prefix, alt, marked=not panel.bar)))
             if name != "narrow":
                 suffix = f"-{number_ + 1}" if len(plot.panels) > 1 else ""
                 beside[f"{plot.id}{suffix}.svg"] = drawing.svg
-        _gather(groups, panel, PanelView(panel.title, tuple(drawings)))
+        _gather(groups, panel, PanelView(panel.title, tuple(renderings)))
     rows = list(records([part for part in plot.parts if is_table(part.dataset, part.value)]))
     text = to_csv(rows)
     if rows:

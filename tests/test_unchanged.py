@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from timm.models import _registry
 
 from studies import TINY_VIT, changed, study
 from vitdsl import unchanged
@@ -218,7 +219,7 @@ def test_files_of_data_and_weights(tmp_path: Path) -> None:
     assert [str(path.relative_to(tmp_path)) for path in found] == list(wanted)
 
 
-def test_what_reads_files_that_nobody_names_is_never_known() -> None:
+def test_what_reads_files_that_nobody_names_is_never_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kinds and models of other packages, and data sets that may fetch."""
     bound = bind(load_text(study("n", data={"p": NOISE}, models={"vit": TINY_VIT}, metrics=METRIC)))
     nothing = Manifest.model_construct(models={})
@@ -232,6 +233,10 @@ def test_what_reads_files_that_nobody_names_is_never_known() -> None:
     plugin = bound.models["vit"].entry.model_copy(update={"arch": "torchvision.models:resnet18"})
     models = {"vit": replace(bound.models["vit"], entry=plugin)}
     assert files_of(replace(bound, models=models), nothing) is None
+
+    monkeypatch.setitem(_registry._model_entrypoints, "own_resnet", lambda **options: None)
+    mine = bound.models["vit"].entry.model_copy(update={"arch": "own_resnet"})
+    assert files_of(replace(bound, models={"vit": replace(bound.models["vit"], entry=mine)}), nothing) is None
 
     class Foreign(type(bound.groups[0].kind)):  # type: ignore[misc]
         __module__ = "elsewhere"

@@ -1,32 +1,41 @@
-"""The Python door: what the command line does, as functions of typed objects."""
+"""The Python door: what the command line does, as functions of typed objects.
+
+What is large is imported where it is used: an unchanged study is answered without it.
+"""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitdsl.dsl.load import inspect_source, loaded_of
+from vitdsl.dsl.loaded import Loaded
 from vitdsl.dsl.study import Study
-from vitdsl.reports.render import write_report
-from vitdsl.runtime.models.outside import Transform, handed_over
-from vitdsl.runtime.plan import bind as binding
-from vitdsl.runtime.plan.plan import Plan
+from vitdsl.importing import importing
+from vitdsl.painters import Painters
 from vitdsl.runtime.progress import Progress, Silent
-from vitdsl.runtime.results.folder import Run, open_run
-from vitdsl.runtime.run import environment
-from vitdsl.runtime.run import run as running
-from vitdsl.runtime.run.features import Written, groups_of, write_features
+from vitdsl.runtime.results.folder import Outcome, Run, open_run
+from vitdsl.runtime.results.program import program
+from vitdsl.unchanged import Asked, Done
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from vitdsl.runtime.models.outside import Transform
+    from vitdsl.runtime.plan.plan import Plan
+    from vitdsl.runtime.run.features import Written
+
+program()
+"""As it is when it is imported: a session may last, and its files change meanwhile."""
 
 
 def compile(
     study: Study | Path | str,
     *,
     models: "Mapping[str, nn.Module] | None" = None,
-    transforms: Mapping[str, Transform] | None = None,
-) -> Plan:
+    transforms: "Mapping[str, Transform] | None" = None,
+) -> "Plan":
     """Resolve a study: models, sites, conditions and kinds, on the meta device.
 
     Args:
@@ -38,15 +47,39 @@ def compile(
     Raises:
         StudyError: Everything that is wrong with it.
     """
-    given = handed_over(models, transforms)
-    return binding.bind(loaded_of(study) if isinstance(study, Study) else inspect_source(study), given)
+    return _bound(_loaded(study), models, transforms)
+
+
+def _plan(
+    study: "Study | Plan | Path | str",
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: "Mapping[str, Transform] | None" = None,
+) -> "Plan":
+    """The plan of a study; a plan as it is."""
+    return _bound(_loaded(study), models, transforms) if isinstance(study, (Study, Path, str)) else study
+
+
+def _loaded(study: Study | Path | str) -> Loaded:
+    return loaded_of(study) if isinstance(study, Study) else inspect_source(study)
+
+
+def _bound(
+    loaded: Loaded,
+    models: "Mapping[str, nn.Module] | None" = None,
+    transforms: "Mapping[str, Transform] | None" = None,
+) -> "Plan":
+    with importing():
+        from vitdsl.runtime.models.outside import handed_over
+        from vitdsl.runtime.plan.bind import bind
+
+    return bind(loaded, handed_over(models, transforms))
 
 
 def check(
     study: Study | Path | str,
     *,
     models: "Mapping[str, nn.Module] | None" = None,
-    transforms: Mapping[str, Transform] | None = None,
+    transforms: "Mapping[str, Transform] | None" = None,
 ) -> None:
     """Make sure that a study can run; see `compile`.
 
@@ -57,10 +90,10 @@ def check(
 
 
 def run(
-    study: Study | Plan | Path | str,
+    study: "Study | Plan | Path | str",
     *,
     models: "Mapping[str, nn.Module] | None" = None,
-    transforms: Mapping[str, Transform] | None = None,
+    transforms: "Mapping[str, Transform] | None" = None,
     out: Path | str = "runs",
     device: "torch.device | str" = "auto",
     dtype: str = "float32",
@@ -69,6 +102,9 @@ def run(
     force: bool = False,
 ) -> Run:
     """Run a study, write its run folder, and read it back.
+
+    A study of which nothing changed is answered by its run that is there, as on the command line; a plan, and a study
+    with modules or transforms from outside, never is.
 
     Args:
         study: A study, a plan, or the path of a study file.
@@ -88,26 +124,48 @@ def run(
         StudyError: The study is wrong.
         EnvironmentProblem: This machine cannot run it.
     """
-    plan = study if isinstance(study, Plan) else compile(study, models=models, transforms=transforms)
+    asked, bound = None, partial(_plan, study, models, transforms)
+    if isinstance(study, (Study, Path, str)) and not (models or transforms):
+        loaded = _loaded(study)
+        asked = None if loaded.problems else Asked(loaded, Path(out), str(device), dtype)
+        bound = partial(_bound, loaded)
+    there = asked.answer() if asked is not None and not force else None
+    with Painters() as painters:
+        if there is not None:
+            done = Done(there, asked)
+            (progress or Silent()).say(f"unchanged: answered by {there.folder}")
+        else:
+            if report:
+                painters.start()
+            plan = bound()
+            done = Done(_ran(plan, Path(out), device, dtype, progress, force), asked, plan)
+        if report and not done.find_report():
+            done.draw(painters)
+    done.keep()
+    assert done.outcome.folder is not None
+    return open_run(done.outcome.folder)
+
+
+def _ran(
+    plan: "Plan", out: Path, device: "torch.device | str", dtype: str, progress: Progress | None, force: bool
+) -> Outcome:
+    with importing():
+        from vitdsl.runtime.run import environment, run
+
     chosen = environment.device(device) if isinstance(device, str) else device
-    outcome = running.run(plan, out=out, device=chosen, dtype=dtype, progress=progress, force=force)
-    assert outcome.folder is not None
-    found = open_run(outcome.folder)
-    if report:
-        write_report(found)
-    return found
+    return run.run(plan, out=out, device=chosen, dtype=dtype, progress=progress, force=force)
 
 
 def features(
-    study: Study | Plan | Path | str,
+    study: "Study | Plan | Path | str",
     *,
     out: Path | str = "features",
     data: str | None = None,
     models: "Mapping[str, nn.Module] | None" = None,
-    transforms: Mapping[str, Transform] | None = None,
+    transforms: "Mapping[str, Transform] | None" = None,
     device: "torch.device | str" = "auto",
     progress: Progress | None = None,
-) -> list[Written]:
+) -> "list[Written]":
     """Write the layers that a study's metrics read as files of features, each with the ids of its images.
 
     Args:
@@ -126,7 +184,11 @@ def features(
         StudyError: The study is wrong, or its metrics read no layers (VD222).
         EnvironmentProblem: This machine cannot do it.
     """
-    plan = study if isinstance(study, Plan) else compile(study, models=models, transforms=transforms)
+    with importing():
+        from vitdsl.runtime.run import environment
+        from vitdsl.runtime.run.features import groups_of, write_features
+
+    plan = _plan(study, models, transforms)
     chosen = environment.device(device) if isinstance(device, str) else device
     groups = groups_of(plan, data)
     return write_features(plan, groups, Path(out), device=chosen, progress=progress or Silent())

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,12 +20,14 @@ from pydantic import ValidationError
 
 from vitdsl.dsl.canonical import canonical
 from vitdsl.dsl.loaded import Loaded
-from vitdsl.runtime.results.folder import ANSWERS, MANIFEST, REPORT, STORE, Outcome, read_manifest
+from vitdsl.importing import importing, seldom
+from vitdsl.runtime.results.folder import ANSWERS, MANIFEST, REPORT, STORE, Outcome, open_run, read_manifest
 from vitdsl.runtime.results.program import ABSENT, newest, program, stamp, versions
 from vitdsl.runtime.results.record import Record, as_json
 from vitdsl.runtime.results.writing import write_json
 
 if TYPE_CHECKING:
+    from vitdsl.reports.views import Make
     from vitdsl.runtime.plan.plan import Plan
 
 ENVIRONMENT = (
@@ -61,7 +64,7 @@ class Asked:
     def __init__(self, loaded: Loaded, out: Path, device: str, dtype: str) -> None:
         self.loaded, self.out, self.began = loaded, out, time.time()
         asked = {
-            "path": str(loaded.path and loaded.path.absolute()),
+            "path": str((loaded.path or loaded.folder).absolute()),
             "texts": list(loaded.source.texts.values()),
             "study": loaded.study.model_dump(mode="json", by_alias=True),
             "overrides": list(loaded.overrides),
@@ -125,6 +128,48 @@ class Asked:
             return Answer.model_validate(json.loads(self.path.read_text("utf-8")))
         except (OSError, ValueError, ValidationError, RecursionError):
             return None
+
+
+@dataclass
+class Done:
+    """A study that was run, or answered by a run that was there: then `plan` is None.
+
+    Attributes:
+        asked: The study as it was asked; None where several processes shared it.
+        report: Its report; None where there is none.
+        drawing: Seconds that drawing it took.
+    """
+
+    outcome: Outcome
+    asked: Asked | None
+    plan: "Plan | None" = None
+    report: Path | None = None
+    drawing: float = 0.0
+
+    def find_report(self) -> bool:
+        """Take the report that is there; whether there is one, as it was drawn for this answer."""
+        if self.plan is None and self.asked is not None and self.asked.has_report():
+            assert self.outcome.folder is not None
+            self.report = self.outcome.folder / REPORT
+        return self.report is not None
+
+    def keep(self) -> None:
+        """Let it answer the same study again."""
+        if self.asked is not None and self.plan is not None:
+            self.asked.keep(self.plan, self.outcome)
+        elif self.asked is not None and self.drawing:
+            self.asked.drawn()
+
+    def draw(self, make: "Make") -> None:
+        """Draw the report."""
+        with importing():
+            from vitdsl.reports.render import write_report
+
+        assert self.outcome.folder is not None
+        began = time.perf_counter()
+        with seldom():
+            self.report = write_report(open_run(self.outcome.folder), make=make)
+        self.drawing = time.perf_counter() - began
 
 
 def _accelerators() -> list[str]:

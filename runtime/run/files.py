@@ -11,6 +11,7 @@ from typing import Any
 from vitdsl.dsl.study import Data, Model, WeightsFile, WeightsHub
 from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import plugins
+from vitdsl.runtime.models.architectures import family_of
 from vitdsl.runtime.models.weight_files import ADAPTER_CONFIG, CONFIGS, INDEX, SUFFIXES
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.plan.plan import Plan
@@ -80,6 +81,8 @@ def _values(params: Mapping[str, Any], field: Iterable[str]) -> Iterator[str]:
 def _of_model(plan: Plan, entry: Model) -> Iterator[Path]:
     if entry.given or plugins.is_named(entry.what):
         raise _Unknown
+    if not entry.features and not family_of(entry.arch).startswith("timm."):
+        raise _Unknown  # timm has it from elsewhere
     texts = [entry.features] if entry.features else []
     if isinstance(entry.weights, WeightsFile):
         texts.append(entry.weights.file)

@@ -3,6 +3,7 @@
 Their metrics, models, ablations and titles are those of the study; sites, places and conditions are few, for speed.
 """
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def _ailments(axes: Axes) -> Iterator[str]:
 def test_nothing_is_alike_or_without_a_name(path: Path) -> None:
     with style():
         for plot in _plots(path):
+            assert pickle.dumps(plot.panels), "another process may draw them"
             titles = [panel.title for panel in plot.shown]
             assert len(set(titles)) == len(titles), titles
             said = [plot.caption, plot.takeaway]

@@ -4,7 +4,6 @@ Owns the words on the terminal. Does not own what ran (`run`), or the report (`v
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,47 +13,14 @@ import click
 from vitdsl.commands._tables import show, table
 from vitdsl.dsl.text import counted, safe
 from vitdsl.importing import importing
-from vitdsl.runtime.results.folder import REPORT
+from vitdsl.unchanged import Done
 
 if TYPE_CHECKING:
-    from vitdsl.runtime.plan.plan import Plan
     from vitdsl.runtime.results.folder import Outcome
     from vitdsl.runtime.results.verdicts import Verdict
-    from vitdsl.unchanged import Asked
 
 MOST_FINDINGS = 8
 MARKS = {"supported": "+", "refuted": "x", "undecided": "?"}
-
-
-@dataclass
-class Done:
-    """A study that was run, or answered by a run that was there: then `plan` is None.
-
-    Attributes:
-        asked: The study as it was asked; None where several processes shared it.
-        report: Its report; None where there is none.
-        drawing: Seconds that drawing it took.
-    """
-
-    outcome: "Outcome"
-    asked: "Asked | None"
-    plan: "Plan | None" = None
-    report: Path | None = None
-    drawing: float = 0.0
-
-    def find_report(self) -> bool:
-        """Take the report that is there; whether there is one, as it was drawn for this answer."""
-        if self.plan is None and self.asked is not None and self.asked.has_report():
-            assert self.outcome.folder is not None
-            self.report = self.outcome.folder / REPORT
-        return self.report is not None
-
-    def keep(self) -> None:
-        """Let it answer the same study again."""
-        if self.asked is not None and self.plan is not None:
-            self.asked.keep(self.plan, self.outcome)
-        elif self.asked is not None and self.drawing:
-            self.asked.drawn()
 
 
 def print_all(outcomes: Sequence["Outcome"], index: Path) -> None:

@@ -8,6 +8,7 @@ import click
 from vitdsl.commands._options import JSON
 from vitdsl.commands._runs import RUNS, find_run
 from vitdsl.importing import importing, seldom
+from vitdsl.painters import Painters
 
 PLACE = 50
 
@@ -28,12 +29,15 @@ def report(run: str, out: Path | None, runs_: Path, as_json: bool) -> None:
     """
     from vitdsl.commands._pages import say
 
-    with importing():
-        from vitdsl.reports.render import write_report
-        from vitdsl.runtime.results.folder import open_run
+    folder = find_run(run, runs_)
+    with Painters() as painters:
+        painters.start()
+        with importing():
+            from vitdsl.reports.render import write_report
+            from vitdsl.runtime.results.folder import open_run
 
-    with seldom():
-        path = write_report(open_run(find_run(run, runs_)), out)
+        with seldom():
+            path = write_report(open_run(folder), out, painters)
     if as_json:
         click.echo(json.dumps({"schema": "vitdsl.report/1", "report": str(path)}))
     else:

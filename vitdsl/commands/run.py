@@ -4,20 +4,20 @@ Owns the order of the stages. Does not own any stage, or the words of the answer
 """
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vitdsl.commands._answers import Done, as_answer, print_all, print_one
+from vitdsl.commands._answers import as_answer, print_all, print_one
 from vitdsl.commands._folders import kind_of
 from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
-from vitdsl.importing import importing, seldom
+from vitdsl.importing import importing
 from vitdsl.output import Output
+from vitdsl.painters import Painters
 from vitdsl.progress import StderrProgress
-from vitdsl.unchanged import Asked
+from vitdsl.unchanged import Asked, Done
 
 if TYPE_CHECKING:
     from vitdsl.runtime.progress import Progress
@@ -98,7 +98,8 @@ def run(
     from vitdsl.runtime.ranks import Ranks, launched, own_device, together
 
     done: list[Done] = []
-    with StderrProgress(color=output.color, quiet=quiet or launched()[0] > 0) as progress:
+    quiet = quiet or launched()[0] > 0
+    with StderrProgress(color=output.color, quiet=quiet) as progress, Painters() as painters:
         with together() as ranks:
             alone = shard is None and ranks.size == 1
             for path in _studies(study):
@@ -111,6 +112,8 @@ def run(
                     progress.say(f"unchanged: answered by {there.folder} (--force computes it again)")
                     done.append(Done(there, asked))
                     continue
+                if not no_report and shard is None and ranks.leads:
+                    painters.start()
                 with importing():
                     from vitdsl.runtime.plan.bind import bind
                     from vitdsl.runtime.run.environment import device as find_device
@@ -134,7 +137,7 @@ def run(
                 )
             return 0
         if not no_report:
-            _draw(led, progress)
+            _draw(led, progress, painters)
         for one in led:
             one.keep()
         pages = [one.report for one in led if one.report is not None]
@@ -166,21 +169,14 @@ def _studies(path: Path) -> list[Path]:
     return [one for one in files if kind_of(one) == "study"] or [path]
 
 
-def _draw(done: Sequence[Done], progress: "Progress") -> None:
+def _draw(done: Sequence[Done], progress: "Progress", painters: Painters) -> None:
     """Draw the report of each run that has none yet."""
     lacking = [one for one in done if not one.find_report()]
     if not lacking:
         return
-    with importing():
-        from vitdsl.reports.render import write_report
-        from vitdsl.runtime.results.folder import open_run
-
+    painters.start()
     progress.begin("draw", len(lacking), "reports")
     for one in lacking:
-        assert one.outcome.folder is not None
-        began = time.perf_counter()
-        with seldom():
-            one.report = write_report(open_run(one.outcome.folder))
-        one.drawing = time.perf_counter() - began
+        one.draw(painters)
         progress.step(1, one.outcome.manifest.study)
     progress.end()

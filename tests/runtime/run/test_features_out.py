@@ -160,7 +160,8 @@ def test_a_run_of_features_is_resumed_and_answered(tmp_path: Path) -> None:
         layers='{b: {of: kept, at: "**"}}',
         metrics="{own: {kind: cka, x: b}}",
     )
-    runs = [vitdsl.run(back, out=tmp_path / "runs") for _ in range(2)]
+    runs = [vitdsl.run(path, out=tmp_path / "runs") for path in (back, vitdsl.compile(back))]
     assert [sum(one.found for one in each.manifest.reused.values()) for each in runs] == [0, 2]
     assert np.array_equal(runs[0].groups["own/kept"]["cka"], runs[1].groups["own/kept"]["cka"])
+    assert vitdsl.run(back, out=tmp_path / "runs").path == runs[0].path
     assert "features of ./features/blocks.safetensors" in (runs[0].path / "report.html").read_text("utf-8")
