@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.fold import fold
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
 from vitdsl.runtime.graph.lanes import Values
 from vitdsl.runtime.graph.overwrite import overwrite
@@ -38,6 +39,7 @@ class Merged:
         work: Floating point operations for one image: `merged`, and `separate` for each lane run alone.
         live: Largest number of activation values alive at a time, for one image.
         kept: Number of activation values of the whole graph, for one image: what gradients keep.
+        folded: Number of batch norms that were folded into convolutions.
     """
 
     module: fx.GraphModule
@@ -45,6 +47,7 @@ class Merged:
     work: dict[str, float]
     live: int
     kept: int
+    folded: int = 0
 
     @property
     def saved(self) -> float:
@@ -60,6 +63,7 @@ def merge(
     taps: Mapping[str, Sequence[Tap]],
     *,
     over: bool = False,
+    folds: bool = False,
 ) -> Merged:
     """Merge the lanes of a model into one graph.
 
@@ -70,18 +74,20 @@ def merge(
         taps: What to read, by lane. In training mode nothing is shared: modules may draw or remember.
         over: Let values be written over others that nobody reads again; not where gradients are taken, nor where
             types are not those that the graph says (autocast).
+        folds: Fold batch norms into the convolutions before them; numbers then differ by rounding.
     """
     builder = _Builder(graph, training=model.training)
     builder.lay(lanes, taps)
     modules = modules_of(model, graph) | builder.modules
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
+    folded = fold(builder.graph, modules) if folds else 0
     if over:
         overwrite(builder.graph, modules)
     used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
     module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
     kept = sum(_size(node) for node in builder.graph.nodes)
-    return Merged(module, builder.slots, work, _live(builder.graph), kept)
+    return Merged(module, builder.slots, work, _live(builder.graph), kept, folded)
 
 
 class _Builder:

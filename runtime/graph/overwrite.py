@@ -63,7 +63,7 @@ def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> None:
         graph: A graph free of in-place operations, annotated with shapes; it is rewritten.
         modules: What its targets name; takes what it names from now on.
     """
-    _leave_out(graph, modules)
+    leave_out_identities(graph, modules)
     order = {node: position for position, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         over = next((one for one in _operands(node, modules) if _is_free(one, node, order, modules)), None)
@@ -84,7 +84,7 @@ def overwrite(graph: fx.Graph, modules: dict[str, Any]) -> None:
             node.op, node.target, node.args = "call_method", "add_", (over, other)
 
 
-def _leave_out(graph: fx.Graph, modules: dict[str, Any]) -> None:
+def leave_out_identities(graph: fx.Graph, modules: dict[str, Any]) -> None:
     """Take out what gives back what it was given: a second name of a tensor that hides who reads it."""
     for node in list(graph.nodes):
         if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
