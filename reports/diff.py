@@ -101,7 +101,8 @@ def _run(letter: str, run: Run) -> tuple[str, str, str]:
     return (
         letter,
         manifest.run_id,
-        f"{moment(manifest.started_at)}, vitdsl {manifest.vitdsl}, {manifest.device}, {manifest.dtype}",
+        f"{moment(manifest.started_at)}, vitdsl {manifest.vitdsl}, {manifest.device}, {manifest.dtype}"
+        + (", fast" if manifest.fast else ""),
     )
 
 

@@ -32,7 +32,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         (STATUS[m.status], "provenance" if STATUS[m.status] else ""),
         (m.study, ""),
         (m.started_at[:10], ""),
-        (f"{m.device}, {m.dtype}", ""),
+        (", ".join(filter(None, [m.device, m.dtype, "fast" if m.fast else ""])), ""),
         (f"{plural(models, 'model')}, {plural(conditions, 'condition')}", ""),
         (listing(images), ""),
         (checks, "trust" if failed else ""),
@@ -109,4 +109,6 @@ def limits(manifest: Manifest) -> list[str]:
     if few:
         blocks = listing([f"{plural(count, 'image block')} of {name}" for name, count in few.items()])
         said.append(f"They rest on {blocks}, so their widths are rough.")
+    if moved := manifest.most_moved:
+        said.append(f"Numbers are not exact: {moved.text}{'' if moved.ok else ', which is much'}.")
     return [*said, *filter(None, [about_all(len(every))])]

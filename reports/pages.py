@@ -140,6 +140,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         "seed": m.seed,
         "device": m.device,
         "dtype": m.dtype,
+        "fast": "batch norms folded" if m.fast else "",
     }
     seal = m.seal and {
         "file": m.seal.file,
@@ -172,6 +173,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
         f"{work.model} on {work.data}" if len(streams) > 1 else work.model: (
             f"{plural(len(work.conditions), 'condition')} in one graph; "
             f"{100 * work.saved:.0f} % of the operations of separate passes saved"
+            + (f"; {plural(work.folded, 'batch norm')} folded" if work.folded else "")
         )
         for work in m.work
     }

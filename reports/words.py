@@ -15,7 +15,7 @@ from vitdsl.reports.labels import listing, number, plural, slug
 from vitdsl.reports.names import names_of
 from vitdsl.runtime.results import references
 from vitdsl.runtime.results.folder import Run
-from vitdsl.runtime.results.manifest import MetricRecord, ModelRecord, PreprocessingRecord
+from vitdsl.runtime.results.manifest import Manifest, MetricRecord, ModelRecord, PreprocessingRecord
 from vitdsl.runtime.results.references import Cited, of_family, works
 
 MOST = 6
@@ -31,12 +31,17 @@ def methods(run: Run) -> str:
         *_preprocessing(run),
         _measures(run),
         _conditions(run),
-        f"Models ran in {run.manifest.dtype} on {run.manifest.device}.",
+        _arithmetic(run.manifest),
         _intervals(run),
         _claims(run),
         _software(run),
     ]
     return " ".join(filter(None, said))
+
+
+def _arithmetic(manifest: Manifest) -> str:
+    folded = ", with batch norms folded into convolutions" if manifest.fast else ""
+    return f"Models ran in {manifest.dtype} on {manifest.device}{folded}."
 
 
 def _models(run: Run) -> str:
@@ -223,7 +228,7 @@ def reproduce(run: Run) -> str:
     pins = [f"{name}=={packages[name]}" for name in ("torch", "timm", "numpy") if name in packages]
     weights = [f"{name} {one.weights.sha256[:SHORT]}" for name, one in m.models.items()]
     more = f", {len(weights) - MOST:,} more" if len(weights) > MOST else ""
-    flags = f" --device {m.device}" + (f" --dtype {m.dtype}" if m.dtype != "float32" else "")
+    flags = f" --device {m.device}" + (f" {m.inexact}" if m.inexact else "")
     return (
         f"pip install -e . {' '.join(pins)}  # in a checkout of vitdsl {m.vitdsl}\n"
         f"# weights, found or trained by the next line: {', '.join(weights[:MOST])}{more}\n"

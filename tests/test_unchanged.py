@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -59,10 +60,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(folder: Path, *settings: str, device: str = "auto", dtype: str = "float32") -> Asked:
+def asked(
+    folder: Path, *settings: str, device: str = "auto", dtype: str = "float32", fast: bool = False
+) -> Asked:
     loaded = inspect_source(folder / "study.yaml", overrides=settings)
     assert not loaded.problems
-    return Asked(loaded, folder / "runs", device, dtype)
+    return Asked(loaded, folder / "runs", device, dtype, fast)
 
 
 def outcome(folder: Path) -> Outcome:
@@ -129,10 +132,11 @@ def test_a_file_that_changed_is_seen(answered: Path, change: Callable[[Path], No
         (TEXT, ("seed=1",), {}),
         (TEXT, (), {"device": "cpu"}),
         (TEXT, (), {"dtype": "bf16"}),
+        (TEXT, (), {"fast": True}),
     ],
 )
 def test_a_study_that_is_asked_otherwise_is_another(
-    answered: Path, text: str, settings: tuple[str, ...], more: dict[str, str]
+    answered: Path, text: str, settings: tuple[str, ...], more: dict[str, Any]
 ) -> None:
     (answered / "study.yaml").write_text(text)
     assert asked(answered, *settings, **more).answer() is None

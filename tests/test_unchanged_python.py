@@ -59,7 +59,9 @@ def test_python_is_answered_as_the_command_line_is(folder: Path) -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert said.stdout == f"{found}\n" and (found / REPORT).read_bytes() == page
-    assert Asked(inspect_source(folder / "study.yaml"), folder / "runs", "auto", "float32").has_report()
+    assert Asked(
+        inspect_source(folder / "study.yaml"), folder / "runs", "auto", "float32", False
+    ).has_report()
 
 
 def test_what_python_ran_answers_both(folder: Path) -> None:
@@ -67,7 +69,7 @@ def test_what_python_ran_answers_both(folder: Path) -> None:
     path, out = folder / "study.yaml", folder / "runs"
     said = Said()
     first = vitdsl.run(path, out=out, report=False, progress=said)
-    assert not said.heard and Asked(inspect_source(path), out, "auto", "float32").answer() is not None
+    assert not said.heard and Asked(inspect_source(path), out, "auto", "float32", False).answer() is not None
     assert vitdsl.run(path, out=out, report=False, progress=said).path == first.path
     assert said.heard == [f"unchanged: answered by {first.path}"]
     assert vitdsl.run(path, out=out, report=False, force=True).path != first.path
@@ -82,5 +84,5 @@ def test_a_study_without_a_file_is_known_by_where_it_is_asked(
     for name in ("here", "there", "here"):
         (tmp_path / name).mkdir(exist_ok=True)
         monkeypatch.chdir(tmp_path / name)
-        keys.append(Asked(load_text(TEXT), tmp_path, "auto", "float32").path)
+        keys.append(Asked(load_text(TEXT), tmp_path, "auto", "float32", False).path)
     assert keys[0] == keys[2] != keys[1]

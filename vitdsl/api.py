@@ -97,6 +97,7 @@ def run(
     out: Path | str = "runs",
     device: "torch.device | str" = "auto",
     dtype: str = "float32",
+    fast: bool = False,
     report: bool = True,
     progress: Progress | None = None,
     force: bool = False,
@@ -113,6 +114,8 @@ def run(
         out: The folder that run folders go to.
         device: `auto`, or a device of torch.
         dtype: `float32`, or `bf16` or `fp16` for autocast.
+        fast: Fold batch norms into the convolutions before them: faster, and other numbers by rounding. What this and
+            `dtype` do to each metric is among the trust checks.
         report: Whether to draw `report.html`.
         progress: Told of every stage.
         force: Compute what is there already as well.
@@ -127,7 +130,7 @@ def run(
     asked, bound = None, partial(_plan, study, models, transforms)
     if isinstance(study, (Study, Path, str)) and not (models or transforms):
         loaded = _loaded(study)
-        asked = None if loaded.problems else Asked(loaded, Path(out), str(device), dtype)
+        asked = None if loaded.problems else Asked(loaded, Path(out), str(device), dtype, fast)
         bound = partial(_bound, loaded)
     there = asked.answer() if asked is not None and not force else None
     with Painters() as painters:
@@ -138,7 +141,7 @@ def run(
             if report:
                 painters.start()
             plan = bound()
-            done = Done(_ran(plan, Path(out), device, dtype, progress, force), asked, plan)
+            done = Done(_ran(plan, Path(out), device, dtype, fast, progress, force), asked, plan)
         if report and not done.find_report():
             done.draw(painters)
     done.keep()
@@ -147,13 +150,19 @@ def run(
 
 
 def _ran(
-    plan: "Plan", out: Path, device: "torch.device | str", dtype: str, progress: Progress | None, force: bool
+    plan: "Plan",
+    out: Path,
+    device: "torch.device | str",
+    dtype: str,
+    fast: bool,
+    progress: Progress | None,
+    force: bool,
 ) -> Outcome:
     with importing():
         from vitdsl.runtime.run import environment, run
 
     chosen = environment.device(device) if isinstance(device, str) else device
-    return run.run(plan, out=out, device=chosen, dtype=dtype, progress=progress, force=force)
+    return run.run(plan, out=out, device=chosen, dtype=dtype, fast=fast, progress=progress, force=force)
 
 
 def features(

@@ -59,16 +59,17 @@ class Asked:
         out: The folder of runs.
         device: The device as it is named.
         dtype: In what it computes.
+        fast: Whether batch norms are folded.
     """
 
-    def __init__(self, loaded: Loaded, out: Path, device: str, dtype: str) -> None:
+    def __init__(self, loaded: Loaded, out: Path, device: str, dtype: str, fast: bool) -> None:
         self.loaded, self.out, self.began = loaded, out, time.time()
         asked = {
             "path": str((loaded.path or loaded.folder).absolute()),
             "texts": list(loaded.source.texts.values()),
             "study": loaded.study.model_dump(mode="json", by_alias=True),
             "overrides": list(loaded.overrides),
-            "computes": [device, dtype, platform.python_version(), platform.node(), _accelerators()],
+            "computes": [device, dtype, fast, platform.python_version(), platform.node(), _accelerators()],
             "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
             "versions": versions(),
             "program": program(),

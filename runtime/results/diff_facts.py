@@ -17,7 +17,7 @@ ABSENT = "none"
 ENVIRONMENT = "environment"
 Topic = Literal[
     "data", "weights", "architectures", "preprocessing", "kinds", "parameters of metrics", "ablations", "seed",
-    "device", "dtype", "vitdsl",
+    "device", "dtype", "fast", "vitdsl",
 ]  # fmt: skip
 TOPICS: tuple[Topic, ...] = Topic.__args__  # type: ignore[attr-defined]
 
@@ -61,6 +61,7 @@ def facts(a: Manifest, b: Manifest) -> list[Fact]:
     each("ablations", lambda run: run.ablations, lambda one: _said({"kind": one.kind, **one.params}))
     for topic in ("seed", "device", "dtype", "vitdsl"):
         found.append(Fact(topic, "", *(str(getattr(run, topic)) for run in (a, b))))
+    found.append(Fact("fast", "", *("yes" if run.fast else "no" for run in (a, b))))
     return found
 
 

@@ -4,6 +4,7 @@ Does not own who fills it (`vitdsl.runtime.run.manifest`), or how a folder is re
 before a run ends has a default, which a manifest that is still `started`, or of a run that failed, may keep.
 """
 
+from math import inf, isnan
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -13,6 +14,9 @@ from vitdsl.runtime.results.record import Number, Record
 from vitdsl.runtime.results.verdicts import Verdict
 
 SCHEMA: Final = "vitdsl.run/3"
+FLOAT32: Final = "float32"
+PRECISION: Final = "precision"
+"""The trust checks that say what less than exact arithmetic does to numbers."""
 Status = Literal["started", "success", "failed", "interrupted"]
 
 
@@ -148,7 +152,7 @@ class AblationRecord(Record):
 class Work(Record):
     """What was computed of one model for one image of one stream: merged, and separately.
 
-    `conditions` are those that were compiled into the one graph.
+    `conditions` are those that were compiled into the one graph, `folded` the batch norms in it that were folded.
     """
 
     data: str
@@ -157,6 +161,7 @@ class Work(Record):
     flops_merged: float
     flops_separate: float
     saved: float
+    folded: int = 0
 
 
 class Reused(Record):
@@ -201,12 +206,19 @@ class Check(Record):
     about: str = ""
 
 
+def inexact(dtype: str, fast: bool) -> str:
+    """What is less exact than float32 as models write it, as it was asked for: `--dtype bf16`; empty for nothing."""
+    asked = (f"--dtype {dtype}" if dtype != FLOAT32 else "", "--fast" if fast else "")
+    return " ".join(filter(None, asked))
+
+
 class Manifest(Record):
     """What ran, on what, with which outcome.
 
     Attributes:
         show: The claim or the metric whose figure opens the report; empty for the first claim's.
         spec: Hashes of the study.
+        fast: Whether batch norms were folded into convolutions.
         git: None where the study is in no repository.
         written: Hashes of the claims and of the rest, and of each part.
         earlier: The earlier run of this study that had other claims; None where none had.
@@ -239,6 +251,7 @@ class Manifest(Record):
     environment: Environment
     device: str
     dtype: str
+    fast: bool = False
     seed: int
     warnings: tuple[str, ...]
     written: Written | None = None
@@ -257,3 +270,19 @@ class Manifest(Record):
     conditions: dict[str, tuple[ConditionRecord, ...]] = Field(default_factory=dict)
     metrics: dict[str, MetricRecord] = Field(default_factory=dict)
     ablations: dict[str, AblationRecord] = Field(default_factory=dict)
+
+    @property
+    def inexact(self) -> str:
+        """What is less exact than float32 as models write it, as it was asked for; empty for nothing."""
+        return inexact(self.dtype, self.fast)
+
+    @property
+    def most_moved(self) -> Check | None:
+        """The trust check of the group that this moved most, beside what it may be; None where nothing was inexact."""
+        checks = [check for check in self.trust if check.check == PRECISION]
+        return max(checks, key=_part, default=None)
+
+
+def _part(check: Check) -> float:
+    """What a number moved of what it may; of one that is undefined on one side alone, infinite."""
+    return inf if isnan(check.value) else check.value / check.tolerance

@@ -54,6 +54,7 @@ def compile_model(
     fitted: Fitted | None = None,
     *,
     over: bool = False,
+    folds: bool = False,
 ) -> Compiled:
     """Merge a model's conditions into one graph with the taps of some groups.
 
@@ -64,6 +65,7 @@ def compile_model(
         fitted: Gives the constants of ablations that are fitted; None gives empty ones, for a graph that is priced
             and not run.
         over: Let values be written over others that nobody reads again (`merge`).
+        folds: Fold batch norms into the convolutions before them (`merge`).
     """
     skeleton = planned.sites
     if not planned.unfuse.issuperset(fusable(skeleton.model)):
@@ -79,5 +81,5 @@ def compile_model(
     taps.setdefault(BASELINE, []).append(output)
     lanes = [lane_of(planned, c, sites, fitted) for c in planned.conditions if c.id in taps]
     wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
-    merged = merge(sites.model, sites.traced.graph, lanes, wanted, over=over)
+    merged = merge(sites.model, sites.traced.graph, lanes, wanted, over=over, folds=folds)
     return Compiled(planned, module, sites, merged, output, fitted)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import cast
 
 import torch
+from torch import nn
 
 from vitdsl.dsl.study import BASELINE
 from vitdsl.dsl.text import counted
@@ -25,7 +26,7 @@ from vitdsl.runtime.plan.plan import Group, Pass, Plan
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results import times
-from vitdsl.runtime.results.manifest import Check, Reused, Work
+from vitdsl.runtime.results.manifest import FLOAT32, Check, Reused, Work, inexact
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.compile import Compiled, compile_model
@@ -33,6 +34,7 @@ from vitdsl.runtime.run.cost import memory_of
 from vitdsl.runtime.run.execute import Runner, at_home, memory_errors, walk
 from vitdsl.runtime.run.fits import constants_of
 from vitdsl.runtime.run.keys import Keys
+from vitdsl.runtime.run.precision import check_precision
 from vitdsl.runtime.run.predict import Outlook, reading_seconds
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
@@ -64,6 +66,7 @@ class Engine:
         store: Where image blocks are saved.
         device: Where it computes.
         dtype: In what.
+        fast: Whether batch norms are folded.
         ranks: Which of several processes this is.
         force: Compute what is in the store as well.
         progress: Told of every stage.
@@ -79,6 +82,7 @@ class Engine:
         *,
         device: torch.device,
         dtype: str,
+        fast: bool,
         ranks: Ranks,
         force: bool,
         progress: Progress,
@@ -87,7 +91,8 @@ class Engine:
         self.outlook = outlook
         self.plan, self.loaded, self.streams, self.store = plan, loaded, streams, store
         self.device, self.dtype, self.ranks, self.force, self.progress = device, dtype, ranks, force, progress
-        self.keys = Keys(plan, loaded, device, dtype)
+        self.fast = fast
+        self.keys = Keys(plan, loaded, device, dtype, fast)
         self.facts = Facts()
         self.constants: dict[tuple[str, str, str], tuple[torch.Tensor, ...]] = {}
         begun = time.perf_counter()
@@ -155,14 +160,11 @@ class Engine:
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
         models = list(dict.fromkeys(model for group in groups for model in group.models))
-        over = self.dtype == "float32" and not any(group.kind.gradients for group in groups)
         self.progress.begin(f"compile for {one.title}", len(models), "models")
         for model in models:
             with memory_errors(self.plan, groups, self.device):
                 module = self.loaded[model].module.to(self.device)
-            compiled[model] = compile_model(
-                self.plan.models[model], module, groups, self._fitted(one.data, model), over=over
-            )
+            compiled[model] = self._graph(one, model, module, groups, self.dtype, self.fast)
             self.progress.step(1, f"{model}, {counted(len(compiled[model].ablated) + 1, 'condition')}")
             self.facts.work.append(manifest.work(one.title, compiled[model]))
         self.progress.end()
@@ -174,6 +176,14 @@ class Engine:
 
         def first(batch: Batch, tensors: Mapping[str, torch.Tensor], found: Found) -> None:
             checks.extend(check_first_batch(runner, batch, tensors, found))
+            if how := inexact(self.dtype, self.fast):
+                with torch.inference_mode(False):
+                    graphs = {
+                        name: self._graph(one, name, each.module, groups, FLOAT32, fast=False)
+                        for name, each in compiled.items()
+                    }
+                exact = Runner(self.plan, graphs, groups, self.device, FLOAT32, self._known)
+                checks.extend(check_precision(runner, exact, how, batch, tensors, found))
             self.facts.trust = once([*self.facts.trust, *checks])
 
         self.progress.begin(
@@ -183,6 +193,25 @@ class Engine:
             saved.write(done, checks)
             checks.clear()
         self.progress.end()
+
+    def _graph(
+        self,
+        one: Pass,
+        model: str,
+        module: nn.Module,
+        groups: Sequence[Group[Observer]],
+        dtype: str,
+        fast: bool,
+    ) -> Compiled:
+        """One model of a pass in one graph."""
+        return compile_model(
+            self.plan.models[model],
+            module,
+            groups,
+            self._fitted(one.data, model),
+            over=dtype == FLOAT32 and not any(group.kind.gradients for group in groups),
+            folds=fast,
+        )
 
     def _foresee(
         self,

@@ -28,6 +28,10 @@ NUMBERS = 2
 """Raised when the same key would give other numbers: with a change of the graph or of the sums."""
 
 
+FAST = ("fold",)
+"""What `--fast` does to a graph."""
+
+
 class Keys:
     """The keys of one run.
 
@@ -36,13 +40,19 @@ class Keys:
         models: The models with their weights.
         device: Where it computes.
         dtype: In what.
+        fast: Whether batch norms are folded.
     """
 
     def __init__(
-        self, plan: Plan, models: Mapping[str, LoadedModel], device: torch.device, dtype: str
+        self,
+        plan: Plan,
+        models: Mapping[str, LoadedModel],
+        device: torch.device,
+        dtype: str,
+        fast: bool,
     ) -> None:
         self.plan, self.models = plan, models
-        self.arithmetic = _arithmetic(device, dtype)
+        self.arithmetic = _arithmetic(device, dtype, fast)
 
     def unit(
         self,
@@ -120,8 +130,15 @@ def _content(tensor: torch.Tensor) -> str:
     return sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def _arithmetic(device: torch.device, dtype: str) -> dict[str, Any]:
+def _arithmetic(device: torch.device, dtype: str, fast: bool) -> dict[str, Any]:
     """What kind of machine computes: its numbers may differ from another's in the last bits."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     cpu = torch.backends.cpu.get_cpu_capability()
-    return {"device": where, "cpu": cpu, "dtype": dtype, "torch": torch.__version__, "timm": timm.__version__}
+    exact = {
+        "device": where,
+        "cpu": cpu,
+        "dtype": dtype,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+    }
+    return exact | ({"fast": FAST} if fast else {})

@@ -35,9 +35,9 @@ def channels_last(sites: Sites, device: torch.device) -> bool:
 
 
 def lay_out(compiled: Compiled, last: bool) -> None:
-    """Let the weights of a model's convolutions lie channels last, or as they were made; values stay."""
+    """Let the weights of a model's convolutions, folded ones too, lie channels last or as they were made."""
     compiled.channels_last = last
     layout = torch.channels_last if last else torch.contiguous_format
-    for one in compiled.module.modules():
+    for one in (*compiled.module.modules(), *compiled.merged.module.modules()):
         if isinstance(one, nn.Conv2d):
             one.weight.data = one.weight.data.contiguous(memory_format=layout)

@@ -43,6 +43,7 @@ def opening(
     started_at: str,
     device: str,
     dtype: str,
+    fast: bool,
 ) -> Manifest:
     """What is known before anything is computed.
 
@@ -55,6 +56,7 @@ def opening(
         started_at: When it started, as ISO 8601 has it.
         device: Where it computes.
         dtype: In what.
+        fast: Whether batch norms are folded.
     """
     study, loaded = plan.loaded.study, plan.loaded
     git, environment = _machine(loaded.folder)
@@ -74,6 +76,7 @@ def opening(
         environment=environment,
         device=device,
         dtype=dtype,
+        fast=fast,
         seed=study.seed,
         warnings=(*plan.notes, *came.warnings),
         written=came.written,
@@ -103,6 +106,7 @@ def work(data: str, compiled: Compiled) -> Work:
         flops_merged=merged.work["merged"],
         flops_separate=merged.work["separate"],
         saved=merged.saved,
+        folded=merged.folded,
     )
 
 

@@ -53,6 +53,7 @@ def run(
     out: Path | str = "runs",
     device: torch.device | str = "cpu",
     dtype: str = "float32",
+    fast: bool = False,
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
     ranks: Ranks = ALONE,
@@ -68,6 +69,8 @@ def run(
         out: The folder that run folders go to, as `<out>/<study>/<UTC time>-<spec hash>`.
         device: Where to compute.
         dtype: `float32`, or `bf16` or `fp16` for autocast; Gram matrices stay float32, sums float64.
+        fast: Fold batch norms into the convolutions before them: faster, and other numbers by rounding. What this and
+            `dtype` do to each metric is a trust check.
         progress: Told of every stage.
         argv: The command line, for the manifest.
         ranks: Which of several processes this is; the one that leads writes the run folder.
@@ -83,6 +86,7 @@ def run(
         Path(out),
         torch.device(device),
         dtype,
+        fast,
         progress or Silent(),
         list(argv or sys.argv),
         ranks,
@@ -110,12 +114,13 @@ class _Run:
         out: Path,
         device: torch.device,
         dtype: str,
+        fast: bool,
         progress: Progress,
         argv: list[str],
         ranks: Ranks,
         force: bool,
     ) -> None:
-        self.plan, self.out, self.device, self.dtype = plan, out, device, dtype
+        self.plan, self.out, self.device, self.dtype, self.fast = plan, out, device, dtype, fast
         self.ranks, self.force = ranks, force
         self.progress = Logged(progress)
         study = plan.loaded.study
@@ -134,6 +139,7 @@ class _Run:
             started_at=now.isoformat(timespec="seconds"),
             device=str(device),
             dtype=dtype,
+            fast=fast,
         )
 
     def open_folder(self) -> None:
@@ -199,6 +205,7 @@ class _Run:
             BlockStore(self.out),
             device=self.device,
             dtype=self.dtype,
+            fast=self.fast,
             ranks=self.ranks,
             force=self.force,
             progress=self.progress,

@@ -139,6 +139,11 @@ class Statistics(Generic[Kind]):
         names = next(iter(self.sums.values()), {})
         return self._stacked(name for name in names if name not in self.group.kind.examples)
 
+    def totals(self) -> dict[str, Array]:
+        """What is estimated from, by name: sums over all images, rows, and examples, `[condition, ...]`."""
+        sums = {name: array.sum(1) for name, array in self.arrays().items()}
+        return sums | self.all_rows() | self.examples()
+
     def examples(self) -> dict[str, Array]:
         """What is kept of a few images, by name, `[condition, ...]`."""
         return self._stacked(self.group.kind.examples)
@@ -173,8 +178,7 @@ def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
     """Fill a group's frame: values, intervals, replicates, and the reasons for what is undefined."""
     group, kind = statistics.group, statistics.group.kind
     arrays = statistics.arrays()
-    totals = {name: array.sum(1) for name, array in arrays.items()}
-    totals |= statistics.all_rows() | statistics.examples()
+    totals = statistics.totals()
     images = statistics.parts()
     several = int((images > 0).sum()) > 1
     values = kind.estimate(totals, group.x.sites)

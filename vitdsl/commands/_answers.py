@@ -80,6 +80,8 @@ def print_one(done: Done) -> None:
 
         for text in said_of(manifest.earlier, manifest.seal, study=manifest.study, vitdsl=manifest.vitdsl):
             click.echo(safe(text))
+    if moved := manifest.most_moved:
+        click.echo(f"not exact: {safe(moved.text)}")
     held = sum(check.ok for check in manifest.trust)
     click.echo(f"trust checks: {held} of {len(manifest.trust)} passed")
     for check in manifest.trust:

@@ -56,6 +56,11 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     show_default=True,
     help="Autocast of the models; Gram matrices stay float32, sums float64.",
 )
+@click.option(
+    "--fast",
+    is_flag=True,
+    help="Fold batch norms into convolutions: other numbers by rounding.",
+)
 @click.option("--force", is_flag=True, help="Compute again what is there already.")
 @click.option(
     "--shard",
@@ -78,6 +83,7 @@ def run(
     out: Path,
     device: str,
     dtype: str,
+    fast: bool,
     force: bool,
     shard: tuple[int, int] | None,
     must_hold: bool,
@@ -106,7 +112,7 @@ def run(
                 loaded = inspect_source(path, overrides=overrides)
                 if not loaded.problems:
                     progress.say(f"study {loaded.study.study}: {loaded.study.title or path}")
-                asked = Asked(loaded, out, device, dtype) if alone and not loaded.problems else None
+                asked = Asked(loaded, out, device, dtype, fast) if alone and not loaded.problems else None
                 there = asked.answer() if asked and not force else None
                 if there is not None:
                     progress.say(f"unchanged: answered by {there.folder} (--force computes it again)")
@@ -126,7 +132,14 @@ def run(
                 mine = ranks if shard is None else Ranks(*shard, shard=True)
                 plan = bind(loaded)
                 outcome = run_plan(
-                    plan, out=out, device=chosen, dtype=dtype, progress=progress, ranks=mine, force=force
+                    plan,
+                    out=out,
+                    device=chosen,
+                    dtype=dtype,
+                    fast=fast,
+                    progress=progress,
+                    ranks=mine,
+                    force=force,
                 )
                 done.append(Done(outcome, asked, plan))
         led = [one for one in done if one.outcome.folder is not None]

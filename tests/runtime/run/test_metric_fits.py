@@ -177,7 +177,7 @@ def test_what_is_known_stays_float64_where_it_is_observed(
 
 def test_the_same_images_at_another_place_of_a_stream_are_another_block() -> None:
     plan = bind(load_text(STUDY))
-    keys = Keys(plan, {}, torch.device("cpu"), "float32")
+    keys = Keys(plan, {}, torch.device("cpu"), "float32", False)
     entry = plan.data["probe"].model_copy(update={"batch": 4, "image_blocks": 4})
     source = open_stream(entry, seed=0, folder=Path(), transforms={}).source
 
