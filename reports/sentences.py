@@ -10,7 +10,7 @@ import numpy as np
 
 from vitdsl.reports.labels import estimate, sentence, short
 from vitdsl.reports.parts import Array, Part
-from vitdsl.runtime.results.intervals import interval, scale_of
+from vitdsl.runtime.results.intervals import PLAIN, Scale, interval, scale_of
 from vitdsl.runtime.results.trainings import over_trainings
 from vitdsl.runtime.results.verdicts import Estimate, Side, Verdict
 
@@ -32,6 +32,29 @@ def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()
         read: Makes it of values `[..., condition, *dims]`, over all axes but the leading ones.
         dims: The order of the dims; by default the part's own.
     """
+    scale = replace(scale_of(part.dataset[part.value].attrs), count=False)
+    return estimate(*_derived(part, read, dims, scale), part.units)
+
+
+def way(part: Part, change: Callable[[Array], Array], dims: Sequence[str] = ()) -> int:
+    """Which way a change between two numbers of a part goes: 1 up, -1 down, 0 where its interval holds no change.
+
+    Where there is no interval, its sign is all that is known of it.
+
+    Args:
+        part: The part.
+        change: The second number less the first, as `derived` reads numbers.
+        dims: The order of the dims, as there.
+    """
+    value, low, high = _derived(part, change, dims, PLAIN)
+    known = np.isfinite((low, high)).all()
+    return int(np.sign(value)) if not known or low > 0 or high < 0 else 0
+
+
+def _derived(
+    part: Part, read: Callable[[Array], Array], dims: Sequence[str], scale: Scale
+) -> tuple[float, float, float]:
+    """A number of a part and the ends of its interval; NaN where there is none."""
     order = [part.array.dims.index(dim) - part.array.ndim for dim in ("condition", *dims)]
     order = order if dims else list(range(-part.array.ndim, 0))
 
@@ -41,13 +64,12 @@ def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()
     value = float(read(ordered(np.asarray(part.array.values, np.float64))))
     without, each = part.replicates, part.trainings
     if without is None or not np.isfinite(value):
-        return estimate(value, units=part.units)
-    scale = replace(scale_of(part.dataset[part.value].attrs), count=False)
+        return value, np.nan, np.nan
     low, high = (float(end) for end in interval(value, read(ordered(without)), part.left_out, scale))
     if each is not None:
         seeds = over_trainings(read(ordered(each)))
         low, high = value - float(np.hypot(value - low, seeds)), value + float(np.hypot(high - value, seeds))
-    return estimate(value, low, high, part.units)
+    return value, low, high
 
 
 def claim(found: Verdict) -> str:

@@ -16,7 +16,7 @@ from vitdsl.reports.figures._scales import Scale, bar_of, scale_of
 from vitdsl.reports.figures._tiles import MOST_TILES, tiles
 from vitdsl.reports.labels import fold, listing, number, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import NOTHING, derived, mean, means
+from vitdsl.reports.sentences import NOTHING, derived, mean, means, way
 from vitdsl.reports.theme import CELL, FONT_PX, LIGHT
 
 MOST_MEANS = 3
@@ -206,16 +206,18 @@ def _match(part: Part) -> str:
     early, late = depth <= 1 / 3, depth > 2 / 3
     early = early if early.any() else depth == depth.min()
     late = late if late.any() else depth == depth.max()
-    verb = "falls" if mean(value[late]) < mean(value[early]) else "rises"
     places = [number(mean(matched[part_]), 2) for part_ in (early, late)]
     sign = -1.0 if part.attr("direction") == "lower" else 1.0
-    first, last = (
-        derived(part, partial(_best, sites=np.flatnonzero(some & np.isfinite(value)), sign=sign))
-        for some in (early, late)
-    )
+    reads = [
+        partial(_best, sites=np.flatnonzero(some & np.isfinite(value)), sign=sign) for some in (early, late)
+    ]
+    first, last = (derived(part, read) for read in reads)
+    goes = way(part, lambda values: reads[1](values) - reads[0](values))
+    best = f"{'rises' if goes > 0 else 'falls'} from {first} to {last}"
+    best = best if goes else f"is about as good in both: {first} and {last}"
     return (
         f"The first third of {x} is most like {y} at depth {places[0]} (mean), the last third at {places[1]}"
-        f"; the best match {verb} from {first} to {last}."
+        f"; the best match {best}."
     )
 
 

@@ -13,12 +13,13 @@ from vitdsl.reports.figures._labels import level_of
 from vitdsl.reports.figures._lines import Line, distinct
 from vitdsl.reports.labels import TOKEN_NAMES, listing, plural, sentence
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.sentences import derived, lead_and_details, means
+from vitdsl.reports.sentences import derived, lead_and_details, means, way
 
 MOST_TOKENS = 8
 """More tokens than this are no lines that one can tell apart."""
 ONE_AXIS = 6
 """Up to so many lines of several models share one axis."""
+WAYS = {1: "rise", -1: "fall", 0: "stay about the same"}
 DASH_OF = {"spatial": 0, "cls": 1, "registers": 2, "distillation": 3}
 
 
@@ -107,10 +108,8 @@ def _takeaway(parts: Sequence[Part]) -> str:
         known = [one for one in halves if np.isfinite(one[1])]
         if known:
             far = max(known, key=lambda one: abs(one[1]))
-            others = [one[1] > 0 for one in known if one is not far]
-            ways = [
-                f"{count} {'rise' if up else 'fall'}" for up in (True, False) if (count := others.count(up))
-            ]
+            others = [one[4] for one in known if one is not far]
+            ways = [f"{count} {word}" for goes, word in WAYS.items() if (count := others.count(goes))]
             more = f"; of {plural(len(others), 'other line')}, {listing(ways)}" if len(others) > 1 else ""
             said.append(f"{part.label}: {far[0]} {far[2]} \N{RIGHTWARDS ARROW} {far[3]}{more}.")
     return lead_and_details(
@@ -120,12 +119,12 @@ def _takeaway(parts: Sequence[Part]) -> str:
     )
 
 
-def _halves(part: Part, token: int, keep: np.ndarray) -> tuple[float, str, str]:
-    """How far the mean moves from the first half of some sites to the second, and both with their intervals."""
+def _halves(part: Part, token: int, keep: np.ndarray) -> tuple[float, str, str, int]:
+    """How far the mean moves from the first half of some sites to the second, both with intervals, and which way."""
     depth = part.depths()
     known = keep & np.isfinite(part.array.isel(condition=0).transpose("site", "token").values[:, token])
     if not known.any():
-        return float("nan"), "", ""
+        return float("nan"), "", "", 0
     first = depth <= (depth[known].min() + depth[known].max()) / 2
 
     def read(values: Array, sites: np.ndarray) -> Array:
@@ -135,4 +134,5 @@ def _halves(part: Part, token: int, keep: np.ndarray) -> tuple[float, str, str]:
     values = np.asarray(part.array.transpose("condition", "site", "token").values, np.float64)
     early, late = (float(one(values)) for one in reads)
     before, after = (derived(part, one, ("site", "token")) for one in reads)
-    return late - early, before, after
+    goes = way(part, lambda values: reads[1](values) - reads[0](values), ("site", "token"))
+    return late - early, before, after, goes

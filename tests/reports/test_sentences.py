@@ -12,7 +12,7 @@ from vitdsl.reports.figures._base import figure_of
 from vitdsl.reports.figures.effect import MOST_MEANS
 from vitdsl.reports.labels import estimate
 from vitdsl.reports.parts import Part
-from vitdsl.reports.sentences import derived, means
+from vitdsl.reports.sentences import derived, means, way
 
 PARTS = 6
 
@@ -65,6 +65,28 @@ def test_over_trainings_a_mean_reaches_for_trainings_and_images() -> None:
     assert said == estimate(value, *ends)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("times", [0.9, 1.1])
+def test_a_change_goes_somewhere_where_its_interval_leaves_out_none(times: float, sign: int) -> None:
+    """The interval of the difference, and not whether two intervals overlap: both numbers move together."""
+    data = made(("condition", "site"), (1, 2))
+    common = 5 * np.random.default_rng(1).standard_normal(PARTS)
+    data["v_replicates"] = data["v_replicates"] + xr.DataArray(common, dims="replicate")
+
+    def change(values: Any) -> Any:
+        return values[..., 0, 1] - values[..., 0, 0]
+
+    each = [float(change(data["v_replicates"].values[..., i])) for i in range(PARTS)]
+    value = float(change(data["v"].values))
+    low, high = reference(value, each, data.attrs["left_out"])
+    shift = np.array([0.0, sign * times * (high - low) / 2 - value])
+    data["v"], data["v_replicates"] = data["v"] + shift, data["v_replicates"] + shift[:, None]
+    assert way(Part("m/vit", data, "v"), change) == (sign if times > 1 else 0)
+    assert way(Part("m/vit", data.drop_vars("v_replicates"), "v"), change) == sign, "no interval: its sign"
+    data["v_trainings"] = data["v"] + xr.DataArray([[-9.0, 0], [9, 0]], dims=("training", "site"))
+    assert way(Part("m/vit", data, "v"), change) == 0, "trainings differ by more"
+
+
 def test_means_of_what_is_defined() -> None:
     values = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
     np.testing.assert_array_equal(means(values, -1), [2.0, np.nan])
@@ -87,3 +109,14 @@ def test_a_lead_lists_a_few_means_and_of_many_the_ends(models: int) -> None:
     assert lead.startswith("A value, mean over single changes")
     assert lead.count("[") == 2
     assert (f"{models - 2} others lie between" in lead) is (models > MOST_MEANS)
+
+
+def test_lines_that_may_not_move_neither_rise_nor_fall() -> None:
+    """Four tokens over four sites, of which the second rises, the third falls and the fourth does either."""
+    halves = np.array([[1, 1, 9, 9], [1, 1, 2, 2], [2, 2, 1, 1], [1, 1, 1.01, 1.01]], float)
+    data = xr.Dataset({"v": (("site", "token"), halves.T, {"long_name": "a value"})})
+    noise = 0.05 * np.random.default_rng(0).standard_normal((PARTS, 4, 4))
+    data["v_replicates"] = (("replicate", "site", "token"), halves.T + noise)
+    data = data.assign_attrs(left_out=[4.0] * PARTS).assign_coords(token=["cls", "a", "b", "c"], model="vit")
+    said = figure_of(Part("m/vit", data, "v")).plot("id", [Part("m/vit", data, "v")]).takeaway
+    assert said.endswith("; of 3 other lines, 1 rise, 1 fall and 1 stay about the same.")
