@@ -39,7 +39,7 @@ def derived(part: Part, read: Callable[[Array], Array], dims: Sequence[str] = ()
 def way(part: Part, change: Callable[[Array], Array], dims: Sequence[str] = ()) -> int:
     """Which way a change between two numbers of a part goes: 1 up, -1 down, 0 where its interval holds no change.
 
-    Where there is no interval, its sign is all that is known of it.
+    Where there is no interval, its sign is all that is known of it; 0, too, where a number is undefined.
 
     Args:
         part: The part.
@@ -47,8 +47,8 @@ def way(part: Part, change: Callable[[Array], Array], dims: Sequence[str] = ()) 
         dims: The order of the dims, as there.
     """
     value, low, high = _derived(part, change, dims, PLAIN)
-    known = np.isfinite((low, high)).all()
-    return int(np.sign(value)) if not known or low > 0 or high < 0 else 0
+    clear = not np.isfinite((low, high)).all() or low > 0 or high < 0
+    return int(np.sign(value)) if clear and np.isfinite(value) else 0
 
 
 def _derived(

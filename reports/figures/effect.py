@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from matplotlib.axes import Axes
 
-from vitdsl.reports.canvas import Draw, Sheet
+from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import effect_lines, mean_effects
 from vitdsl.reports.figures._labels import Level, label_lines, level_of
@@ -27,6 +27,8 @@ from vitdsl.reports.theme import FONT_PX, LIGHT, MARKERS, SERIES
 MOST_ROWS = 40
 HEIGHTS = (345, 305)
 """In CSS pixels: of lines alone, and of lines with a strip below, without it: both stand on a first screen."""
+LEVEL = 18
+"""Height of the name of a level above a list."""
 MOST_INTACT = 3
 """Levels of more intact models have no names beside them."""
 MOST_MEANS = 3
@@ -46,7 +48,7 @@ class Effect(Figure):
         """A panel against depth, a panel of rows, or both."""
         panels = []
         words = []
-        if effect_lines(parts):
+        if _against_depth(parts):
             draw: Draw = partial(_draw_effect, parts=parts)
             units = rows_of(effect_lines(parts))
             more = ROW * len(units) + (HEIGHTS[1] - HEIGHTS[0] + 8 if units else 0)
@@ -64,15 +66,12 @@ class Effect(Figure):
             if one.left_out:
                 words.append(f"{plural(one.left_out, 'line')} more are in the data.")
         rows = _listed(parts)
-        if rows and (not panels or any(part.conditions[i] != BASELINE for part, i in rows)):
+        if rows and (not panels or not _all_intact(rows)):
             shown = rows[:MOST_ROWS]
-            height = 70 + 24 * len(shown)
-            panels.append(
-                Panel(
-                    "By condition", partial(_draw_list, rows=shown), False, max(130, height), max(130, height)
-                )
-            )
-            words.append("One row for each condition that has no single depth.")
+            height = max(130, 70 + 24 * len(shown)) + LEVEL * bool(level_of(parts[0]))
+            what = "model" if _all_intact(rows) else "condition"
+            words.append(f"One row for each {what}{' that has no single depth' if panels else ''}.")
+            panels.append(Panel("By condition", partial(_draw_list, rows=shown), False, height, height))
             if len(shown) < len(rows):
                 words.append(f"{len(shown)} of {plural(len(rows), 'row')} are drawn.")
         return assembled(id, parts, " ".join(words), _takeaway(parts), panels, intervals=True)
@@ -136,15 +135,24 @@ def _intact_levels(parts: Sequence[Part]) -> list[Level]:
     ]
 
 
+def _against_depth(parts: Sequence[Part]) -> bool:
+    """Whether any line has more than one point along the depth."""
+    return any(np.isfinite(line.y).sum() > 1 for line in effect_lines(parts))
+
+
+def _all_intact(rows: Sequence[tuple[Part, int]]) -> bool:
+    return all(part.conditions[i] == BASELINE for part, i in rows)
+
+
 def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
-    """Conditions without a single depth (and the intact models beside them), in display order."""
-    rows = []
+    """Conditions that do not stand along the depth (and the intact models beside them), in display order."""
+    rows, along = [], _against_depth(parts)
     for part in parts:
         depth = part.of_condition("ablated_depth", np.nan)
         loose = [
             i
             for i, name in enumerate(part.conditions)
-            if not np.isfinite(float(depth[i]))
+            if not (along and np.isfinite(float(depth[i])))
             and np.isfinite(float(part.array.values[i]))
             and not (part.relative and name == BASELINE)
         ]
@@ -155,23 +163,36 @@ def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
 def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> None:
     """One row for each condition: estimate and interval."""
     axes = sheet.subplots()
-    models = list(dict.fromkeys(part.model for part, _ in rows))
+    several = len({part.model for part, _ in rows}) > 1 or _all_intact(rows)
+    names = [f"{part.model}: {part.condition(i)}" if several else part.condition(i) for part, i in rows]
     for y, (part, i) in enumerate(rows):
         value, low, high = (float(a.values[i]) for a in (part.array, *part.bounds))
         hue = LIGHT[SERIES[part.hue % len(SERIES)]]
         axes.hlines(y, low, high, color=hue, linewidth=1.6, alpha=0.55)
         axes.plot(value, y, MARKERS[part.hue % len(MARKERS)], color=hue, markersize=6, markeredgewidth=0)
+        note_points(axes, [value], [y], [f"{names[y]}: {at(part, i)}"])
     width = 50 if wide else 24
-    several = len(models) > 1 or all(part.conditions[i] == BASELINE for part, i in rows)
-    names = [
-        fold(f"{part.model}: {part.condition(i)}" if several else part.condition(i), width)
-        for part, i in rows
-    ]
-    axes.set_yticks(range(len(rows)), names, fontsize=FONT_PX - 0.5)
+    axes.set_yticks(range(len(rows)), [fold(name, width) for name in names], fontsize=FONT_PX - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x")
     axes.grid(False, axis="y")
     axes.margins(x=0.08)
+    for y, (part, _) in enumerate(rows):
+        for one in level_of(part):
+            ends = (y - 0.5, y + 0.5)
+            axes.vlines(one.value, *ends, color=one.colour, linewidth=one.width, linestyle=one.dash, zorder=1)
+    for one in level_of(rows[0][0]):
+        side = "right" if one.value > sum(axes.get_xlim()) / 2 else "left"
+        axes.annotate(
+            one.label,
+            (one.value, 1),
+            (0, 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha=side,
+            color=one.colour,
+            fontsize=FONT_PX - 1,
+        )
     axes.locator_params(axis="x", nbins=7 if wide else 4)
     axes.set_xlabel(with_unit(rows[0][0].name, rows[0][0].units))
 

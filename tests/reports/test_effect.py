@@ -1,0 +1,72 @@
+"""Effects: what stands along the depth, what stands in a list, and the level that numbers are compared with."""
+
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from vitdsl.reports.canvas import Drawing, draw_svg, style
+from vitdsl.reports.figures._base import Plot
+from vitdsl.reports.figures.effect import Effect
+from vitdsl.reports.parts import Part
+
+NAMES = {"long_name": "top-1 accuracy", "baseline_label": "chance"}
+
+
+def part(model: str, values: list[float], depths: list[float], chance: float = 0.1, hue: int = 0) -> Part:
+    """The intact model, and a condition for each depth."""
+    names = ["baseline", *(f"cut@b{i}" for i in range(len(depths)))]
+    here = np.asarray(values)
+    attrs = NAMES | {"baseline_line": chance}
+    data = xr.Dataset(
+        {"v": ("condition", here, attrs), "v_low": ("condition", here - 0.02), "v_high": ("condition", here + 0.02)},
+        {
+            "condition": names, "ablation": ("condition", ["", *["cut"] * len(depths)]),
+            "ablated_depth": ("condition", [np.nan, *depths]), "ablated_site": ("condition", ["", *names[1:]]),
+            "model": model,
+        },
+    )  # fmt: skip
+    return Part(f"accuracy/{model}", data, "v", hue=hue)
+
+
+def drawn(plot: Plot) -> Drawing:
+    (panel,) = plot.panels
+    with style():
+        return draw_svg(panel.draw, 860, panel.height, True)
+
+
+def test_the_accuracy_of_intact_models_is_drawn_with_intervals_and_chance() -> None:
+    parts = [part("vit", [0.9], []), part("resnet", [0.5], [], hue=1)]
+    plot = Effect().plot("id", parts)
+    assert plot.caption == "One row for each model. Bars and bands are 95 % intervals over images."
+    found = drawn(plot)
+    (x_vit, y_vit, said), (x_resnet, y_resnet, _) = found.marks["p"]
+    assert said == "vit: intact: 0.900 [0.880, 0.920]" and y_resnet > y_vit
+    assert ">chance<" in found.svg
+    dashes = re.findall(r'<path d="M ([\d.]+) [\d.]+ L ([\d.]+) [^"]*"[^>]*stroke-dasharray', found.svg)
+    assert len(dashes) == 2, "one piece of the level in each row"
+    at = x_resnet - (x_vit - x_resnet) * (0.5 - 0.1) / (0.9 - 0.5)
+    assert [float(x) for ends in dashes for x in ends] == pytest.approx([at] * 4, abs=0.2)
+
+
+def test_each_row_has_the_level_of_its_model() -> None:
+    parts = [part("vit", [0.9], [], 0.1), part("resnet", [0.5], [], 0.3, hue=1)]
+    found = re.findall(
+        r'<path d="M ([\d.]+) [^"]*"[^>]*stroke-dasharray', drawn(Effect().plot("id", parts)).svg
+    )
+    assert float(found[0]) < float(found[1])
+
+
+def test_single_points_of_depth_are_a_list_and_several_are_lines() -> None:
+    one = [part("vit", [0.9, 0.4], [0.5]), part("resnet", [0.8, 0.7], [0.3], hue=1)]
+    plot = Effect().plot("id", one)
+    assert [panel.title for panel in plot.panels] == ["By condition"]
+    assert [text.partition(":")[0] for *_, text in drawn(plot).marks["p"]] == [
+        "vit",
+        "vit",
+        "resnet",
+        "resnet",
+    ]
+    two = [part("vit", [0.9, 0.4, 0.5], [0.5, 0.6]), part("resnet", [0.8, 0.7], [0.3], hue=1)]
+    assert [panel.title for panel in Effect().plot("id", two).panels] == ["Against depth"]
