@@ -61,8 +61,8 @@ def test_what_was_saved_on_the_cpu_is_not_an_answer_on_cuda(tmp_path: Path) -> N
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_autocast_on_cuda_keeps_its_trust_checks(tmp_path: Path, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["tf32", "bf16", "fp16"])
+def test_lower_precision_on_cuda_keeps_its_trust_checks(tmp_path: Path, dtype: str) -> None:
     found = results(tmp_path, "cuda", dtype)
     assert all(check.ok for check in found.manifest.trust)
     close(found, results(tmp_path, "cuda"), metrics=("distance",), tolerance=0.05)

@@ -34,7 +34,7 @@ TOWARDS = {
 ROOMS = ("results", "graph", "models", "data", "metrics", "ablations", "plan", "train", "run")
 """The folders of the machine: each imports itself and those before it."""
 
-EVERYWHERE = ("cores", "kinds", "paths", "progress", "randomness", "ranks")
+EVERYWHERE = ("cores", "kinds", "paths", "progress", "randomness", "ranks", "rounding", "transfer")
 """The files beside the rooms: every room may import them, and they import no room."""
 
 LIMIT = 300
@@ -88,15 +88,14 @@ def graph_words(root: Path) -> Iterator[str]:
     kinds = {
         path.stem for room in ("metrics", "ablations") for path in (root / "runtime" / room).glob("[!_]*.py")
     }
+    own = ("graph", "progress", "randomness", "rounding", "transfer")
     words = {"plan", "study", "metric", "ablation", "registry", *kinds}
     for path in sorted((root / "runtime" / "graph").glob("*.py")):
         for found in imported(path):
             if (
                 within(found, tuple(unknown))
                 or within(found, ("vitdsl.runtime",))
-                and not within(
-                    found, ("vitdsl.runtime.graph", "vitdsl.runtime.progress", "vitdsl.runtime.randomness")
-                )
+                and not within(found, tuple(f"vitdsl.runtime.{name}" for name in own))
             ):
                 yield f"graph/{path.name} imports {found}"
         for word in sorted({word.lower() for word in _words(ast.parse(path.read_text("utf-8")))} & words):

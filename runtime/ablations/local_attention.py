@@ -33,6 +33,7 @@ from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
+from vitdsl.runtime.transfer import held
 
 Distance = Literal["square", "round"]
 
@@ -80,7 +81,7 @@ def local(
     weights: Tensor, *, radius: float, distance: Distance, grid: tuple[int, int], prefix: int
 ) -> Tensor:
     """Weights `[..., query, key]` without those beyond a radius, divided by their sum."""
-    near = neighbours(grid, radius, distance, prefix).to(weights.device)
+    near = held(neighbours, grid, radius, distance, prefix, device=weights.device)
     exact = weights if weights.dtype == torch.float64 else weights.float()
     left = torch.where(near, exact, 0.0)
     total = left.sum(-1, keepdim=True)

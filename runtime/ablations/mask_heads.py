@@ -37,6 +37,7 @@ from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._base import Fit
 from vitdsl.runtime.metrics._fit import MeanOfImages
+from vitdsl.runtime.transfer import held, members
 
 
 def _one_as_list(value: Any) -> Any:
@@ -122,7 +123,6 @@ class MaskHeads(Ablation):
 
 def masked(tensor: Tensor, mean: Tensor | None = None, *, heads: tuple[int, ...]) -> Tensor:
     """Some heads of `[batch, head, token, width]` at zero, or at a mean `[head, token, width]`."""
-    chosen = torch.zeros(tensor.shape[1], dtype=torch.bool, device=tensor.device)
-    chosen[list(heads)] = True
+    chosen = held(members, tensor.shape[1], heads, device=tensor.device)
     other = torch.zeros_like(tensor) if mean is None else mean.to(tensor.dtype)
     return torch.where(chosen[:, None, None], other, tensor)

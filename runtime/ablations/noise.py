@@ -170,4 +170,4 @@ def moments(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over the batch of values and squares, each of one image's shape, and the number of images `[]`."""
     exact = accumulator(tensor.device)
     wide = tensor.to(exact)
-    return wide.sum(0), wide.square().sum(0), wide.new_tensor(float(tensor.shape[0]))
+    return wide.sum(0), wide.square().sum(0), wide.new_full((), tensor.shape[0])

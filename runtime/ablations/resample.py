@@ -39,6 +39,7 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.ablations._base import Ablation
 from vitdsl.runtime.graph.edit import Operation, Place, Rewriter
 from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.transfer import held
 
 
 class Params(Entry):
@@ -90,7 +91,11 @@ class Resample(Ablation):
 
 def of_another(tensor: Tensor, *, group: int, shift: int) -> Tensor:
     """A batch `[batch, ...]` that starts with a whole group, each image's value being its partner's."""
-    return tensor[torch.tensor(partners(len(tensor), group, shift), device=tensor.device)]
+    return tensor.index_select(0, held(_order, len(tensor), group, shift, device=tensor.device))
+
+
+def _order(count: int, group: int, shift: int) -> Tensor:
+    return torch.tensor(partners(count, group, shift))
 
 
 def partners(count: int, group: int, shift: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Taps: reading tensors of a graph, reduced at once inside it; a tap never changes what it reads."""
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.rounding import products_in
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,15 @@ class Reduce(nn.Module):
         first, *others = tensors
         if self.site.layout == "attention" and tuple(first.shape[1:]) != self.site.shape:
             tensors = (first.reshape(-1, *self.site.shape), *others)
-        with torch.autocast(tensors[0].device.type, enabled=False):
+        with torch.autocast(first.device.type, enabled=False), _whole(first):
             result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
         results = result if isinstance(result, tuple) else (result,)
         return tuple(one.clone() if any(map(partial(_shares, one), tensors)) else one for one in results)
+
+
+def _whole(tensor: Tensor) -> AbstractContextManager[None]:
+    """Products in all bits of float32 where the model may be computed otherwise."""
+    return products_in("float32") if tensor.is_cuda else nullcontext()
 
 
 def _shares(one: Tensor, other: Tensor) -> bool:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
+from vitdsl.runtime.transfer import held, members, places
 
 UNKNOWN_PREFIX = "it is not known which of its tokens are class or register tokens"
 KINDS = {
@@ -93,19 +94,21 @@ def select(tensor: Tensor, site: Site) -> Tensor:
     elif site.tokens == "mean":
         chosen = tokens[:, prefix_of(site) :].mean(1, dtype=torch.float32)
     else:
-        chosen = tokens[:, list(site.tokens)]
+        assert isinstance(site.tokens, tuple)
+        chosen = places(tokens, 1, site.tokens)
     return chosen.flatten(1)
 
 
 def only_tokens(before: Tensor, after: Tensor, *, site: Site) -> Tensor:
     """`after` at the selected tokens, `before` at all others; both `[batch, ...]` of the site's layout."""
-    chosen = torch.zeros(token_count(site), dtype=torch.bool, device=before.device)
+    count = token_count(site)
     if site.tokens == "cls":
-        chosen[0] = True
-    elif site.tokens == "spatial":
-        chosen[prefix_of(site) :] = True
+        some: tuple[int, ...] = (0,)
+    elif isinstance(site.tokens, tuple):
+        some = site.tokens
     else:
-        chosen[list(site.tokens)] = True
+        some = tuple(range(prefix_of(site), count))
+    chosen = held(members, count, some, device=before.device)
     if site.layout == "tokens":
         mask = chosen[:, None]
     else:

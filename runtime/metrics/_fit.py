@@ -40,4 +40,4 @@ class MeanOfImages(Fit):
 def sum_of_batch(tensor: Tensor, *, site: Site) -> tuple[Tensor, Tensor]:
     """The sum over the batch, in the shape of one image's tensor, and the number of images `[]`; float64."""
     exact = accumulator(tensor.device)
-    return tensor.sum(0, dtype=exact), tensor.new_tensor(float(tensor.shape[0]), dtype=exact)
+    return tensor.sum(0, dtype=exact), tensor.new_full((), tensor.shape[0], dtype=exact)

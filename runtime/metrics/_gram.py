@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import select
-from vitdsl.runtime.metrics._groups import by_group, members
+from vitdsl.runtime.metrics._groups import GROUPS, by_group, grouped
 
 SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""
@@ -141,16 +141,14 @@ def inner_products(x: Tensor, y: Tensor, rows: range) -> Tensor:
     Returns:
         `[GROUPS, site_x, site_y]`: of each group the part that its images' rows of the matrices hold.
     """
+    left = grouped(x, rows)
+    right = left if y is x else grouped(y, rows)
     exact = accumulator(x.device)
-    parts = []
-    for group in members(rows):
-        left, right = (one[:, group].flatten(1) for one in (x, y))
-        total = torch.zeros(x.shape[0], y.shape[0], dtype=exact, device=x.device)
-        for start in range(0, left.shape[1], CHUNK):
-            stop = start + CHUNK
-            total += left[:, start:stop].to(exact) @ right[:, start:stop].to(exact).mT
-        parts.append(total)
-    return torch.stack(parts)
+    total = torch.zeros(GROUPS, len(x), len(y), dtype=exact, device=x.device)
+    step = CHUNK // GROUPS
+    for one, other in zip(torch.split(left, step, 2), torch.split(right, step, 2), strict=True):
+        total += one.to(exact) @ other.to(exact).mT
+    return total
 
 
 def inner_products_in_pairs(x: Tensor, y: Tensor, rows: range) -> Tensor:

@@ -21,6 +21,7 @@ from vitdsl.runtime.metrics._gram import (
 from vitdsl.runtime.metrics._groups import by_group
 from vitdsl.runtime.metrics._kernels import Estimator, centred
 from vitdsl.runtime.randomness import permutation, seed_of
+from vitdsl.runtime.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Matrices:
 
     def shuffled(self, seed: int) -> "Matrices":
         """With the images in another order, which the seed and their place in the stream decide."""
-        order = permutation(len(self.rows), seed_of("rows of a null", seed, self.rows.start))
-        return replace(self, matrices=self.matrices[:, order][:, :, order])
+        order = torch.tensor(permutation(len(self.rows), seed_of("rows of a null", seed, self.rows.start)))
+        index = sent(order, self.matrices.device)
+        return replace(self, matrices=self.matrices[:, index][:, :, index])
 
     def halves(self, seed: int) -> list["Matrices"]:
         """Each of two halves of the images, drawn at random, centred by itself; zero elsewhere.
@@ -101,7 +103,7 @@ class Matrices:
         return [self._only(sorted(order[:size])), self._only(sorted(order[size : 2 * size]))]
 
     def _only(self, images: Sequence[int]) -> "Matrices":
-        chosen = torch.tensor(images, dtype=torch.long, device=self.matrices.device)
+        chosen = sent(torch.tensor(images, dtype=torch.long), self.matrices.device)
         found = torch.zeros_like(self.matrices)
         for whole, part in zip(self.matrices, found, strict=True):
             part[chosen[:, None], chosen] = centred(

@@ -6,6 +6,7 @@ processes, so that no interval does. Does not own what becomes of a left-out gro
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 GROUPS = 32
 
@@ -27,6 +28,10 @@ def by_group(values: Tensor, rows: range) -> Tensor:
     return whole.reshape(-1, GROUPS, *values.shape[1:]).sum(0)
 
 
-def members(rows: range) -> list[slice]:
-    """For each image group, where its images stand in a batch."""
-    return [slice((group - rows.start) % GROUPS, None, GROUPS) for group in range(GROUPS)]
+def grouped(matrices: Tensor, rows: range) -> Tensor:
+    """Rows of matrices `[matrix, image, value]` by the group of their image: `[GROUPS, matrix, rows * value]`."""
+    before = rows.start % GROUPS
+    after = -(before + len(rows)) % GROUPS
+    whole = F.pad(matrices, (0, 0, before, after)) if before or after else matrices
+    parts = whole.reshape(len(matrices), -1, GROUPS, whole.shape[2])
+    return parts.permute(2, 0, 1, 3).flatten(2)

@@ -13,6 +13,7 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of, token_count
 from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.transfer import places
 
 POSITIONS = ("tokens", "map", "map_last")
 
@@ -122,7 +123,7 @@ def vectors(tensor: Tensor, *, site: Site, readout: Readout) -> Tensor:
     if readout.grid:
         tokens = _on_grid(tokens[:, prefix_of(site) :], site, readout)
     else:
-        tokens = tokens[:, list(chosen_tokens(site))]
+        tokens = places(tokens, 1, chosen_tokens(site))
     if site.tokens == "mean":
         return tokens.mean(1, keepdim=True, dtype=exact)
     tokens = tokens if tokens.dtype == exact else tokens.float()

@@ -60,7 +60,7 @@ class Learned(Entry):
     def parts(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Which images of a batch are learned from and which are held out, `[batch]` each."""
         assert seen.labels is not None and seen.nth is not None
-        rows = torch.tensor(list(seen.rows), device=seen.labels.device)
+        rows = torch.arange(seen.rows.start, seen.rows.stop, device=seen.labels.device)
         held = torch.zeros_like(rows, dtype=torch.bool)
         if self.held_out is not None:
             held = rows % self.held_out == self.held_out - 1
@@ -140,10 +140,10 @@ class Moments(Fit):
         assert seen.labels is not None
         exact = accumulator(seen.labels.device)
         chosen, _ = self.learned.parts(seen)
-        wanted = one_hot(seen.labels[chosen], seen.classes, exact)
+        wanted = one_hot(seen.labels, seen.classes, exact) * chosen[:, None]
         found = {"counts": wanted.sum(0)}
         for i, (features,) in enumerate(seen.x):
-            x = features[chosen].to(exact).transpose(0, 1)
+            x = torch.where(chosen[:, None, None], features.to(exact), 0.0).transpose(0, 1)
             found[f"xx_{i}"], found[f"xy_{i}"] = x.mT @ x, x.mT @ wanted
         return found
 

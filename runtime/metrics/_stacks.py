@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator, two_to, u_gram
+from vitdsl.runtime.transfer import places
 
 
 class Stack:
@@ -26,7 +27,7 @@ class Stack:
         return cls(torch.stack([matrix for matrix, _ in found]), torch.stack([power for _, power in found]))
 
     def __getitem__(self, chosen: list[int]) -> "Stack":
-        return Stack(self.matrices[chosen], self.powers[chosen])
+        return Stack(places(self.matrices, 0, chosen), places(self.powers, 0, chosen))
 
     @property
     def scale(self) -> Tensor:

@@ -42,6 +42,7 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.transfer import held
 
 
 class Params(Entry):
@@ -136,7 +137,8 @@ def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool
         renormalize: Scale each query's weights over patches to sum to one (0 where all goes to prefix
             tokens).
     """
-    distances = torch.as_tensor(patch_distances(site), dtype=torch.float32, device=attention.device)
+    assert site.grid is not None and site.patch is not None
+    distances = held(_on_a_device, site.grid, site.patch, device=attention.device)
     step = max(1, (CHUNK << 6 if attention.is_cuda else CHUNK >> 2) // max(1, attention[0].numel()))
     return torch.cat(
         [_reach(part, distances, prefix_of(site), renormalize) for part in torch.split(attention, step)]
@@ -158,6 +160,10 @@ def patch_distances(site: Site) -> Array:
     """Distances between the patches of a site's grid, in pixels, `[patch, patch]`."""
     assert site.grid is not None and site.patch is not None
     return _patch_distances(site.grid, site.patch)
+
+
+def _on_a_device(grid: tuple[int, int], patch: tuple[float, float]) -> Tensor:
+    return torch.from_numpy(_patch_distances(grid, patch)).float()
 
 
 @cache

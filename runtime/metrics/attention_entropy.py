@@ -144,7 +144,9 @@ def entropies(attention: Tensor, *, site: Site) -> Tensor:
 def _entropies(attention: Tensor, site: Site) -> Tensor:
     weights = attention.to(accumulator(attention.device))
     total = weights.sum(-1)
-    entropy = total.log() + torch.special.entr(weights).sum(-1) / total
+    # Faster than `torch.special.entr`, to the same bits: 0 times any finite logarithm is 0.
+    logs = weights.clamp_min(torch.finfo(weights.dtype).tiny).log_()
+    entropy = total.log() - logs.mul_(weights).sum(-1) / total
     unknown = torch.full_like(entropy[..., 0], torch.nan)
     prefix = unknown if site.prefix is None else (weights[..., : site.prefix].sum(-1) / total).mean(-1)
     own = entropy[..., 0] if _has_class_query(site) else unknown

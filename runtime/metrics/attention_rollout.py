@@ -49,6 +49,7 @@ from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 from vitdsl.runtime.metrics.attention_distance import patch_distances
+from vitdsl.runtime.transfer import held
 
 LARGEST = 1 << 21
 """Most weights of one block, heads fused, that are kept of each image."""
@@ -171,7 +172,8 @@ def fused(attention: Tensor, *, site: Site, fusion: str, discard: float) -> tupl
     if few := int(discard * flat.shape[1]):
         smallest = flat.sort(dim=1, stable=True).indices[:, :few]
         flat = torch.where(flat.isfinite().all(1, keepdim=True), flat.scatter(1, smallest, 0.0), torch.nan)
-    return flat.view_as(one), tokens_of(site).to(attention.device, accumulator(attention.device))
+    exact = accumulator(attention.device)
+    return flat.view_as(one), held(tokens_of, site.nameless(), device=attention.device, dtype=exact)
 
 
 def tokens_of(site: Site) -> Tensor:

@@ -35,7 +35,6 @@ Example:
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -49,6 +48,7 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.transfer import held
 
 Profile = Literal["diagonal", "radial"]
 SMALLEST_GRID = 3
@@ -163,7 +163,7 @@ def amplitudes_and_moments(
     """
     assert site.grid is not None
     exact = accumulator(tensor.device)
-    weights = torch.as_tensor(_weights(site.grid, profile), dtype=exact, device=tensor.device)
+    weights = held(_weights, site.grid, profile, device=tensor.device, dtype=exact)
     step = max(1, (CHUNK << 6 if tensor.is_cuda else CHUNK >> 1) // max(1, tensor[0].numel()))
     parts = [_of_part(part, site, weights, epsilon) for part in torch.split(tensor, step)]
     profiles, moments = zip(*parts, strict=True)
@@ -189,8 +189,7 @@ def _frequencies(site: Site) -> int:
     return math.ceil(min(site.grid) / 2)
 
 
-@cache
-def _weights(grid: tuple[int, int], profile: Profile) -> Array:
+def _weights(grid: tuple[int, int], profile: Profile) -> Tensor:
     """What each coefficient of the half transform adds to each frequency, `[frequency, row * (col // 2 + 1)]`."""
     rows, cols = grid
     down = np.fft.fftfreq(rows)[:, None]
@@ -199,11 +198,11 @@ def _weights(grid: tuple[int, int], profile: Profile) -> Array:
     found = np.zeros((count, rows, cols // 2 + 1))
     if profile == "diagonal":
         found[range(count), range(count), range(count)] = 1.0
-        return found.reshape(count, -1)
+        return torch.from_numpy(found.reshape(count, -1))
     near = np.rint(np.hypot(down, right) * min(grid))
     # The half transform leaves out the mirror images of the columns that are neither 0 nor half of the grid.
     times = np.where((right == 0) | (right == 0.5), 1.0, 2.0) + 0 * down
     for frequency in range(count):
         here = times * (near == frequency)
         found[frequency] = here / here.sum()
-    return found.reshape(count, -1)
+    return torch.from_numpy(found.reshape(count, -1))

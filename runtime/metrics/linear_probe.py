@@ -60,6 +60,7 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.metrics._base import Array, Fit, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
 from vitdsl.runtime.metrics._ridge import Choice, Chosen, Known, one_hot, right
+from vitdsl.runtime.transfer import held as kept
 
 MOST_FEATURES = 4096
 """Features of one probe; solving for more takes minutes for each of them."""
@@ -182,7 +183,7 @@ class LinearProbe(Metric):
         known, (trained, held) = Known(*fitted[:5]), fitted[5:7]
         choice = self._choice(held)
         index = choice.nan_to_num().long()
-        ridges = held.new_tensor(self.own.ridges)
+        ridges = kept(torch.tensor, tuple(self.own.ridges), device=held.device, dtype=held.dtype)
         scores = known.scores(known.project(features), torch.where(choice.isnan(), choice, ridges[index]))
         own = labels[None, :, None].expand(len(scores), -1, 1)
         others = scores.scatter(2, own, -torch.inf).amax(2)

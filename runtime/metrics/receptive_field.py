@@ -165,7 +165,7 @@ def absolute_gradients(
             centre[:, channel].sum(), images, retain_graph=True, allow_unused=True, materialize_grads=True
         )
         total += gradient.abs().sum((0, 1), dtype=total.dtype)
-    return total / len(chosen), total.new_tensor(float(len(images)))
+    return total / len(chosen), total.new_full((), len(images))
 
 
 def at_centre(tensor: Tensor, site: Site) -> Tensor:

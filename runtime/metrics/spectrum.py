@@ -53,6 +53,7 @@ from vitdsl.runtime.graph.tokens import (
 )
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.transfer import places
 
 RowsAre = Literal["images", "tokens"]
 MOST_FEATURES = 2048
@@ -172,7 +173,7 @@ def products_and_sums(tensor: Tensor, *, site: Site, rows_are: RowsAre) -> tuple
     """
     rows = select(tensor, site) if rows_are == "images" else _tokens(tensor, site)
     rows = rows.to(accumulator(tensor.device))
-    return rows.mT @ rows, rows.sum(0), rows.new_tensor(float(rows.shape[0]))
+    return rows.mT @ rows, rows.sum(0), rows.new_full((), rows.shape[0])
 
 
 def _tokens(tensor: Tensor, site: Site) -> Tensor:
@@ -183,7 +184,7 @@ def _tokens(tensor: Tensor, site: Site) -> Tensor:
     elif site.tokens == "spatial":
         tokens = tokens[:, prefix_of(site) :]
     elif isinstance(site.tokens, tuple):
-        tokens = tokens[:, list(site.tokens)]
+        tokens = places(tokens, 1, site.tokens)
     return tokens.flatten(0, 1)
 
 

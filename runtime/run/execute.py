@@ -21,12 +21,12 @@ from vitdsl.runtime.metrics._base import Array, Observer, Reads
 from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.progress import Progress
+from vitdsl.runtime.rounding import AUTOCAST, products_in
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.layout import channels_last, lay_out
 from vitdsl.runtime.run.seen import seen_under
 from vitdsl.runtime.run.statistics import Statistics
-
-DTYPES = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+from vitdsl.runtime.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,16 @@ class Runner:
     ) -> None:
         """Add one batch to the sums of every group, in one of their image blocks."""
         where = at_home(self.device)
-        labels, nth = (None if one is None else one.to(where) for one in (batch.labels, batch.nth))
+        labels, nth = (None if one is None else sent(one, where) for one in (batch.labels, batch.nth))
         answers = {"labels": labels, "nth": nth, "classes": batch.classes}
-        for group in self.groups:
-            statistics = into[group.path]
-            statistics.saw(block, batch.rows)
-            for view in group.views:
-                reads = partial(self.reads, group, found=found)
-                seen = seen_under(view, group, reads, batch.rows, self.known(group, view.id), answers)
-                statistics.add(view.id, block, group.kind.observe(seen))
+        with products_in("float32"):
+            for group in self.groups:
+                statistics = into[group.path]
+                statistics.saw(block, batch.rows)
+                for view in group.views:
+                    reads = partial(self.reads, group, found=found)
+                    seen = seen_under(view, group, reads, batch.rows, self.known(group, view.id), answers)
+                    statistics.add(view.id, block, group.kind.observe(seen))
 
 
 First = Callable[[Batch, Mapping[str, Tensor], Mapping[str, tuple[tuple[Tensor, ...], ...]]], None]
@@ -243,15 +244,11 @@ def _exact(gradients: bool) -> Iterator[None]:
 
 @contextmanager
 def computing(device: torch.device, dtype: str, *, gradients: bool = False) -> Iterator[None]:
-    """No gradients unless asked for, float32 products exact, autocast where asked for."""
-    low = DTYPES[dtype]
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with _exact(gradients), torch.autocast(device.type, dtype=low, enabled=low is not None):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    """No gradients unless asked for, float32 products in float32 or as asked for, autocast where asked for."""
+    low = AUTOCAST[dtype]
+    autocast = torch.autocast(device.type, dtype=low, enabled=low is not None)
+    with _exact(gradients), products_in(dtype), autocast:
+        yield
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from vitdsl.runtime.plan.lanes import Fitted
 from vitdsl.runtime.plan.plan import Edit, Group, Plan, Reading
 from vitdsl.runtime.run.blocks import hashed
 
-NUMBERS = 2
+NUMBERS = 3
 """Raised when the same key would give other numbers: with a change of the graph or of the sums."""
 
 

@@ -34,6 +34,7 @@ from vitdsl.runtime.results.manifest import Status
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.thumbnails import write_thumbnails
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
+from vitdsl.runtime.rounding import check_precision
 from vitdsl.runtime.run import calibration, manifest
 from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
@@ -68,7 +69,7 @@ def run(
         plan: The bound study.
         out: The folder that run folders go to, as `<out>/<study>/<UTC time>-<spec hash>`.
         device: Where to compute.
-        dtype: `float32`, or `bf16` or `fp16` for autocast; Gram matrices stay float32, sums float64.
+        dtype: `float32`, on CUDA `tf32`, or `bf16` or `fp16` for autocast; Gram matrices stay float32, sums float64.
         fast: Fold batch norms into the convolutions before them: faster, and other numbers by rounding. What this and
             `dtype` do to each metric is a trust check.
         progress: Told of every stage.
@@ -79,12 +80,15 @@ def run(
     Raises:
         StudyError: Labels that do not fit the models.
         EnvironmentProblem: Something that this machine cannot do; the manifest then says `failed`. What lies beside
-            the study as its seal is none (VD417); then there is no manifest.
+            the study as its seal is none (VD417), or there is no such device or `dtype` (VD408); then there is no
+            manifest.
     """
+    where = torch.device(device)
+    check_precision(dtype, where)
     work = _Run(
         plan,
         Path(out),
-        torch.device(device),
+        where,
         dtype,
         fast,
         progress or Silent(),

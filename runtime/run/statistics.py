@@ -19,6 +19,7 @@ from vitdsl.runtime.metrics._base import Array, Fit
 from vitdsl.runtime.metrics._groups import GROUPS
 from vitdsl.runtime.plan.plan import Group, Kind
 from vitdsl.runtime.results.intervals import interval, scale_of
+from vitdsl.runtime.transfer import brought, done
 
 
 class Statistics(Generic[Kind]):
@@ -71,7 +72,7 @@ class Statistics(Generic[Kind]):
             value = value.double()
             if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
-                kept[block].append(value.cpu().numpy())
+                kept[block].append(brought(value))
                 continue
             self._add_sum(sums, name, block, value)
 
@@ -95,8 +96,9 @@ class Statistics(Generic[Kind]):
     def of_first_block(self, view: str) -> dict[str, Array]:
         """What one image block gave under one condition: sums, and its images' rows one behind the other.
 
-        Of sums that hold one image block alone.
+        Of sums that hold one image block alone. Waits for the device.
         """
+        done()
         sums = self.sums.get(view, {}).items()
         found = {name: (value[0] if self._by_block(name) else value).cpu().numpy() for name, value in sums}
         rows = {name: np.concatenate(kept[0]) for name, kept in self.rows.get(view, {}).items()}

@@ -1,5 +1,6 @@
 """The rows of the benchmark: what is timed, against what, and what was asked for."""
 
+import statistics
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from commands import busy, memory, photographs, plain, run_fresh, vitdsl
-from passes import ratio, ready
+from passes import ratio, ready, timed
 from texts import (
     CKA,
     DISTANCE,
@@ -102,8 +103,17 @@ class Bench:
         each = sorted(pairs)[len(pairs) // 2]
         plan = bind(load_text(text(metrics, noise(), self.batch, self.batch, self.pair, learned), "bench"))
         rates = self.rates()
-        eager = sum(rates[name] for name in {name for group in plan.groups for name in group.models})
-        return Row(what, each / eager, None, asked, each, "image", more={"runs": seconds, "eager": eager})
+        used = {name for group in plan.groups for name in group.models}
+        eager, own = sum(rates[name] for name in used), self.bare(used)
+        more = {"runs": seconds, "eager": eager, "bare": own}
+        return Row(what, each / eager, each / own, asked, each, "image", more=more)
+
+    def bare(self, models: set[str]) -> float:
+        """Seconds for one image of plain models in this process, under the settings of a run."""
+        one = ready(text(CKA, noise(), self.images, self.batch, self.pair), self.device, self.dtype)
+        one.modules = {name: module for name, module in one.modules.items() if name in models}
+        one.bare()
+        return statistics.median(timed(one.bare) for _ in range(self.runs)) / one.images
 
     def rows(self) -> dict[str, Any]:
         """Every row by its name, as a function that times it."""

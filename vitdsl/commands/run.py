@@ -51,10 +51,10 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 @DEVICE
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bf16", "fp16"]),
+    type=click.Choice(["float32", "tf32", "bf16", "fp16"]),
     default="float32",
     show_default=True,
-    help="Autocast of the models; Gram matrices stay float32, sums float64.",
+    help="What models compute in: tf32 on CUDA, bf16 and fp16 by autocast. Gram matrices stay float32, sums float64.",
 )
 @click.option(
     "--fast",
