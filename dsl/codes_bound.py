@@ -231,7 +231,9 @@ BOUND_CODES = (
         "model cannot be traced",
         """What is read or changed is found in the graph of the model, which is made by following its program on the
         sizes of images of its `input_size`. Sizes may decide what the program does; the numbers in a tensor, the
-        number of images and the kind of device may not. The message names the line that is in the way.""",
+        number of images and the kind of device may not. The message names the line that is in the way. Such a model is
+        read by hooks on its modules, and only one that cannot be read so, either, is refused: what it gives of an image
+        must be the image's own, whatever others are in the batch.""",
     ),
     Code(
         "VD302",
@@ -272,5 +274,12 @@ BOUND_CODES = (
         metrics:
           acc: {kind: cka, x: stages}
         """,
+    ),
+    Code(
+        "VD305",
+        "nothing can be changed in a model that is read by hooks",
+        """The program of the model cannot be followed, for the reason that the message gives with its line. Then it
+        has no graph in which something could be replaced: what its modules take and return can be read while it runs,
+        and no more. Change that line, so that no number of a tensor decides, or ablate another model.""",
     ),
 )

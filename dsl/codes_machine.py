@@ -180,6 +180,13 @@ MACHINE_CODES = (
         language="shell",
     ),
     Code(
+        "VD507",
+        "a model that is read by hooks does something else",
+        """The program of the model cannot be followed, so its modules are read while it runs. It must call the same
+        modules in the same order for every batch, and each must give tensors of the same shape for an image: a name
+        stands for one tensor. For some images it did not. The message says what it did, and what it did for others.""",
+    ),
+    Code(
         "VD601",
         "not a run folder, or not complete",
         """A run folder holds `manifest.json` and `results.nc`. This one does not, or its run failed or was

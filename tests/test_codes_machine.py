@@ -342,22 +342,45 @@ def test_features(here: Path, fails: Callable[..., None]) -> None:
 
 
 DECIDING = """
-class Deciding(nn.Module):
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, threshold, sign):
+        super().__init__()
+        self.stem, self.more, self.head = nn.Conv2d(3, 4, 8, 8), nn.Identity(), nn.Linear(4, 2)
+        self.threshold, self.sign = threshold, sign
+
     def forward(self, x):
-        return x if x.sum() > 0 else -x
+        y = self.stem(x)
+        if x.mean() > self.threshold:
+            y = self.more(self.sign * y)
+        return self.head(y.mean((2, 3)))
+
+def net(threshold=0.0, sign=-1):
+    return Net(threshold, sign)
 """
 
 
-def test_a_model_that_cannot_be_traced(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: dict[str, type[torch.nn.Module]] = {}
-    exec(compile(DECIDING, "deciding.py", "exec"), {"nn": torch.nn}, made)
-    monkeypatch.setattr("vitdsl.runtime.plan.bind.skeleton", lambda model: made["Deciding"]())
+def test_models_whose_program_cannot_be_followed(
+    here: Path, fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "deciding_net.py").write_text(DECIDING)
+    monkeypatch.syspath_prepend(here)
     monkeypatch.setattr(
-        "vitdsl.runtime.plan.bind.preprocessing", lambda *_: type("Config", (), {"input_size": (3, 32, 32)})
+        plugins, "entry_points", lambda group: [EntryPoint("one", "deciding_net:net", plugins.MODELS)]
     )
-    with pytest.raises(VitdslError) as caught:
-        bind(load_source(study(here)))
-    golden("VD301_untraceable", render(caught.value.diagnostics) + "\n", here)
+    written = {"layers": '{stages: {of: net, at: "stem"}}', "metrics": "{right: {kind: accuracy, of: net}}"}
+    arch = 'arch: "deciding_net:net", weights: random, input_size: 32'
+    study(here, models=f"{{net: {{{arch}}}}}", **written)
+    fails("VD301_by_others", 2, "check", "study.yaml")
+    rare = f"{{net: {{{arch}, options: {{threshold: 1.0, sign: 1}}}}}}"
+    ablations = '{cut: {kind: mean_ablate, of: net, at: "stem"}}'
+    study(here, models=rare, ablations=ablations, **written)
+    fails("VD305_hooks", 2, "check", "study.yaml")
+    Image.new("RGB", (32, 32), (255, 255, 255)).save(here / "photos" / "cats" / "0.png")
+    photos = "{photos: {source: folder, path: ./photos, batch: 1, shuffle: false}}"
+    study(here, data=photos, models=rare, **written)
+    fails("VD507_other_calls", 3, "run", "study.yaml", "-q")
 
 
 def test_every_code_has_a_text() -> None:

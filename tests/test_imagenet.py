@@ -39,7 +39,9 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(binding, "skeleton", lambda model: once(key_of(model), lambda: skeleton(model)))
     monkeypatch.setattr(
-        binding, "sites_of", lambda module, size: once(f"{id(module)} {size}", lambda: sites_of(module, size))
+        binding,
+        "sites_of",
+        lambda module, size, **more: once(f"{id(module)} {size}", lambda: sites_of(module, size, **more)),
     )
 
 

@@ -9,6 +9,7 @@ import io
 import re
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from vitdsl.reports.sight import Photo, Sight
 from vitdsl.runtime.data.sources.files import Files
 from vitdsl.runtime.data.sources.files import Params as FilesParams
 from vitdsl.runtime.graph.sites import sites_of
-from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.loading import skeleton, with_numbers
 from vitdsl.runtime.models.preprocessing import Preprocessing, pixels, preprocessing, transform
 from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.progress import Progress
@@ -61,7 +62,7 @@ def look(
     pictures = [source.load(index).image for index in range(len(source))]
     module = skeleton(model)
     config = preprocessing(module, model)
-    sites = sites_of(module, config.input_size)
+    sites = sites_of(module, config.input_size, real=partial(with_numbers, model))
     places = places_of(sites, at, classes=int(getattr(module, "num_classes", 0) or 0))
     study = study_of(images, model, places)
     plan = bind(loaded_of(study))

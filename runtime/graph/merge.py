@@ -17,6 +17,7 @@ from torch import fx, nn
 from vitdsl.runtime.graph.edit import Lane
 from vitdsl.runtime.graph.fold import fold
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
+from vitdsl.runtime.graph.hooks import HOOKED, Calls, readers
 from vitdsl.runtime.graph.lanes import Values
 from vitdsl.runtime.graph.overwrite import overwrite
 from vitdsl.runtime.graph.propagate import FLOPS, OPS, VALUE, modules_of
@@ -78,7 +79,7 @@ def merge(
     """
     builder = _Builder(graph, training=model.training)
     builder.lay(lanes, taps)
-    modules = modules_of(model, graph) | builder.modules
+    modules = modules_of(model, graph) | readers(model, builder.graph) | builder.modules
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
     folded = fold(builder.graph, modules) if folds else 0
@@ -86,7 +87,7 @@ def merge(
         overwrite(builder.graph, modules)
     used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}
     module = fx.GraphModule({name: value for name, value in modules.items() if name in used}, builder.graph)
-    kept = sum(_size(node) for node in builder.graph.nodes)
+    kept = sum(node.meta[HOOKED].all if HOOKED in node.meta else _size(node) for node in builder.graph.nodes)
     return Merged(module, builder.slots, work, _live(builder.graph), kept, folded)
 
 
@@ -180,7 +181,7 @@ class _Builder:
             node = self.graph.create_node(op, target, args, kwargs)
             if origin is not None:
                 node.meta.update(
-                    {k: origin.meta[k] for k in (VALUE, FLOPS, OPS, OUT_OF_PLACE) if k in origin.meta}
+                    {k: origin.meta[k] for k in (VALUE, FLOPS, OPS, OUT_OF_PLACE, HOOKED) if k in origin.meta}
                 )
                 node.meta[ORIGIN] = origin
             self.known[key] = node
@@ -239,6 +240,16 @@ def _live(graph: fx.Graph) -> int:
 
 def _size(node: fx.Node) -> int:
     value = node.meta.get(VALUE)
+    if HOOKED in node.meta:
+        calls: Calls = node.meta[HOOKED]
+        return sum(_numbers(one.meta[VALUE]) for one in node.users) + calls.largest
+    if any(HOOKED in source.meta for source in node.all_input_nodes):
+        return 0  # counted where it is taken
     if node.op in ("get_attr", "output") or not isinstance(value, torch.Tensor):
         return 0
+    return _numbers(value)
+
+
+def _numbers(value: torch.Tensor) -> int:
+    """Values of one image, or of one window."""
     return value.numel() // value.shape[0] if value.ndim else 0

@@ -4,6 +4,7 @@ Owns how one is told from the other: a model that does not take such images refu
 """
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def refusal(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> 
         why = f"its program decides by {error}, {_line(error)}"
         return _untraceable(model, why, "another model of the family, or other `options`, may not")
     own = _eager(model, input_size)
-    if own is not None and not isinstance(own, NotImplementedError):
+    if own is not None and not isinstance(own, NotImplementedError) and "meta" not in str(own):
         return _does_not_fit(model, input_size, own)
     what = f"{_line(error)}: {type(error).__name__}: {_first(error)}"
     return _untraceable(model, what, "another model of the family, or other `options`, may do")
@@ -61,6 +62,18 @@ def no_attribute(model: nn.Module) -> StudyError:
         "it keeps a tensor that is no parameter, buffer or attribute of a module, such as one in a list",
         "another model of the family, or other `options`, may not",
     )
+
+
+def no_run(error: StudyError, why: Exception | str) -> StudyError:
+    """The error for a model that cannot be traced and cannot be read by hooks on its modules, either.
+
+    Args:
+        error: Why it cannot be traced.
+        why: What else, or what it raised when it was run.
+    """
+    (first, *_) = error.diagnostics
+    said = why if isinstance(why, str) else f"it does not run: {type(why).__name__}: {_first(why)}"
+    return StudyError(replace(first, message=f"{first.message}; nor can it be read by hooks: {said}"))
 
 
 def _untraceable(model: nn.Module, why: str, help: str) -> StudyError:

@@ -12,6 +12,7 @@ from typing import get_args
 import torch
 from torch import fx, nn
 
+from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.dsl.field_types import Role
 from vitdsl.runtime.graph.attention import OF_NO_IMAGE, Attention, Weights, attention_of
 from vitdsl.runtime.graph.axes import Axes
@@ -24,6 +25,7 @@ from vitdsl.runtime.graph.propagate import VALUE, propagate
 from vitdsl.runtime.graph.reading import Tokens, grid_of_map, layout_of, tokens_of
 from vitdsl.runtime.graph.site import Layout, Site
 from vitdsl.runtime.graph.trace import Traced, trace
+from vitdsl.runtime.graph.unfollowed import Real, Unfollowed, by_hooks
 from vitdsl.runtime.graph.unit_names import owner
 from vitdsl.runtime.graph.units import Unit, find_units
 from vitdsl.runtime.graph.whole import is_rotary, pool_of, sees_position, whole_nodes
@@ -44,6 +46,7 @@ class Sites:
         input_size: `(channels, height, width)` of the images.
         attention: Its attention, and what of it is hidden.
         unfuse: The attention modules whose weights are nodes; None for all.
+        unfollowed: Of a model that is read by hooks: why.
     """
 
     model: nn.Module
@@ -54,6 +57,7 @@ class Sites:
     attention: Attention
     unfuse: frozenset[str] | None
     _depths: dict[fx.Node, float] = field(repr=False)
+    unfollowed: Unfollowed | None = None
 
     @property
     def hidden_sums(self) -> dict[str, int]:
@@ -199,7 +203,11 @@ def _inside(node: fx.Node, path: str) -> bool:
 
 
 def sites_of(
-    skeleton: nn.Module, input_size: tuple[int, ...], *, unfuse: frozenset[str] | None = None
+    skeleton: nn.Module,
+    input_size: tuple[int, ...],
+    *,
+    unfuse: frozenset[str] | None = None,
+    real: Real | None = None,
 ) -> Sites:
     """Find the sites of a model.
 
@@ -207,14 +215,23 @@ def sites_of(
         skeleton: The model on the meta device.
         input_size: `(channels, height, width)` of the images that it will see.
         unfuse: Attention modules whose weights must be nodes; None un-fuses all.
+        real: Gives the model with numbers: where its program cannot be followed, it is read by hooks as it runs. None
+            refuses such a model.
 
     Raises:
         StudyError: It cannot be traced (VD301), or does not take such images (VD233).
     """
-    traced = trace(skeleton, input_size, unfuse=unfuse)
-    functionalise(traced.graph, dict(skeleton.named_modules()))
-    propagate(skeleton, traced.graph, input_size)
-    return _sites(skeleton, settled(traced), tuple(input_size), unfuse)
+    unfollowed = None
+    try:
+        traced = trace(skeleton, input_size, unfuse=unfuse)
+        functionalise(traced.graph, dict(skeleton.named_modules()))
+        propagate(skeleton, traced.graph, input_size)
+        traced = settled(traced)
+    except StudyError as error:
+        if real is None or error.diagnostics[0].code != "VD301":
+            raise
+        traced, unfollowed = by_hooks(real(), input_size, error)
+    return replace(_sites(skeleton, traced, tuple(input_size), unfuse), unfollowed=unfollowed)
 
 
 def same_sites(model: nn.Module, of: Sites) -> Sites:

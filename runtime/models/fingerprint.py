@@ -4,6 +4,7 @@ Owns: the hash of a module's graph and of what its parts are set to, and of its 
 state (`checkpoints`).
 """
 
+import copy
 import hashlib
 import inspect
 import json
@@ -13,28 +14,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitdsl.dsl.diagnostics import StudyError
 from vitdsl.runtime.graph.trace import CONSTANT, trace
+from vitdsl.runtime.graph.unfollowed import operations_of
 from vitdsl.runtime.models.checkpoints import bytes_of
 
 
 def structure(module: nn.Module, input_size: tuple[int, ...]) -> str:
     """SHA-256 of a module's operations, of the settings of its parts, and of tensors that are not in its state.
 
+    Of a module whose program cannot be followed: of its source, and of the operations that it does on images of noise.
+
     Args:
         module: With its weights.
         input_size: `(channels, height, width)` of the images that it sees; sizes may decide what it computes.
 
     Raises:
-        StudyError: It cannot be traced (VD301), or does not take such images (VD233).
+        StudyError: It can neither be traced nor run (VD301), or does not take such images (VD233).
     """
-    traced = trace(module, input_size, unfuse=())
     known = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     parts = [
         [path, type(part).__qualname__, _settings(vars(part), known)] for path, part in module.named_modules()
     ]
-    constants = [_bytes(node.meta[CONSTANT]) for node in traced.graph.nodes if CONSTANT in node.meta]
-    said = json.dumps([traced.graph.python_code("self").src, parts, constants], sort_keys=True)
+    code, constants = _program(module, input_size)
+    said = json.dumps([code, parts, constants], sort_keys=True)
     return hashlib.sha256(said.encode(errors="backslashreplace")).hexdigest()
+
+
+def _program(module: nn.Module, input_size: tuple[int, ...]) -> tuple[Any, Any]:
+    """A module's graph and what it holds; where it cannot be followed, what it does on noise, and its source."""
+    try:
+        graph = trace(module, input_size, unfuse=()).graph
+    except StudyError as error:
+        if error.diagnostics[0].code != "VD301":
+            raise
+        return operations_of(copy.deepcopy(module), input_size, error), source(module)
+    constants = [_bytes(node.meta[CONSTANT]) for node in graph.nodes if CONSTANT in node.meta]
+    return graph.python_code("self").src, constants
 
 
 def source(module: nn.Module) -> dict[str, Any]:

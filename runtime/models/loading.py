@@ -68,6 +68,12 @@ def skeleton(model: Model) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def with_numbers(model: Model) -> nn.Module:
+    """Build a model with random weights: for what only a run tells of one whose program cannot be followed."""
+    with isolated(start_seed(model, 0)):
+        return architectures.create(model).cpu().float().eval().requires_grad_(False)
+
+
 def load(model: Model, *, seed: int, folder: Path) -> LoadedModel:
     """Build a model with its weights; of a model that is trained, those that it starts from.
 

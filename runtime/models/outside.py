@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -114,6 +115,11 @@ def _copied(name: str, module: nn.Module) -> nn.Module:
         if is_lazy(tensor) or tensor.is_meta:
             what = f"`{where}` of the module that is handed over as `{name}` has no values yet"
             raise StudyError(_refused(what, "load its weights, and run lazy modules once on a batch"))
+    for where, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            there = f"`{where}` of the module" if where else "the module"
+            what = f"{there} that is handed over as `{name}` was compiled by TorchScript"
+            raise StudyError(_refused(what, "give the Python module that it was compiled from"))
     try:
         return copy.deepcopy(module)
     except Exception as error:  # a module may hold anything

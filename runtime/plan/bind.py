@@ -4,6 +4,7 @@ Works on the meta device: no weights, no GPU, no network. Every entry binds by i
 each at its place in the file. Does not own what a study may say (`vitdsl.dsl`), nor what runs (`run`).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.configs import outputs_of
 from vitdsl.runtime.models.feature_model import with_features
-from vitdsl.runtime.models.loading import skeleton
+from vitdsl.runtime.models.loading import skeleton, with_numbers
 from vitdsl.runtime.models.options import narrowed
 from vitdsl.runtime.models.outside import Given, received, without_weights
 from vitdsl.runtime.models.preprocessing import Preprocessing, preprocessing, said
@@ -227,7 +228,7 @@ def _structure(model: Model) -> tuple[Sites, Preprocessing]:
     def found(one: Model) -> tuple[Sites, Preprocessing]:
         module = skeleton(one)
         config = preprocessing(module, one)
-        return sites_of(module, config.input_size), config
+        return sites_of(module, config.input_size, real=partial(with_numbers, one)), config
 
     try:
         return found(model)
@@ -244,7 +245,8 @@ def _there_already(
         sites, ready = with_features(entry, loaded.folder)
     else:
         ready = received(name, given[name], entry)
-        sites = sites_of(without_weights(ready.module), ready.config.input_size)
+        real = partial(copy.deepcopy, ready.module)
+        sites = sites_of(without_weights(ready.module), ready.config.input_size, real=real)
     return PlannedModel(variant.name, name, entry, variant.coordinates, sites, ready.config, ready=ready)
 
 

@@ -77,6 +77,9 @@ def conditions_of(
             if model.entry.features:
                 problems.append(_of_features(loaded, ablation, entry))
                 continue
+            if model.sites.unfollowed is not None:
+                problems.append(_of_hooks(loaded, ablation, entry, model.sites.unfollowed.why))
+                continue
             found = _instances(loaded, kinds, model, ablation, entry, problems)
             if ablation in without:
                 problems += _not_in_training(loaded, model, ablation, found)
@@ -95,6 +98,17 @@ def _of_features(loaded: Loaded, name: str, entry: AblationEntry) -> Diagnostic:
         f"`{entry.kind}` has nothing to change in `{entry.of}`: {NO_GRAPH}",
         label="no graph",
         help=("ablate the model where its features are computed, and bring both files of features",),
+    )
+
+
+def _of_hooks(loaded: Loaded, name: str, entry: AblationEntry, why: str) -> Diagnostic:
+    """An ablation of a model that is read by hooks."""
+    return loaded.problem(
+        "VD305",
+        ("ablations", name, "of"),
+        f"`{entry.kind}` cannot change anything in `{entry.of}`, which is read by hooks: {why}",
+        label="no graph to change",
+        help=("change that line of the model's program, or ablate a model that can be traced",),
     )
 
 

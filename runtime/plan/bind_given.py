@@ -71,6 +71,8 @@ def notes_of(models: Iterable[PlannedModel]) -> list[str]:
                 f"model `{model.name}` (`{known['class']}`) was handed over in Python: the study alone does not run it "
                 f"again. Its state and its source are in the manifest by their hashes{lacks}"
             )
+        if model.sites.unfollowed is not None:
+            found.append(f"model `{model.name}`: {model.sites.unfollowed.said}")
         if images:
             found.append(f"model `{model.name}` says nothing of its images and gets timm's default: {images}")
     return found

@@ -129,8 +129,12 @@ class _Binder:
             if not table.names(role):
                 what = "attention weights" if role == "attention" else "residual units"
                 hidden = hidden_of(table, role)
-                all_hidden = f"all of its attention is hidden, {in_words(hidden, role)}"
-                self._refused(model, all_hidden if hidden and role == "attention" else f"it has no {what}")
+                reason = f"it has no {what}"
+                if hidden and role == "attention":
+                    reason = f"all of its attention is hidden, {in_words(hidden, role)}"
+                if table.unfollowed is not None:
+                    reason = f"it is read by hooks, which find no {what}: {table.unfollowed.why}"
+                self._refused(model, reason)
                 return []
             what = f"{role_words(role)} of `{model.name}`"
             about = (("models", model.base),)

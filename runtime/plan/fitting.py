@@ -41,11 +41,12 @@ class Fitting:
     """What a model takes.
 
     Attributes:
-        trace: Why it cannot be traced at all; empty where it can.
+        trace: Why it cannot be read at all; empty where it can.
         input_size: Channels, rows, columns.
         units: Names of its residual units.
         attention: Names of its attention modules.
         kinds: Of each metric and ablation: an empty text where it is taken, else the reason.
+        unfollowed: Why it is read by hooks on its modules; empty where it has a graph.
     """
 
     trace: str = ""
@@ -53,6 +54,7 @@ class Fitting:
     units: tuple[str, ...] = ()
     attention: tuple[str, ...] = ()
     kinds: dict[str, str] = field(default_factory=dict)
+    unfollowed: str = ""
 
 
 def fitting(model: Model) -> Fitting:
@@ -88,6 +90,7 @@ def fitting(model: Model) -> Fitting:
         units=tuple(sites.units),
         attention=tuple(sites.names("attention")),
         kinds={name: refused.get(name, "") for name in sorted({*metrics, *ablations, *refused} - {AT_LEAST})},
+        unfollowed=sites.unfollowed.said if sites.unfollowed else "",
     )
 
 

@@ -110,7 +110,7 @@ def _behind(sites: Sites, names: Collection[str]) -> set[fx.Node]:
     found: set[fx.Node] = set()
     for node in sites.traced.graph.nodes:
         own = node.op in ("call_module", "get_attr") and any(
-            name == node.target or name.startswith(f"{node.target}.") for name in names
+            node.target in (name, "") or name.startswith(f"{node.target}.") for name in names
         )
         if own or any(source in found for source in node.all_input_nodes):
             found.add(node)

@@ -83,6 +83,7 @@ def matched(
             )
         return list(names)
     before = len(problems)
+    unfollowed = (sites.unfollowed.said,) if sites.unfollowed is not None and not names else ()
     for index, selector in enumerate(selectors):
         if chosen(sites, role, [selector.removeprefix("!")]):
             continue
@@ -97,7 +98,7 @@ def matched(
                 f"selector `{selector}` matches no {what}",
                 label="matches nothing",
                 help=(_instead(names, selector),),
-                notes=(others,),
+                notes=(others, *unfollowed),
                 about=about,
             )
         )

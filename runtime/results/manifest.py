@@ -73,7 +73,8 @@ class PreprocessingRecord(Record):
 class ModelRecord(Record):
     """One model, or one variant of a swept one; `coordinates` are the swept fields.
 
-    `without` names the units that it was trained without, `family` the file of timm that its architecture is of.
+    `without` names the units that it was trained without, `family` the file of timm that its architecture is of,
+    `unfollowed` why it was read by hooks on its modules; empty where it has a graph.
     """
 
     arch: str
@@ -88,6 +89,7 @@ class ModelRecord(Record):
     without: tuple[str, ...]
     title: str = ""
     family: str = ""
+    unfollowed: str = ""
 
 
 class DataRecord(Record):

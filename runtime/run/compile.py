@@ -68,7 +68,7 @@ def compile_model(
         folds: Fold batch norms into the convolutions before them (`merge`).
     """
     skeleton = planned.sites
-    if not planned.unfuse.issuperset(fusable(skeleton.model)):
+    if skeleton.unfollowed is None and not planned.unfuse.issuperset(fusable(skeleton.model)):
         skeleton = sites_of(skeleton.model, skeleton.input_size, unfuse=planned.unfuse)
     sites = skeleton if module is skeleton.model else same_sites(module, skeleton)
     taps: dict[str, list[Tap]] = {}

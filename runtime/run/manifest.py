@@ -125,6 +125,7 @@ def _model(planned: PlannedModel, loaded: LoadedModel) -> ModelRecord:
         units=len(planned.sites.units),
         without=tuple(name for edit in planned.always for name in edit.names),
         title=planned.entry.title or "",
+        unfollowed=planned.sites.unfollowed.why if planned.sites.unfollowed else "",
     )
 
 

@@ -31,7 +31,7 @@ timm's model files, with timm {version} and random weights: `python tests/census
 test suite asks a quarter of the rows again. `vitdsl sites ARCH --summary` answers for any architecture.
 
 A dash means that the metric is refused; the reason is below the table. Metrics of layers (`cka`, `linear_probe`, ...)
-and `accuracy` need nothing but that a model can be traced. A metric that takes some
+and `accuracy` need nothing but that a model runs; what is below needs that it can be traced. A metric that takes some
 of a model's units or attention modules says which share, and why not the others (`vitdsl check`).
 
 {counts}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def sites(
     with importing():
         from vitdsl.runtime.graph.listing import listed, passes_on
         from vitdsl.runtime.graph.sites import sites_of
-        from vitdsl.runtime.models.loading import skeleton
+        from vitdsl.runtime.models.loading import skeleton, with_numbers
         from vitdsl.runtime.models.preprocessing import preprocessing
         from vitdsl.runtime.plan.matching import chosen
 
@@ -99,7 +100,9 @@ def sites(
         _summarise(first, as_json)
         return
     module = skeleton(first)
-    found = sites_of(module, preprocessing(module, first).input_size)
+    found = sites_of(module, preprocessing(module, first).input_size, real=partial(with_numbers, first))
+    if found.unfollowed is not None:
+        click.echo(f"note: {found.unfollowed.said}", err=True)
     names = found.names(role)
     kept = chosen(found, role, list(selectors)) if selectors else names
     if not kept:
@@ -112,7 +115,9 @@ def sites(
         idle = []
     rows = listed(found, role, [one for one in kept if one not in idle])
     if as_json:
-        click.echo(json.dumps({"schema": "vitdsl.sites/1", "model": first.arch, "sites": rows}, indent=2))
+        answered = {"schema": "vitdsl.sites/1", "model": first.arch, "sites": rows}
+        answered |= {"unfollowed": found.unfollowed.why} if found.unfollowed is not None else {}
+        click.echo(json.dumps(answered, indent=2))
         return
     answer = table("site", "shape", "depth", "what", numeric=("depth",))
     for row in rows:
@@ -134,6 +139,8 @@ def _summarise(entry: "Model", as_json: bool) -> None:
     if found.trace:
         click.echo(f"{entry.arch} cannot be studied: {found.trace}")
         return
+    if found.unfollowed:
+        click.echo(f"note: {found.unfollowed}", err=True)
     size = "x".join(map(str, found.input_size))
     click.echo(
         f"{entry.arch}, images of {size}: {len(found.units)} residual units, {len(found.attention)} attention modules"

@@ -25,7 +25,7 @@ metrics: {{accuracy: {{kind: accuracy, of: vit}}}}
 def test_variants_that_differ_in_their_seed_share_one_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     real = binding.sites_of
-    monkeypatch.setattr(binding, "sites_of", lambda *args: made.append(1) or real(*args))
+    monkeypatch.setattr(binding, "sites_of", lambda *args, **more: made.append(1) or real(*args, **more))
     models = bind(load_text(STUDY.format(vary="seed: [1, 2, 3, 4]"))).models
     assert len(models) == 4 and len(made) == 1
     assert len({id(model.sites) for model in models.values()}) == 1
