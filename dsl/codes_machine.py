@@ -61,8 +61,8 @@ MACHINE_CODES = (
     Code(
         "VD409",
         "out of memory",
-        """The smallest batch that the statistics allow does not fit. Take fewer layers or conditions, a
-        smaller `batch`, or a larger device. `vitdsl plan` estimates the memory.""",
+        """One condition of one model does not fit with this batch; several conditions would have been run one after the
+        other. Take a smaller `batch`, fewer layers, or a larger device. `vitdsl plan` estimates the memory.""",
     ),
     Code(
         "VD410",

@@ -171,7 +171,7 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     streams = {work.data for work in m.work}
     work = {
         f"{work.model} on {work.data}" if len(streams) > 1 else work.model: (
-            f"{plural(len(work.conditions), 'condition')} in one graph; "
+            f"{plural(len(work.conditions), 'condition')} in {_graphs(work.graphs)}; "
             f"{100 * work.saved:.0f} % of the operations of separate passes saved"
             + (f"; {plural(work.folded, 'batch norm')} folded" if work.folded else "")
         )
@@ -180,6 +180,10 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     groups.append(("Work", work))
     groups.append(("Timings", {name: duration(seconds) for name, seconds in m.timings.items()}))
     return [(title, rows) for title, rows in ((title, _rows(known)) for title, known in groups) if rows]
+
+
+def _graphs(count: int) -> str:
+    return "one graph" if count == 1 else f"{count} graphs, one after the other"
 
 
 def listing_of(*words: Any) -> str:

@@ -115,7 +115,7 @@ def waits(plan: Plan, one: Pass, dry: Dry, *, batches: int = 2) -> Counter[str]:
             batch = Batch(nth, 0, images, labels, labels, classes, rows)
             with Waits() as found, torch.inference_mode():
                 seen = {name: runner.forward(name, images[name]) for name in names}
-                runner.observe(batch, seen, into, 0)
+                runner.observe(runner.turns[0], batch, seen, into, set())
         return found.lines
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vitdsl.dsl.load import inspect_source, loaded_of
 from vitdsl.dsl.loaded import Loaded
+from vitdsl.dsl.sizes import bytes_of
 from vitdsl.dsl.study import Study
 from vitdsl.importing import importing
 from vitdsl.painters import Painters
@@ -101,6 +102,7 @@ def run(
     report: bool = True,
     progress: Progress | None = None,
     force: bool = False,
+    memory: float | str | None = None,
 ) -> Run:
     """Run a study, write its run folder, and read it back.
 
@@ -119,6 +121,8 @@ def run(
         report: Whether to draw `report.html`.
         progress: Told of every stage.
         force: Compute what is there already as well.
+        memory: What a pass may take, in bytes or such as `4G`: of more, its conditions run one part after the other,
+            and give the same numbers. None takes a share of what is free.
 
     Returns:
         The run: `groups` of labelled arrays (xarray), `manifest`, `path`.
@@ -126,7 +130,9 @@ def run(
     Raises:
         StudyError: The study is wrong.
         EnvironmentProblem: This machine cannot run it.
+        ValueError: `memory` is no size.
     """
+    may_take = bytes_of(memory) if isinstance(memory, str) else memory
     asked, bound = None, partial(_plan, study, models, transforms)
     if isinstance(study, (Study, Path, str)) and not (models or transforms):
         loaded = _loaded(study)
@@ -141,7 +147,7 @@ def run(
             if report:
                 painters.start()
             plan = bound()
-            done = Done(_ran(plan, Path(out), device, dtype, fast, progress, force), asked, plan)
+            done = Done(_ran(plan, Path(out), device, dtype, fast, progress, force, may_take), asked, plan)
         if report and not done.find_report():
             done.draw(painters)
     done.keep()
@@ -157,12 +163,15 @@ def _ran(
     fast: bool,
     progress: Progress | None,
     force: bool,
+    memory: float | None,
 ) -> Outcome:
     with importing():
         from vitdsl.runtime.run import environment, run
 
     chosen = environment.device(device) if isinstance(device, str) else device
-    return run.run(plan, out=out, device=chosen, dtype=dtype, fast=fast, progress=progress, force=force)
+    return run.run(
+        plan, out=out, device=chosen, dtype=dtype, fast=fast, progress=progress, force=force, memory=memory
+    )
 
 
 def features(

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from vitdsl.runtime.results.provenance import Earlier, Sealed, Written
 from vitdsl.runtime.results.record import Number, Record
+from vitdsl.runtime.results.split import Split
 from vitdsl.runtime.results.verdicts import Verdict
 
 SCHEMA: Final = "vitdsl.run/3"
@@ -154,7 +155,7 @@ class AblationRecord(Record):
 class Work(Record):
     """What was computed of one model for one image of one stream: merged, and separately.
 
-    `conditions` are those that were compiled into the one graph, `folded` the batch norms in it that were folded.
+    `conditions` are those that were compiled into so many `graphs`, `folded` the batch norms in them that were folded.
     """
 
     data: str
@@ -164,6 +165,7 @@ class Work(Record):
     flops_separate: float
     saved: float
     folded: int = 0
+    graphs: int = 1
 
 
 class Reused(Record):
@@ -230,6 +232,7 @@ class Manifest(Record):
         timings: Seconds of each stage, by name.
         predicted: What it was predicted to take; None where the machine was not calibrated, or processes shared it.
         peak: Bytes of memory that its process had at most; None where the system does not say.
+        split: The passes of which not all conditions ran together.
     """
 
     schema_: Literal["vitdsl.run/3"] = Field(
@@ -265,6 +268,7 @@ class Manifest(Record):
     peak: float | None = None
     trust: tuple[Check, ...] = ()
     work: tuple[Work, ...] = ()
+    split: tuple[Split, ...] = ()
     reused: dict[str, Reused] = Field(default_factory=dict)
     data: dict[str, DataRecord] = Field(default_factory=dict)
     claims: dict[str, Verdict] = Field(default_factory=dict)

@@ -6,20 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitdsl.dsl.diagnostics import VitdslError
-from vitdsl.runtime.metrics._base import Fit, Metric, Observer
-from vitdsl.runtime.metrics._gram import u_gram
-from vitdsl.runtime.metrics._kernels import kernel_gram
-from vitdsl.runtime.plan.lanes import taps_of
-from vitdsl.runtime.plan.plan import Group, Pass, Plan, PlannedModel, lanes_of
+from vitdsl.runtime.plan.plan import Pass, Plan, PlannedModel, lanes_of
 from vitdsl.runtime.results.manifest import Predicted
+from vitdsl.runtime.results.split import Split
 from vitdsl.runtime.run.calibration import Calibration
 from vitdsl.runtime.run.compile import Compiled, compile_model
 from vitdsl.runtime.run.inputs import stream_of
+from vitdsl.runtime.run.needs import Needs, dealer, needs_of, split_of
 from vitdsl.runtime.run.predict import Outlook, reading_seconds
-
-FLOAT = 4
-NODE = 8_000
-"""Bytes of a node of a merged graph with its code; measured on graphs of 500 to 200,000 nodes."""
+from vitdsl.runtime.run.turns import Turn
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,7 @@ class ModelCost:
         memory: Bytes of weights, of activations alive at a time, of Gram matrices, and of a batch that is decoded
             meanwhile, in float32; of the graph itself, which counts with hundreds of conditions; of rows and of large
             sums.
+        graphs: In how many graphs its conditions run, one after the other.
     """
 
     name: str
@@ -49,11 +45,16 @@ class ModelCost:
     separate: float
     saved: float
     memory: float
+    graphs: int = 1
 
 
 @dataclass(frozen=True)
 class PassCost:
-    """One pass over one stream; numbers are None where the source cannot be opened here."""
+    """One pass over one stream; numbers are None where the source cannot be opened here.
+
+    Attributes:
+        split: How its conditions are dealt to several graphs; None where all run together.
+    """
 
     data: str
     source: str
@@ -62,6 +63,7 @@ class PassCost:
     batches: int | None
     blocks: int | None
     models: tuple[str, ...]
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Cost:
             "study": plan.loaded.study.study,
             "conditions": {name: [c.id for c in model.conditions] for name, model in plan.own_models.items()},
             "models": [asdict(model) for model in self.models],
-            "passes": [asdict(one) for one in self.passes],
+            "passes": [asdict(one) | {"split": one.split and one.split.model_dump()} for one in self.passes],
             "results": [
                 {
                     "path": group.path,
@@ -99,67 +101,79 @@ class Cost:
         }
 
 
-def cost(plan: Plan, outlook: Outlook | None = None) -> Cost:
+def cost(plan: Plan, outlook: Outlook | None = None, room: float = math.inf) -> Cost:
     """Price a plan; compiles every model on the meta device.
 
     Args:
         plan: The plan.
         outlook: Told of every pass whose images are known in number.
+        room: Bytes that a pass may take.
     """
     models, passes = [], []
-    priced: dict[Hashable, tuple[ModelCost, Compiled]] = {}
+    priced: dict[Hashable, tuple[Compiled, Needs]] = {}
     for one in plan.passes:
         data, entry, groups, used = one.data, plan.data[one.data], one.groups, one.models
         graphs: dict[str, Compiled] = {}
+        needs: dict[str, Needs] = {}
         for name in used:
             planned = plan.models[name]
             alike = _alike(planned, one)
-            if alike in priced:
-                known, graphs[name] = priced[alike]
-                models.append(replace(known, name=name))
-                continue
-            compiled = graphs[name] = compile_model(planned, planned.sites.model, groups)
-            memory = memory_of(plan, one, compiled, groups)
-            found = ModelCost(
-                name,
-                planned.title,
-                one.title,
-                len(compiled.ablated) + 1,
-                len(planned.sites.units),
-                compiled.merged.work["merged"],
-                compiled.merged.work["separate"],
-                compiled.merged.saved,
-                memory,
-            )
-            priced[alike] = found, compiled
-            models.append(found)
+            if alike not in priced:
+                compiled = compile_model(planned, planned.sites.model, groups)
+                priced[alike] = compiled, needs_of(plan, one, compiled, groups)
+            graphs[name], needs[name] = priced[alike]
+        dealing = dealer(graphs, groups, needs, room)
+        turns = dealing.deal()
+        _take_apart(graphs, turns)
+        for name, compiled in graphs.items():
+            held = max(dealing.held(turn, name) for turn in turns)
+            models.append(_priced(plan.models[name], one, compiled, needs[name].beside + held))
         images = plan.images.get(data)
         if outlook is not None and images is not None:
             outlook.passing(groups, graphs, entry.batch, images, _reading(plan, data, outlook))
         batches = -(-images // entry.batch) if images is not None else None
         blocks = min(entry.image_blocks, batches) if batches is not None else None
-        passes.append(PassCost(one.title, entry.source, images, entry.batch, batches, blocks, tuple(used)))
+        size = images, entry.batch, batches, blocks
+        passes.append(PassCost(one.title, entry.source, *size, used, split_of(one, graphs, dealing, turns)))
     return Cost(tuple(models), tuple(passes))
 
 
-def memory_of(plan: Plan, one: Pass, compiled: Compiled, groups: Sequence[Group[Observer]]) -> float:
-    """Bytes that a model takes in a pass, in float32: see `ModelCost`."""
-    entry, planned = plan.data[one.data], compiled.planned
-    grams = sum(tap.reducer.function in (u_gram, kernel_gram) for tap in _taps(compiled.merged.slots))
-    weights = sum(parameter.numel() for parameter in planned.sites.model.parameters())
-    alive = compiled.merged.kept if one.gradients else compiled.merged.live
-    decoded = math.prod(planned.config.input_size)
-    held = _held(groups, compiled, entry.batch)
-    numbers = weights + entry.batch * (alive + decoded) + entry.batch**2 * grams + held
-    graph = NODE * len(compiled.merged.module.graph.nodes)
-    rows = _kept(groups, planned.name, plan.images.get(one.data, 0), entry.image_blocks)
-    return FLOAT * numbers + graph + rows
+def _take_apart(graphs: dict[str, Compiled], turns: Sequence[Turn]) -> None:
+    """Take models apart whose conditions run in several turns; those that are alike share what becomes of them."""
+    if len(turns) == 1:
+        return
+    known: dict[Hashable, Compiled] = {}
+    for name, compiled in graphs.items():
+        dealt = tuple(
+            (tuple(turn.of(name)), frozenset(at for model, at in turn.before if model == name))
+            for turn in turns
+        )
+        key = id(compiled), dealt
+        if key not in known:
+            known[key] = replace(compiled)
+            known[key].take_apart(dealt)
+        graphs[name] = known[key]
 
 
-def predicted(plan: Plan, calibration: Calibration) -> tuple[Cost, Predicted]:
-    """The cost of a plan, and what a run of it will take here, from nothing."""
+def _priced(planned: PlannedModel, one: Pass, compiled: Compiled, memory: float) -> ModelCost:
+    return ModelCost(
+        planned.name,
+        planned.title,
+        one.title,
+        len(compiled.ablated) + 1,
+        len(planned.sites.units),
+        compiled.work,
+        compiled.separate,
+        compiled.saved,
+        memory,
+        len(compiled.parts),
+    )
+
+
+def predicted(plan: Plan, calibration: Calibration, room: float = math.inf) -> tuple[Cost, Predicted]:
+    """The cost of a plan, and what a run of it will take here, from nothing, where a pass may take so many bytes."""
     outlook = Outlook(calibration)
-    price = cost(plan, outlook)
+    price = cost(plan, outlook, room)
     for model in plan.own_models.values():
         outlook.models(sum(parameter.numel() for parameter in model.sites.model.parameters()))
     outlook.report(plan)
@@ -187,33 +201,3 @@ def _alike(planned: PlannedModel, one: Pass) -> Hashable:
     always = tuple((edit.kind.name, repr(edit.kind.params), edit.sites) for edit in planned.always)
     conditions = tuple(condition.id for condition in planned.conditions)
     return one.title, planned.base, id(planned.sites), planned.unfuse, always, conditions, read
-
-
-def _kept(groups: Sequence[Group[Observer]], model: str, images: int, blocks: int) -> float:
-    """Bytes of the rows that groups of a model keep of all images, and of large sums of all blocks, float64."""
-    kept = 0
-    for group in (group for group in groups if group.x.model == model):
-        one_sum = isinstance(group.kind, Fit)
-        each = group.kind.sum_size(group.x.sites) * (1 if one_sum else blocks)
-        if isinstance(group.kind, Metric):
-            of_image = group.kind.rows_of_both(group.x.sites, group.y.sites, paired=group.paired)
-            each += of_image * images
-        kept += each * len(group.views)
-    return 2.0 * FLOAT * kept
-
-
-def _held(groups: Sequence[Group[Observer]], compiled: Compiled, batch: int) -> int:
-    """What kinds hold of a batch of one model, beside Gram matrices of layers; equal taps hold it once."""
-    name, slots = compiled.planned.name, compiled.merged.slots
-    found = {
-        slots[lane, tap]: group.kind.held(tap.site, batch)
-        for group in groups
-        if group.x.model == name
-        for tap in taps_of(compiled.sites, group.x, group)
-        for lane in dict.fromkeys(view.x for view in group.views)
-    }
-    return sum(found.values())
-
-
-def _taps(slots: Any) -> list[Any]:
-    return list({position: tap for (_, tap), position in slots.items()}.values())

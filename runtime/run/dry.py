@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from vitdsl.runtime.graph.edit import Apply
+from vitdsl.runtime.graph.merge import Merged
 from vitdsl.runtime.graph.propagate import OPS, PROBE, VALUE
 from vitdsl.runtime.graph.tap import Reduce
 from vitdsl.runtime.graph.work import Op, Work
@@ -72,13 +73,13 @@ class Dry:
     ) -> PassWork:
         found = PassWork(unknown={group.kind.name for group in groups if group.kind.gradients})
         images = _images(compiled, batch)
-        reduced: dict[str, list[Any]] = {}
+        reduced: dict[str, dict[int, Any]] = {}
         known: dict[Hashable, tuple[Calls, Any]] = {}
         for name, one in compiled.items():
             if id(one) in known:
                 found.models[name], reduced[name] = known[id(one)]
                 continue
-            found.models[name], reduced[name] = known[id(one)] = _graph(one, batch, images, found, known)
+            found.models[name], reduced[name] = known[id(one)] = _graphs(one, batch, images, found, known)
         for group in groups:
             with torch.no_grad():
                 self._group(group, compiled, reduced, batch / images, images, found)
@@ -88,7 +89,7 @@ class Dry:
         self,
         group: Group[Observer],
         compiled: Mapping[str, Compiled],
-        reduced: Mapping[str, list[Any]],
+        reduced: Mapping[str, Mapping[int, Any]],
         factor: float,
         images: int,
         found: PassWork,
@@ -119,7 +120,7 @@ class Dry:
         group: Group[Observer],
         view: View,
         compiled: Mapping[str, Compiled],
-        reduced: Mapping[str, list[Any]],
+        reduced: Mapping[str, Mapping[int, Any]],
         images: int,
     ) -> Seen:
         """What a group would see of a batch under one view."""
@@ -128,7 +129,7 @@ class Dry:
             reading = group.x if side == "x" else group.y
             one = compiled[reading.model]
             taps = taps_of(one.sites, reading, group)
-            return [reduced[reading.model][one.merged.slots[lane, tap]] for tap in taps]
+            return [reduced[reading.model][one.slots[lane, tap]] for tap in taps]
 
         fit = fit_of(group)
         fitted: Sequence[tuple[Tensor, ...]] = self.fitted[fit.path] if fit else ()
@@ -144,14 +145,15 @@ def _tensor(array: Any) -> Tensor:
 
 def _images(compiled: Mapping[str, Compiled], batch: int) -> int:
     """How many random images stand for a batch: as many, but for tensors that are too large."""
-    largest = max((_size(node, 1) for one in compiled.values() for node, _ in _own(one)), default=1)
+    graphs = (part.merged for one in compiled.values() for part in one.parts.values())
+    largest = max((_size(node, 1) for graph in graphs for node, _ in _own(graph)), default=1)
     return max(4, min(batch, LARGEST // max(1, largest)))
 
 
-def _own(one: Compiled) -> Iterator[tuple[fx.Node, Reduce | Apply]]:
+def _own(one: Merged) -> Iterator[tuple[fx.Node, Reduce | Apply]]:
     """The nodes that taps and edits added to a model's graph, with what they call."""
-    modules = dict(one.merged.module.named_modules())
-    for node in one.merged.module.graph.nodes:
+    modules = dict(one.module.named_modules())
+    for node in one.module.graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if OPS not in node.meta and isinstance(module, (Reduce, Apply)):
             yield node, module
@@ -170,13 +172,26 @@ def _shape(value: Tensor, images: int) -> tuple[int, ...]:
     return (first * images // PROBE if first % PROBE == 0 else first, *rest)
 
 
-def _graph(
+def _graphs(
     one: Compiled, batch: int, images: int, found: PassWork, known: dict[Hashable, Any]
+) -> tuple[Calls, dict[int, Any]]:
+    """The calls of a model's graphs, and what each of its taps gives for random numbers, by position."""
+    calls: Calls = Counter()
+    gave: dict[int, Any] = {}
+    for part in one.parts.values():
+        own, results = _graph(part.merged, batch, images, found, known)
+        calls += own
+        gave |= zip(part.at, results, strict=True)
+    return calls, gave
+
+
+def _graph(
+    one: Merged, batch: int, images: int, found: PassWork, known: dict[Hashable, Any]
 ) -> tuple[Calls, list[Any]]:
-    """The calls of a model's graph, and what each of its taps gives for random numbers; None where it gives nothing."""
+    """The calls of a graph, and what each of its taps gives for random numbers; None where it gives nothing."""
     calls: Calls = Counter()
     gave: dict[fx.Node, Any] = {}
-    for node in one.merged.module.graph.nodes:
+    for node in one.module.graph.nodes:
         for op in node.meta.get(OPS, ()):
             calls[op.times(batch)] += 1
     for node, module in _own(one):
@@ -191,17 +206,17 @@ def _graph(
         ops, gave[node] = known[key]
         for op in ops:
             calls[op.times(batch / images)] += 1
-    (output,) = one.merged.module.graph.find_nodes(op="output")
+    (output,) = one.module.graph.find_nodes(op="output")
     return calls, [gave.get(node) for node in output.args[0]]
 
 
-def _shape_of(one: Compiled, node: fx.Node, images: int, gave: Mapping[fx.Node, Any]) -> tuple[int, ...]:
+def _shape_of(one: Merged, node: fx.Node, images: int, gave: Mapping[fx.Node, Any]) -> tuple[int, ...]:
     if isinstance(given := gave.get(node), Tensor):
         return tuple(given.shape)
     value = node.meta.get(VALUE)
     if isinstance(value, Tensor):
         return _shape(value, images)
-    constant = getattr(one.merged.module, str(node.target), None)
+    constant = getattr(one.module, str(node.target), None)
     return tuple(constant.shape) if isinstance(constant, Tensor) else ()
 
 
@@ -217,11 +232,11 @@ def _called(module: Reduce | Apply, given: Sequence[Any], found: PassWork) -> tu
     return work.ops, result
 
 
-def _drawn(one: Compiled, node: fx.Node, images: int, reader: Reduce | Apply) -> Tensor:
+def _drawn(one: Merged, node: fx.Node, images: int, reader: Reduce | Apply) -> Tensor:
     """Random numbers in place of what a node gives; for who reads attention, weights that sum to 1."""
     value = node.meta.get(VALUE)
     if not isinstance(value, Tensor):
-        constant = getattr(one.merged.module, str(node.target))
+        constant = getattr(one.module, str(node.target))
         return torch.zeros(constant.shape, dtype=constant.dtype)
     drawn = torch.randn(_shape(value, images))
     weights = isinstance(reader, Reduce) and reader.site.layout == "attention"

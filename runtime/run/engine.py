@@ -11,7 +11,6 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch import nn
 
 from vitdsl.dsl.study import BASELINE
 from vitdsl.dsl.text import counted
@@ -27,26 +26,31 @@ from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import Ranks
 from vitdsl.runtime.results import times
 from vitdsl.runtime.results.manifest import FLOAT32, Check, Reused, Work, inexact
+from vitdsl.runtime.results.split import Split
 from vitdsl.runtime.run import manifest
 from vitdsl.runtime.run.blocks import BlockStore
+from vitdsl.runtime.run.budget import room
 from vitdsl.runtime.run.compile import Compiled, compile_model
-from vitdsl.runtime.run.cost import memory_of
-from vitdsl.runtime.run.execute import Runner, at_home, memory_errors, walk
+from vitdsl.runtime.run.execute import Runner, at_home
 from vitdsl.runtime.run.fits import constants_of
+from vitdsl.runtime.run.full import memory_errors
 from vitdsl.runtime.run.keys import Keys
+from vitdsl.runtime.run.needs import dealer, needs_of, split_of
 from vitdsl.runtime.run.precision import check_precision
 from vitdsl.runtime.run.predict import Outlook, reading_seconds
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
-from vitdsl.runtime.run.trust import Found, check_first_batch
+from vitdsl.runtime.run.trust import FirstBatch
 from vitdsl.runtime.run.vouching import once
+from vitdsl.runtime.run.walk import walk
 
 
 @dataclass
 class Facts:
-    """What the manifest will say of the passes: work, trust checks, what was found, seconds."""
+    """What the manifest will say of the passes: work, how it was dealt, trust checks, what was found, seconds."""
 
     work: list[Work] = field(default_factory=list)
+    split: list[Split] = field(default_factory=list)
     trust: list[Check] = field(default_factory=list)
     reused: dict[str, Reused] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class Engine:
         ranks: Which of several processes this is.
         force: Compute what is in the store as well.
         progress: Told of every stage.
+        memory: Bytes that a pass may take; None takes a share of what is free.
         outlook: Told of every pass of which something is computed.
     """
 
@@ -86,9 +91,10 @@ class Engine:
         ranks: Ranks,
         force: bool,
         progress: Progress,
+        memory: float | None = None,
         outlook: Outlook | None = None,
     ) -> None:
-        self.outlook = outlook
+        self.memory, self.outlook = memory, outlook
         self.plan, self.loaded, self.streams, self.store = plan, loaded, streams, store
         self.device, self.dtype, self.ranks, self.force, self.progress = device, dtype, ranks, force, progress
         self.fast = fast
@@ -157,75 +163,59 @@ class Engine:
     ) -> None:
         """Compute what some image blocks lack, and save each as soon as it is done."""
         stream = self.streams[one.data]
+        may_take = room(self.device, self.memory)
+        compiled = self._compiled(one, groups, self.dtype, self.fast)
+        needs = {name: needs_of(self.plan, one, each, groups) for name, each in compiled.items()}
+        dealing = dealer(compiled, groups, needs, may_take)
+        runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known, dealing)
+        images = sum(len(stream.rows_of_block(block)) for block in blocks)
+        if self.outlook is not None:
+            self.outlook.passing(groups, compiled, stream.data.batch, images, reading_seconds(stream))
+            held = max(dealing.held(turn) for turn in runner.turns)
+            self.outlook.holds(held + sum(each.beside for each in needs.values()))
+        if dealt := split_of(one, compiled, dealing, runner.turns):
+            self.progress.say(dealt.words)
+        first, checks = FirstBatch(runner), list[Check]()
+
+        def then(batch: Batch, sums: Mapping[str, Statistics[Observer]]) -> None:
+            checks.extend(first.checks)
+            if how := inexact(self.dtype, self.fast):
+                graphs = self._compiled(one, groups, FLOAT32, fast=False)
+                again = dealer(graphs, groups, needs, may_take)
+                exact = Runner(self.plan, graphs, groups, self.device, FLOAT32, self._known, again)
+                checks.extend(check_precision(runner, exact, how, batch, sums, self.progress))
+            self.facts.trust = once([*self.facts.trust, *checks])
+
+        self.progress.begin(f"images of {one.title}", images)
+        try:
+            for done in walk(runner, stream, blocks, first=first, then=then, progress=self.progress):
+                saved.write(done, checks)
+                checks.clear()
+        finally:
+            self.facts.work += [manifest.work(one.title, each) for each in compiled.values()]
+            dealt = split_of(one, compiled, dealing, runner.turns, runner.halved)
+            self.facts.split += [dealt] if dealt else []
+        self.progress.end()
+
+    def _compiled(
+        self, one: Pass, groups: Sequence[Group[Observer]], dtype: str, fast: bool
+    ) -> dict[str, Compiled]:
+        """The models of some groups, each with all its conditions in one graph."""
         compiled: dict[str, Compiled] = {}
         begun = time.perf_counter()
         models = list(dict.fromkeys(model for group in groups for model in group.models))
+        over = dtype == FLOAT32 and not any(group.kind.gradients for group in groups)
         self.progress.begin(f"compile for {one.title}", len(models), "models")
         for model in models:
             with memory_errors(self.plan, groups, self.device):
                 module = self.loaded[model].module.to(self.device)
-            compiled[model] = self._graph(one, model, module, groups, self.dtype, self.fast)
+            fitted = self._fitted(one.data, model)
+            planned = self.plan.models[model]
+            compiled[model] = compile_model(planned, module, groups, fitted, over=over, folds=fast)
             self.progress.step(1, f"{model}, {counted(len(compiled[model].ablated) + 1, 'condition')}")
-            self.facts.work.append(manifest.work(one.title, compiled[model]))
         self.progress.end()
         self.facts.took(f"{times.COMPILE}{one.title}", begun)
-        if self.outlook is not None:
-            self._foresee(self.outlook, one, blocks, groups, compiled)
-        runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known)
-        checks: list[Check] = []
-
-        def first(batch: Batch, tensors: Mapping[str, torch.Tensor], found: Found) -> None:
-            checks.extend(check_first_batch(runner, batch, tensors, found))
-            if how := inexact(self.dtype, self.fast):
-                with torch.inference_mode(False):
-                    graphs = {
-                        name: self._graph(one, name, each.module, groups, FLOAT32, fast=False)
-                        for name, each in compiled.items()
-                    }
-                exact = Runner(self.plan, graphs, groups, self.device, FLOAT32, self._known)
-                checks.extend(check_precision(runner, exact, how, batch, tensors, found))
-            self.facts.trust = once([*self.facts.trust, *checks])
-
-        self.progress.begin(
-            f"images of {one.title}", sum(len(stream.rows_of_block(block)) for block in blocks)
-        )
-        for done in walk(runner, stream, blocks, first=first, progress=self.progress):
-            saved.write(done, checks)
-            checks.clear()
-        self.progress.end()
-
-    def _graph(
-        self,
-        one: Pass,
-        model: str,
-        module: nn.Module,
-        groups: Sequence[Group[Observer]],
-        dtype: str,
-        fast: bool,
-    ) -> Compiled:
-        """One model of a pass in one graph."""
-        return compile_model(
-            self.plan.models[model],
-            module,
-            groups,
-            self._fitted(one.data, model),
-            over=dtype == FLOAT32 and not any(group.kind.gradients for group in groups),
-            folds=fast,
-        )
-
-    def _foresee(
-        self,
-        outlook: Outlook,
-        one: Pass,
-        blocks: Sequence[int],
-        groups: Sequence[Group[Observer]],
-        compiled: Mapping[str, Compiled],
-    ) -> None:
-        """Tell the outlook what is about to be computed."""
-        stream = self.streams[one.data]
-        images = sum(len(stream.rows_of_block(block)) for block in blocks)
-        outlook.passing(groups, compiled, stream.data.batch, images, reading_seconds(stream))
-        outlook.holds(sum(memory_of(self.plan, one, each, groups) for each in compiled.values()))
+        return compiled
 
     def _finish_fits(self, one: Pass, statistics: Mapping[str, Statistics[Observer]]) -> None:
         """Fold the statistics of fits into constants of the passes that come."""

@@ -32,7 +32,8 @@ from vitdsl.runtime.plan.plan import Group, Plan, View
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.results.writing import check_writable, write_atomically
 from vitdsl.runtime.run.compile import compile_model
-from vitdsl.runtime.run.execute import Runner, memory_errors
+from vitdsl.runtime.run.execute import Runner
+from vitdsl.runtime.run.full import memory_errors
 from vitdsl.runtime.run.inputs import model_of, stream_of
 
 FLOAT = 4

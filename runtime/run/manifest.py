@@ -97,16 +97,15 @@ def described(plan: Plan, loaded: Mapping[str, LoadedModel], written: Manifest) 
 
 def work(data: str, compiled: Compiled) -> Work:
     """What merging saves on one stream: operations for one image, merged and separate, and the share saved."""
-    merged = compiled.merged
-    lanes = {lane for lane, _ in merged.slots}
     return Work(
         data=data,
         model=compiled.planned.name,
-        conditions=tuple(c.id for c in compiled.planned.conditions if c.id in lanes),
-        flops_merged=merged.work["merged"],
-        flops_separate=merged.work["separate"],
-        saved=merged.saved,
-        folded=merged.folded,
+        conditions=tuple(c.id for c in compiled.planned.conditions if c.id in compiled.lanes),
+        flops_merged=compiled.work,
+        flops_separate=compiled.separate,
+        saved=compiled.saved,
+        folded=max(part.merged.folded for part in compiled.parts.values()),
+        graphs=len(compiled.parts),
     )
 
 

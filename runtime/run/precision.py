@@ -9,22 +9,24 @@ and the largest differences are a trust check. Fits are those that the run has m
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
 
 from vitdsl.runtime.data.stream import Batch
 from vitdsl.runtime.metrics._base import Array, Metric, Observer, Value
 from vitdsl.runtime.plan.plan import Group
+from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.results.manifest import PRECISION, Check
 from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.run.statistics import Statistics
-from vitdsl.runtime.run.trust import EQUAL, Found
+from vitdsl.runtime.run.trust import EQUAL
+from vitdsl.runtime.run.walk import run_batch
 
+Sums = Mapping[str, Statistics[Observer]]
 SAID = 3
 """So many values of a group are said one by one, those that move most."""
 
 
 def check_precision(
-    runner: Runner, exact: Runner, how: str, batch: Batch, images: Mapping[str, Tensor], found: Found
+    runner: Runner, exact: Runner, how: str, batch: Batch, sums: Sums, progress: Progress
 ) -> list[Check]:
     """One check for each group of results: the largest difference of its values from exact ones, on one batch.
 
@@ -36,11 +38,12 @@ def check_precision(
         exact: The same groups and models, in float32 and without what is faster.
         how: What is not exact, as it was asked for: `--dtype bf16`.
         batch: The first batch.
-        images: Its images for each model.
-        found: What the run's own graphs gave.
+        sums: What it gave, by the path of each group.
+        progress: Told where memory is full.
     """
-    ours = _estimates(runner, batch, found)
-    theirs = _estimates(exact, batch, {name: exact.forward(name, images[name]) for name in exact.models})
+    again: Sums = {group.path: Statistics(group, 1) for group in exact.groups}
+    run_batch(exact, batch, again, progress=progress)
+    ours, theirs = _estimates(runner, sums), _estimates(exact, again)
     return [
         _check(group, how, runner.dtype, ours[group.path], theirs[group.path])
         for group in runner.groups
@@ -48,15 +51,13 @@ def check_precision(
     ]
 
 
-def _estimates(runner: Runner, batch: Batch, found: Found) -> dict[str, dict[str, Array]]:
+def _estimates(runner: Runner, sums: Sums) -> dict[str, dict[str, Array]]:
     """The values of each group that gives results, from one batch; not those that are read off single images."""
-    into: dict[str, Statistics[Observer]] = {group.path: Statistics(group, 1) for group in runner.groups}
-    runner.observe(batch, found, into, 0)
     estimates = {}
     for group in runner.groups:
         kind = group.kind
         if isinstance(kind, Metric) and _values(group):
-            values = kind.estimate(into[group.path].totals(), group.x.sites)
+            values = kind.estimate(sums[group.path].totals(), group.x.sites)
             estimates[group.path] = {name: np.asarray(values[name], np.float64) for name in _values(group)}
     return estimates
 

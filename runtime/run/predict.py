@@ -74,12 +74,10 @@ class Outlook:
         distinct = {id(one): one for one in compiled.values()}
         for name, one in compiled.items():
             each = self._seconds(work.models[name])
-            lanes = {lane for lane, _ in one.merged.slots}
-            merged = one.merged.work["merged"]
-            alone = one.merged.work["separate"] / len(lanes) / merged if merged else 1.0
-            checked = alone * PLAIN_IMAGES + (EFFECT_IMAGES if len(lanes) > 1 else 0)
+            alone = one.separate / len(one.lanes) / one.work if one.work else 1.0
+            checked = alone * PLAIN_IMAGES + (EFFECT_IMAGES if len(one.lanes) > 1 else 0)
             seconds += each * (images + checked) / batch
-        nodes = sum(len(one.merged.module.graph.nodes) for one in distinct.values())
+        nodes = sum(one.nodes for one in distinct.values())
         self.parts["images"] += seconds + NODE * nodes * self.python
         self.parts["estimates"] += sum(GROUP + VIEW * len(group.views) for group in groups) * self.python
 

@@ -59,6 +59,7 @@ def run(
     argv: Sequence[str] | None = None,
     ranks: Ranks = ALONE,
     force: bool = False,
+    memory: float | None = None,
 ) -> Outcome:
     """Run a study and write its run folder.
 
@@ -76,6 +77,8 @@ def run(
         argv: The command line, for the manifest.
         ranks: Which of several processes this is; the one that leads writes the run folder.
         force: Compute what is in the store as well.
+        memory: Bytes that a pass may take: its conditions are dealt to several graphs where they would take more;
+            None takes a share of what is free. Numbers do not depend on it.
 
     Raises:
         StudyError: Labels that do not fit the models.
@@ -95,6 +98,7 @@ def run(
         list(argv or sys.argv),
         ranks,
         force,
+        memory,
     )
     work.open_folder()
     try:
@@ -123,9 +127,10 @@ class _Run:
         argv: list[str],
         ranks: Ranks,
         force: bool,
+        memory: float | None,
     ) -> None:
         self.plan, self.out, self.device, self.dtype, self.fast = plan, out, device, dtype, fast
-        self.ranks, self.force = ranks, force
+        self.ranks, self.force, self.memory = ranks, force, memory
         self.progress = Logged(progress)
         study = plan.loaded.study
         self.started = time.perf_counter()
@@ -213,6 +218,7 @@ class _Run:
             ranks=self.ranks,
             force=self.force,
             progress=self.progress,
+            memory=self.memory,
             outlook=outlook,
         )
         if self.folder is not None:
@@ -248,7 +254,8 @@ class _Run:
 
     def _note_facts(self, engine: Engine) -> None:
         facts = engine.facts
-        self._note(work=tuple(facts.work), trust=tuple(facts.trust), reused=facts.reused)
+        self._note(work=tuple(facts.work), split=tuple(facts.split))
+        self._note(trust=tuple(facts.trust), reused=facts.reused)
         self._note(timings=self.manifest.timings | facts.timings)
         if engine.store.damaged:
             text = f"{counted(len(engine.store.damaged), 'damaged file')} in the block store, computed again"

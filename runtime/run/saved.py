@@ -14,9 +14,9 @@ from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.plan.plan import Group, Pass
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.blocks import Block, BlockStore
-from vitdsl.runtime.run.execute import Computed
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.vouching import Unit, once, saved_form, taken_over
+from vitdsl.runtime.run.walk import Computed
 
 
 class Saved:

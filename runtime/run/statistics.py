@@ -64,19 +64,24 @@ class Statistics(Generic[Kind]):
         self.positions[block] += rows
 
     def add(self, view: str, block: int, observed: Mapping[str, Tensor]) -> None:
-        """Add what one batch gave under one condition."""
-        sums = self.sums.setdefault(view, {})
-        for name, value in observed.items():
-            if value.device.type == "mps":
-                value = value.cpu()
-            value = value.double()
-            if self.group.kind.keeps(name):
+        """Add what one batch gave under one condition: all of it, or nothing where memory is full."""
+        sums, kind = self.sums.setdefault(view, {}), self.group.kind
+        exact = {
+            name: (value.cpu() if value.device.type == "mps" else value).double()
+            for name, value in observed.items()
+        }
+        rows = {name: brought(value) for name, value in exact.items() if kind.keeps(name)}
+        for name, value in exact.items():
+            if name not in rows:
+                self._make_room(sums, name, value)
+        for name, value in exact.items():
+            if name in rows:
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
-                kept[block].append(brought(value))
-                continue
-            self._add_sum(sums, name, block, value)
+                kept[block].append(rows[name])
+            else:
+                self._add_sum(sums, name, block, value)
 
-    def _add_sum(self, sums: dict[str, Tensor], name: str, block: int, value: Tensor) -> None:
+    def _make_room(self, sums: dict[str, Tensor], name: str, value: Tensor) -> None:
         degrees = {} if name in self.group.kind.examples else self.group.kind.degrees
         if degrees and (name not in degrees or value.shape[:1] != (GROUPS,)):
             raise ValueError(
@@ -86,6 +91,9 @@ class Statistics(Generic[Kind]):
             parts = 1 if self._one_sum else self.blocks
             shape = (parts, *value.shape) if self._by_block(name) else value.shape
             sums[name] = torch.zeros(shape, dtype=torch.float64, device=value.device)
+
+    def _add_sum(self, sums: dict[str, Tensor], name: str, block: int, value: Tensor) -> None:
+        self._make_room(sums, name, value)
         part = sums[name][0 if self._one_sum else block] if self._by_block(name) else sums[name]
         part += value
 

@@ -4,7 +4,7 @@ The compiled intact model gives the plain model's output; a layer's CKA with its
 something. A check that must hold and does not stops the run (VD501): its numbers would be wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.data.stream import Batch
 from vitdsl.runtime.graph.merge import merge
 from vitdsl.runtime.metrics._base import Metric, Seen
-from vitdsl.runtime.plan.lanes import lane_of
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import Compiled
-from vitdsl.runtime.run.execute import Runner, computing
+from vitdsl.runtime.run.execute import Gave, Runner, computing
 from vitdsl.runtime.run.overflow import check_finite
+from vitdsl.runtime.run.turns import Turn
 
 EQUAL = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2, "fp16": 1e-2}
 """Largest difference of outputs, relative to their largest value, by dtype."""
@@ -30,25 +30,64 @@ output does not hang on the others of its batch."""
 ALONE_IMAGES = 16
 """So many go through one by one where the program could not be followed, and may decide by a whole batch."""
 EFFECT_IMAGES = 4
-Found = Mapping[str, tuple[tuple[Tensor, ...], ...]]
+Found = Mapping[str, Gave]
 
 
-def check_first_batch(
-    runner: Runner, batch: Batch, images: Mapping[str, Tensor], found: Found
-) -> list[Check]:
-    """All checks on the first batch of a stream.
+class FirstBatch:
+    """All checks on the first batch of a stream, as the turns of its conditions give what they look at.
 
-    Raises:
-        EnvironmentProblem: One that must hold does not (VD501); a model gives no numbers (VD506).
+    Args:
+        runner: The compiled models and the groups.
     """
-    checks: list[Check] = []
-    for name, compiled in runner.models.items():
-        checks.append(_same_output(runner, compiled, images[name], found[name]))
-        effect = _effects(runner, compiled, images[name], found[name])
-        if effect is not None:
-            checks.append(effect)
-    checks += _identity(runner, batch.rows, found)
-    failed = [check for check in checks if check.required and not check.ok]
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def __call__(self, batch: Batch, images: Mapping[str, Tensor], found: Found, turn: Turn) -> None:
+        """Check what a turn gave; the first turn begins anew.
+
+        Raises:
+            EnvironmentProblem: One that must hold does not (VD501); a model gives no numbers (VD506).
+        """
+        runner = self.runner
+        if turn is runner.turns[0]:
+            self.outputs: dict[str, Check] = {}
+            self.intact: dict[str, Tensor] = {}
+            self.changes: dict[str, dict[str, float]] = {name: {} for name in runner.models}
+            self.identities: dict[str, Check] = {}
+        checks: list[Check] = []
+        for name, compiled in runner.models.items():
+            lanes = turn.of(name)
+            if BASELINE in lanes:
+                self.intact[name] = found[name][compiled.slots[BASELINE, compiled.output]][0]
+                self.outputs[name] = _same_output(runner, compiled, images[name], self.intact[name])
+                checks.append(self.outputs[name])
+            ablated = [c.id for c in compiled.ablated if c.id in lanes]
+            if ablated:
+                self.changes[name] |= _changes(
+                    runner, compiled, ablated, images[name], found[name], self.intact[name]
+                )
+        begun = {name for name in runner.models if BASELINE in turn.of(name)}
+        identities = _identities(runner, batch.rows, found, begun)
+        self.identities |= identities
+        _stop_unless(ok=[*checks, *identities.values()])
+        self.images = len(batch.rows)
+
+    @property
+    def checks(self) -> list[Check]:
+        """All checks after the last turn, in the order of models and groups, whatever the turns were."""
+        found = []
+        for name, compiled in self.runner.models.items():
+            found.append(self.outputs[name])
+            if self.changes[name]:
+                count = self.images if _outputs_are_read(compiled) else min(EFFECT_IMAGES, self.images)
+                found.append(_effect(compiled, self.changes[name], count))
+        groups = (group.path for group in self.runner.groups)
+        return [*found, *(self.identities[path] for path in groups if path in self.identities)]
+
+
+def _stop_unless(ok: Sequence[Check]) -> None:
+    failed = [check for check in ok if check.required and not check.ok]
     if failed:
         raise EnvironmentProblem(
             Diagnostic(
@@ -58,14 +97,10 @@ def check_first_batch(
             )
             for check in failed
         )
-    return checks
 
 
-def _same_output(
-    runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
-) -> Check:
+def _same_output(runner: Runner, compiled: Compiled, images: Tensor, ours: Tensor) -> Check:
     """The compiled intact model against the plain one; skipped edits of training are part of both."""
-    (ours,) = found[compiled.merged.slots[BASELINE, compiled.output]]
     name = compiled.planned.name
     if not torch.isfinite(ours).all():
         with computing(runner.device, runner.dtype):
@@ -122,23 +157,26 @@ def _beside_plain(
     return float((ours - plain).abs().max()), EQUAL[runner.dtype] * max(scale, 1e-30), scale
 
 
-def _effects(
-    runner: Runner, compiled: Compiled, images: Tensor, found: Sequence[tuple[Tensor, ...]]
-) -> Check | None:
-    """The smallest change of the model's output over its ablations; None without ablations."""
-    ablated = compiled.ablated
-    if not ablated:
-        return None
-    name, slots, tap = compiled.planned.name, compiled.merged.slots, compiled.output
-    if all((c.id, tap) in slots for c in ablated):
-        outputs = {c.id: found[slots[c.id, tap]][0] for c in ablated}
-        intact = found[slots[BASELINE, tap]][0]
-        count = len(images)
+def _outputs_are_read(compiled: Compiled) -> bool:
+    """Whether the model's output is read under every condition, and need not be computed for its check."""
+    return all((c.id, compiled.output) in compiled.slots for c in compiled.ablated)
+
+
+def _changes(
+    runner: Runner, compiled: Compiled, ids: Sequence[str], images: Tensor, found: Gave, intact: Tensor
+) -> dict[str, float]:
+    """The largest change of the model's output under each of some conditions."""
+    if _outputs_are_read(compiled):
+        outputs = {id: found[compiled.slots[id, compiled.output]][0] for id in ids}
     else:
-        outputs = _outputs(runner, compiled, images[:EFFECT_IMAGES])
+        outputs = _outputs(runner, compiled, ids, images[:EFFECT_IMAGES])
         intact = outputs.pop(BASELINE)
-        count = min(EFFECT_IMAGES, len(images))
-    changes = {id: float((output - intact).abs().max()) for id, output in outputs.items()}
+    return {id: float((output - intact).abs().max()) for id, output in outputs.items()}
+
+
+def _effect(compiled: Compiled, changes: Mapping[str, float], count: int) -> Check:
+    """The smallest change of the model's output over its ablations."""
+    name = compiled.planned.name
     least = min(changes, key=lambda id: changes[id])
     idle = [id for id, change in changes.items() if change == 0]
     text = (
@@ -159,26 +197,26 @@ def _effects(
     )
 
 
-def _outputs(runner: Runner, compiled: Compiled, images: Tensor) -> dict[str, Tensor]:
-    """The model's output under every condition."""
-    planned, sites, tap = compiled.planned, compiled.sites, compiled.output
-    laid = [planned.conditions[0], *compiled.ablated]
-    lanes = [lane_of(planned, c, sites, compiled.fitted) for c in laid]
+def _outputs(runner: Runner, compiled: Compiled, ids: Sequence[str], images: Tensor) -> dict[str, Tensor]:
+    """The model's output under some conditions and without."""
+    sites, tap = compiled.sites, compiled.output
+    lanes = [compiled.lanes[id] for id in (BASELINE, *ids)]
     merged = merge(sites.model, sites.traced.graph, lanes, {lane.name: [tap] for lane in lanes})
     with computing(runner.device, runner.dtype):
         found = merged.module(images)
     return {lane.name: found[merged.slots[lane.name, tap]][0] for lane in lanes}
 
 
-def _identity(runner: Runner, rows: range, found: Found) -> list[Check]:
-    """Metrics of layers for each layer and itself, computed the way two different layers are."""
-    checks = []
+def _identities(runner: Runner, rows: range, found: Found, models: Collection[str]) -> dict[str, Check]:
+    """Metrics of layers of some models for each layer and itself, computed the way two different layers are."""
+    checks = {}
     for group in runner.groups:
         kind = group.kind
         wanted = kind.identity if isinstance(kind, Metric) and kind.fit() is None else None
         if (
             wanted is None
             or not isinstance(kind, Metric)
+            or group.x.model not in models
             or not any(view.x == BASELINE for view in group.views)
         ):
             continue
@@ -200,15 +238,13 @@ def _identity(runner: Runner, rows: range, found: Found) -> list[Check]:
             for name, worst in off.items()
         ]
         worst = max(off.values())
-        checks.append(
-            Check(
-                check="identity",
-                model=group.x.model,
-                ok=worst <= IDENTITY,
-                value=worst,
-                tolerance=IDENTITY,
-                text="; ".join(said),
-                about=group.path,
-            )
+        checks[group.path] = Check(
+            check="identity",
+            model=group.x.model,
+            ok=worst <= IDENTITY,
+            value=worst,
+            tolerance=IDENTITY,
+            text="; ".join(said),
+            about=group.path,
         )
     return checks

@@ -68,8 +68,8 @@ def ours(one: Ready) -> np.ndarray[Any, Any]:
 
     from vitdsl.runtime.plan.frames import frame
     from vitdsl.runtime.progress import Silent
-    from vitdsl.runtime.run.execute import run_pass
     from vitdsl.runtime.run.statistics import Statistics, estimate
+    from vitdsl.runtime.run.walk import run_pass
 
     walked = run_pass(one.runner, one.stream, first=lambda *_: None, progress=Silent())
     (group,) = one.plan.groups

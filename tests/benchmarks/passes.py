@@ -15,7 +15,8 @@ from vitdsl.runtime.plan.bind import bind
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.run.compile import compile_model
-from vitdsl.runtime.run.execute import Runner, computing, run_pass
+from vitdsl.runtime.run.execute import Runner, computing
+from vitdsl.runtime.run.walk import run_pass
 
 
 @dataclass

@@ -4,6 +4,8 @@ import re
 
 import click
 
+from vitdsl.dsl.sizes import bytes_of
+
 
 class Size(click.ParamType):  # type: ignore[type-arg]
     """Pixels of an input, one number for a square, or height and width: as `input_size` of a study has them."""
@@ -21,6 +23,19 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         return f"input_size=[{height}, {width}]" if width else f"input_size={height}"
 
 
+class Memory(click.ParamType):  # type: ignore[type-arg]
+    """Bytes, as people write them."""
+
+    name = "SIZE"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The bytes."""
+        try:
+            return bytes_of(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error))
+
+
 SET = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set a value of the study; repeatable."
 )
@@ -28,6 +43,12 @@ SET = click.option(
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cuda, cuda:1, mps or cpu.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress; errors and the answer only.")
 JSON = click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+MEMORY = click.option(
+    "--memory",
+    type=Memory(),
+    help="What a pass may take, such as 4G: of more, its conditions run one part after the other. By default, a share "
+    "of what is free.",
+)
 INPUT_SIZE = click.option(
     "--input-size",
     type=Size(),

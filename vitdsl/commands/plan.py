@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import click
 from rich.markup import escape
 
-from vitdsl.commands._options import DEVICE, JSON, SET
+from vitdsl.commands._options import DEVICE, JSON, MEMORY, SET
 from vitdsl.commands._tables import show, table
+from vitdsl.dsl.sizes import sized
 from vitdsl.dsl.text import counted
 from vitdsl.importing import importing
 
@@ -34,8 +35,16 @@ ROWS = 20
 @click.option(
     "--calibrate", is_flag=True, help="Measure anew how fast this machine is; it takes a few seconds."
 )
+@MEMORY
 @JSON
-def plan(study: Path, overrides: Sequence[str], device: str, calibrate: bool, as_json: bool) -> None:
+def plan(
+    study: Path,
+    overrides: Sequence[str],
+    device: str,
+    calibrate: bool,
+    memory: float | None,
+    as_json: bool,
+) -> None:
     """Show what a run will do and cost: conditions, matched sites, passes, work saved, memory, time.
 
     Needs no weights, no GPU, and no images: a folder that is not here is said. How fast this machine is was measured by
@@ -48,13 +57,15 @@ def plan(study: Path, overrides: Sequence[str], device: str, calibrate: bool, as
     loaded = inspect_source(study, overrides=overrides)
     with importing():
         from vitdsl.runtime.plan.bind import bind
+        from vitdsl.runtime.run.budget import room
         from vitdsl.runtime.run.calibration import calibration
         from vitdsl.runtime.run.cost import predicted
         from vitdsl.runtime.run.environment import device as find_device
 
     missing: list[Diagnostic] = []
     bound = bind(loaded, missing=missing)
-    price, outlook = predicted(bound, calibration(find_device(device), anew=calibrate))
+    chosen = find_device(device)
+    price, outlook = predicted(bound, calibration(chosen, anew=calibrate), room(chosen, memory))
     absent = [not_here(one) for one in missing]
     if as_json:
         found = {
@@ -86,7 +97,7 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
             f"{row.merged / 1e9:.3g}",
             f"{row.separate / 1e9:.3g}",
             f"{row.saved:.0%}",
-            _bytes(row.memory),
+            sized(row.memory),
         )
         for row in price.models
     ]
@@ -123,6 +134,9 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
     for found in _page(results):
         metrics.add_row(*found)
     show(metrics)
+    for one in price.passes:
+        if one.split is not None:
+            click.echo(f"split: {one.split.words}")
     for note in bound.notes[:ROWS]:
         click.echo(f"note: {note}")
     if len(bound.notes) > ROWS:
@@ -161,11 +175,3 @@ def _span(names: Sequence[str]) -> str:
 
 def _count(number: int | None) -> str:
     return "all" if number is None else f"{number:,}"
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    raise AssertionError

@@ -12,7 +12,7 @@ import click
 
 from vitdsl.commands._answers import as_answer, print_all, print_one
 from vitdsl.commands._folders import kind_of
-from vitdsl.commands._options import DEVICE, JSON, QUIET, SET
+from vitdsl.commands._options import DEVICE, JSON, MEMORY, QUIET, SET
 from vitdsl.importing import importing
 from vitdsl.output import Output
 from vitdsl.painters import Painters
@@ -61,6 +61,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
     is_flag=True,
     help="Fold batch norms into convolutions: other numbers by rounding.",
 )
+@MEMORY
 @click.option("--force", is_flag=True, help="Compute again what is there already.")
 @click.option(
     "--shard",
@@ -84,6 +85,7 @@ def run(
     device: str,
     dtype: str,
     fast: bool,
+    memory: float | None,
     force: bool,
     shard: tuple[int, int] | None,
     must_hold: bool,
@@ -140,6 +142,7 @@ def run(
                     progress=progress,
                     ranks=mine,
                     force=force,
+                    memory=memory,
                 )
                 done.append(Done(outcome, asked, plan))
         led = [one for one in done if one.outcome.folder is not None]

@@ -15,8 +15,10 @@ from vitdsl.runtime.plan.frames import frame
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.run.compile import compile_model
-from vitdsl.runtime.run.execute import Runner, memory_errors, run_pass
+from vitdsl.runtime.run.execute import Runner
+from vitdsl.runtime.run.full import memory_errors
 from vitdsl.runtime.run.statistics import estimate
+from vitdsl.runtime.run.walk import run_pass
 
 STUDY = study(
     "sums",
@@ -114,7 +116,7 @@ def test_gram_matrices_stay_float32_under_autocast() -> None:
     _, runner, stream = prepared(22, "bf16")
     batch = next(iter(stream))
     found = runner.forward("vit", batch.images["vit"])
-    assert not {tensor.dtype for one in found for tensor in one} & {torch.bfloat16, torch.float16}
+    assert not {tensor.dtype for one in found.values() for tensor in one} & {torch.bfloat16, torch.float16}
     exact, low = results(22)["within/vit"]["cka"], results(22, "bf16")["within/vit"]["cka"]
     assert 0 < float(abs(exact - low).max()) < 0.02
 

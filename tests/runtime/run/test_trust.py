@@ -13,7 +13,7 @@ from vitdsl.runtime.data.stream import Batch, open_stream
 from vitdsl.runtime.results.manifest import Check
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.execute import Runner
-from vitdsl.runtime.run.trust import check_first_batch
+from vitdsl.runtime.run.trust import FirstBatch
 
 STUDY = study(
     "trust",
@@ -52,7 +52,9 @@ class Ready:
 
     def check(self) -> list[Check]:
         found = {name: self.runner.forward(name, images) for name, images in self.batch.images.items()}
-        return check_first_batch(self.runner, self.batch, self.batch.images, found)
+        first = FirstBatch(self.runner)
+        first(self.batch, self.batch.images, found, self.runner.turns[0])
+        return first.checks
 
 
 def test_all_checks_of_a_right_run() -> None:
