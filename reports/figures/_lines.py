@@ -7,6 +7,7 @@ from math import log10
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from vitdsl.reports.canvas import note_points
 from vitdsl.reports.labels import estimate, fold, number, plain, power_of_ten
@@ -17,6 +18,8 @@ DECADES = 300.0
 """An axis whose ends are farther apart than this factor names powers of ten alone."""
 LEGEND = 32
 """Letters in a line of a label in a legend."""
+NEAR, ASIDE = 5.0, 7.0
+"""Points nearer than so many CSS pixels hide each other; lines of few points are drawn so far from one another."""
 CROWDED = 26
 """From so many points on, intervals are bands and markers are left out."""
 
@@ -84,8 +87,11 @@ def ordered(line: Line) -> Line:
 
 def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     """Draw each line with its interval: bars where there is room, a band where there is none."""
-    for line in map(ordered, lines):
+    for line, aside in zip(map(ordered, lines), _asides(axes, lines), strict=True):
         crowded = len(line.x) > CROWDED
+        moved, sheet = axes.transData, axes.get_figure(root=True)
+        if aside and sheet is not None:
+            moved = moved + ScaledTranslation(aside / 72, 0, sheet.dpi_scale_trans)
         _, marker, dash, hollow = line.look
         axes.plot(
             line.x,
@@ -99,6 +105,7 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             markerfacecolor=LIGHT["paper"] if hollow else line.hex,
             label=fold(line.label, LEGEND),
             zorder=3,
+            transform=moved,
         )
         names = line.names or tuple(f"depth {number(float(x), 2)}" for x in line.x)
         said = [
@@ -110,7 +117,38 @@ def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             if crowded:
                 axes.fill_between(line.x, line.low, line.high, color=line.hex, alpha=0.2, linewidth=0)
             else:
-                axes.vlines(line.x, line.low, line.high, color=line.hex, linewidth=1.3, alpha=0.55, zorder=2)
+                bars = axes.vlines(
+                    line.x, line.low, line.high, color=line.hex, linewidth=1.3, alpha=0.55, zorder=2
+                )
+                bars.set_transform(moved)
+
+
+def _asides(axes: Axes, lines: Sequence[Line]) -> list[float]:
+    """How far each line is drawn to the right of where it is, in CSS pixels, so that none hides another.
+
+    Lines of one or two points may lie on one another, and one would be seen; longer ones show where they go.
+    """
+    at = [axes.transData.transform(np.stack([line.x, line.y], 1)) for line in lines]
+    short = [0 < np.isfinite(line.y).sum() <= 2 for line in lines]
+
+    def hide(i: int, j: int) -> bool:
+        return bool((np.abs(at[i][:, None] - at[j]) < NEAR).all(-1).any())
+
+    groups: list[list[int]] = []
+    for i in np.flatnonzero(short).tolist():
+        group = next((group for group in groups if any(hide(i, j) for j in group)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(i)
+    found = [0.0] * len(lines)
+    for group in groups:
+        count = len(group)
+        taken = any(hide(i, j) for i in group for j, is_short in enumerate(short) if not is_short)
+        beside = [place for place in range(-(count // 2), count - count // 2 + 1) if place]
+        middle = [place - (count - 1) / 2 for place in range(count)]
+        for i, place in zip(group, beside if taken else middle, strict=True):
+            found[i] = ASIDE * place
+    return found
 
 
 def limits(lines: Sequence[Line], include: Sequence[float] = ()) -> tuple[float, float]:
