@@ -18,6 +18,8 @@ FEW_BLOCKS = 10
 """Below so many image blocks, an interval is itself a rough estimate."""
 STATUS = {"started": "not finished", "success": "", "failed": "failed", "interrupted": "interrupted"}
 MOST_EFFECTS = 4
+MOST_CLAIMS = 3
+"""Claims that stand here beside the first one; the table has all."""
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
@@ -54,7 +56,9 @@ def answer(run: Run, gathered: Sequence[Section], said_below: str = "") -> list[
     if found:
         verdicts = claims.counted(one.verdict for one in found.values())
         said.append((f"{plural(len(found), 'claim')}: {verdicts}.", ""))
-        said.append((in_numbers(next(iter(found.values()))), ""))
+        first_, *others = found.values()
+        said.append((in_numbers(first_), ""))
+        said += [(f"{claims.WORDS[one.verdict]}: {_say(one)}.", "") for one in others[:MOST_CLAIMS]]
     else:
         for section in gathered:
             first = next(iter(section.values.values()))
@@ -71,7 +75,7 @@ def headlines(run: Run) -> list[str]:
 
 def in_numbers(found: Verdict) -> str:
     """A claim with its verdict and its numbers, in one sentence."""
-    say = found.say.strip().removesuffix(".")
+    say = _say(found)
     word = claims.WORDS[found.verdict]
     if found.right is None:
         return f"{word}: {say} ({sentences.quantity(found.left)})."
@@ -80,6 +84,10 @@ def in_numbers(found: Verdict) -> str:
         f"{word}: {say} ({sentences.quantity(found.left)} against {against}, "
         f"difference {sentences.difference(found)})."
     )
+
+
+def _say(found: Verdict) -> str:
+    return found.say.strip().removesuffix(".")
 
 
 def first(manifest: Manifest) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ import matplotlib
 import pytest
 
 from vitdsl.reports.canvas import numbered
+from vitdsl.reports.opening import answer
 from vitdsl.reports.render import render, write_report
 from vitdsl.runtime.results.csvs import summary_rows
 from vitdsl.runtime.results.folder import Run
@@ -173,3 +174,15 @@ def test_ids_of_a_drawing_are_counted_whatever_they_were() -> None:
     one = '<svg><g id="p3f"/><use href="#p3f"/><g id="q" clip-path="url(#p3f)"/></svg>'
     assert numbered(one) == '<svg><g id="i0"/><use href="#i0"/><g id="i1" clip-path="url(#i0)"/></svg>'
     assert numbered(one.replace("p3f", "zz")) == numbered(one)
+
+
+def test_the_page_opens_with_the_verdicts_of_the_first_claims(run: Run) -> None:
+    """The first one with its numbers; of many claims the table has the rest."""
+    (name, found), *_ = run.manifest.claims.items()
+    many = {f"c{i}": found.updated(say=f"Claim {i}.", verdict="refuted") for i in range(7)}
+    manifest = run.manifest.updated(claims={name: found.updated(say="First.", verdict="supported"), **many})
+    count, first, *others = (text for text, _ in answer(dataclasses.replace(run, manifest=manifest), []))
+    assert count == "8 claims: 1 supported, 7 refuted." and first.startswith("Supported: First (")
+    assert others == ["Refuted: Claim 0.", "Refuted: Claim 1.", "Refuted: Claim 2."]
+    alone = run.manifest.updated(claims={name: found})
+    assert len(answer(dataclasses.replace(run, manifest=alone), [])) == 2
