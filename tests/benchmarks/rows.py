@@ -64,6 +64,12 @@ class Bench:
     dtype: str
     pair: dict[str, str]
 
+    @property
+    def alive(self) -> dict[str, str]:
+        """The models; timm's random ResNets with branches that give something, or nothing is left without a skip."""
+        more = ", options: {zero_init_last: false}"
+        return {name: arch + (more if arch.startswith("resnet") else "") for name, arch in self.pair.items()}
+
     def rates(self) -> dict[str, float]:
         """Seconds for one image of the plain models."""
         found = plain(self.batch, self.runs, *self.pair.values())
@@ -71,7 +77,7 @@ class Bench:
 
     def one_pass(self, what: str, metrics: str, times: int, asked: tuple[float, float]) -> Row:
         """A pass in this process over plain forwards, in turn; and over those of a process as a user writes it."""
-        one = ready(text(metrics, noise(), self.images, self.batch, self.pair), self.device, self.dtype)
+        one = ready(text(metrics, noise(), self.images, self.batch, self.alive), self.device, self.dtype)
         found = ratio(one, times, self.runs)
         eager = sum(self.rates()[name] for name in one.modules) * one.images * times
         more = {"ours": found.ours, "bare": found.bare, "eager": eager, "range": [found.low, found.high]}
@@ -80,7 +86,7 @@ class Bench:
     def sweep(self, what: str, metrics: str, asked: tuple[float, float]) -> Row:
         """One skip removed at a time, over as many forwards as there are conditions."""
         conditions = ready(
-            text(metrics, noise(), self.batch, self.batch, self.pair), self.device, self.dtype
+            text(metrics, noise(), self.batch, self.batch, self.alive), self.device, self.dtype
         ).plan
         count = conditions.conditions - (len(conditions.own_models) - 1)
         return self.one_pass(f"{what}, {count} conditions over {count} forwards", metrics, count, asked)

@@ -18,7 +18,7 @@ from vitdsl.dsl.study import Entry
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tokens import refuse_tokens, select, token_count
 from vitdsl.runtime.metrics._base import Array
-from vitdsl.runtime.metrics._gram import gram, u_center, u_gram
+from vitdsl.runtime.metrics._gram import SAMPLE, _seems_far, gram, u_center, u_gram
 from vitdsl.runtime.metrics.cka import CKA
 
 KIND = CKA(Entry())
@@ -317,6 +317,18 @@ def test_gram_is_exact_to_float32_and_chunked() -> None:
     centred = x.double() - x.double().mean(0)
     wanted = u_center(centred @ centred.T)
     np.testing.assert_allclose(u_center(gram(x)), wanted, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("far", "seems"), [(0, False), (1, False), (SAMPLE**2 // 2, True), (SAMPLE**2, True)]
+)
+def test_wide_layers_are_shifted_where_a_sample_or_the_whole_says_so(far: int, seems: bool) -> None:
+    x = torch.randn(8, SAMPLE**2, generator=torch.Generator().manual_seed(0))
+    x[:, 1 : 1 + far] += 1e4 if far == 1 else 100
+    assert _seems_far(x) is seems
+    centred = x.double() - x.double().mean(0)
+    wanted = u_center(centred @ centred.T)
+    np.testing.assert_allclose(u_center(gram(x)), wanted, atol=3e-5 * float(wanted.abs().max()))
 
 
 TOKEN_CASES = ["all", "cls", "spatial", "mean", (0,), (2, 5), (-1,)]
