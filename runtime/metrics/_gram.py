@@ -17,6 +17,8 @@ SMALLEST_BATCH = 4
 """U-centred matrices of fewer images carry no information: all their entries vanish."""
 CHUNK = 1 << 19
 """Features times images shifted at a time, so that the copy stays in a cache."""
+PART = 1 << 12
+"""Features in one float32 sum: more lose digits, linearly, and fewer take longer."""
 SHIFT_IMAGES = 8
 """On the CPU, features are shifted by their mean over this many images: near enough to zero, and a pass less."""
 NEAR = 4.0
@@ -85,18 +87,20 @@ def _fits(matrix: Tensor) -> bool:
 
 
 def _products(features: Tensor) -> Tensor:
-    """`X X'`, nothing shifted; parts of features side by side, so that each computing thread has its own."""
+    """`X X'` in the widest float; half precision becomes float32 some features at a time."""
+    if features.dtype == torch.float32:
+        return _product(features)
+    step = max(1, CHUNK // max(1, len(features)))
+    return torch.stack([_product(part.float()) for part in torch.split(features, step, 1)]).sum(0)
+
+
+def _product(features: Tensor) -> Tensor:
+    """`X X'` from float32 products of few features, side by side, so that each computing thread has its own."""
     images, width = features.shape
-    step = max(1, (CHUNK >> 1) // max(1, images))
-    parts = width // step if features.dtype == torch.float32 else 0
-    total = torch.zeros(images, images, dtype=torch.float64)
-    if parts:
-        part = features[:, : parts * step].reshape(images, parts, step).transpose(0, 1)
-        total += torch.bmm(part, part.mT).double().sum(0)
-    for start in range(parts * step, width, step):
-        part = features[:, start : start + step].float()
-        total += (part @ part.mT).double()
-    return total
+    whole = width // PART * PART
+    part, rest = features[:, :whole].reshape(images, -1, PART).transpose(0, 1), features[:, whole:]
+    exact = accumulator(features.device)
+    return torch.bmm(part, part.mT).to(exact).sum(0) + (rest @ rest.mT).to(exact)
 
 
 def _gram(features: Tensor, *, scaled: bool) -> Tensor:
@@ -116,7 +120,7 @@ def _gram(features: Tensor, *, scaled: bool) -> Tensor:
             low, high = part.aminmax()
             power = _power_of_two(torch.maximum(-low, high))
             part *= two_to(-power, part.dtype)
-        total += (part @ part.mT).to(exact) * two_to(2 * power, exact)
+        total += _product(part) * two_to(2 * power, exact)
     energy = total.diagonal().sum()
     return torch.where(energy <= CONSTANT * (energy + images * shift), torch.zeros_like(total), total)
 
