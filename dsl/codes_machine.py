@@ -184,7 +184,8 @@ MACHINE_CODES = (
         "a model that is read by hooks does something else",
         """The program of the model cannot be followed, so its modules are read while it runs. It must call the same
         modules in the same order for every batch, and each must give tensors of the same shape for an image: a name
-        stands for one tensor. For some images it did not. The message says what it did, and what it did for others.""",
+        stands for one tensor. For some images it did not, or raised an error of its own. The message names these images
+        and says what it did, and what it does for others.""",
     ),
     Code(
         "VD601",

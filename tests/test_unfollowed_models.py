@@ -199,7 +199,8 @@ def in_batch(folder: Path, number: int, then: Any) -> Patches:
 
 def test_a_batch_for_which_it_calls_other_modules_stops_the_run(tmp_path: Path) -> None:
     text = error_of(written(tmp_path), in_batch(tmp_path, 1, spare))
-    assert "error[VD507]" in text and "calls `spare` where it otherwise calls `blocks.0`" in text
+    assert "error[VD507]: `mine` is read by hooks, and does something else for the 20 images from `" in text
+    assert "calls `spare` where it otherwise calls `blocks.0`" in text
 
 
 def test_a_program_that_decides_by_a_whole_batch_is_found_on_the_first(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
+from vitdsl.runtime.graph.refusals import first_line, line_of
 
 HOOKED = "hooked"
 """In `node.meta` of the call of a model that is read by hooks: its `Calls`."""
@@ -21,10 +21,6 @@ Slot = tuple[str, str]
 """A role, `input` or `output`, and the name of a call: a module's path, `path:1` where it is called again."""
 WHOLE: Slot = ("output", "")
 """The model's own output."""
-HELP = (
-    "let the program call the same modules whatever the images are, and in the same order",
-    "or read a model whose program does",
-)
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,14 @@ class Calls:
     all: int
 
 
+class OtherwiseError(Exception):
+    """A program did something else for these images than for others: whose, and what."""
+
+    def __init__(self, model: nn.Module, what: str) -> None:
+        super().__init__(what)
+        self.model = model
+
+
 class HookedModel(nn.Module):
     """A model that gives what is wanted of its modules' inputs and outputs, by slot.
 
@@ -60,8 +64,8 @@ class HookedModel(nn.Module):
         """What is wanted for images `[batch, channel, row, col]`.
 
         Raises:
-            EnvironmentProblem: The program called other modules than for other images, or one gave another shape
-                (VD507).
+            OtherwiseError: The program called other modules than for other images, one gave another shape, or it
+                raised an error.
         """
         found: dict[Slot, Tensor] = {}
 
@@ -70,7 +74,11 @@ class HookedModel(nn.Module):
                 found[slot] = tensor.clone()
 
         with listening(self.model, take) as order:
-            self.model(images)
+            try:
+                self.model(images)
+            except Exception as error:  # a model's program raises anything
+                what = f"it raises {type(error).__name__}: {first_line(error)}, {line_of(error)}"
+                raise OtherwiseError(self.model, what) from error
         self._check_order([name for name in order if path_of(name) not in self.calls.varying])
         for slot in self.wanted:
             self._check_shape(slot, found.get(slot), len(images))
@@ -82,7 +90,7 @@ class HookedModel(nn.Module):
         )
         different = next((pair for pair in zip(came, otherwise, strict=False) if pair[0] != pair[1]), None)
         if different is not None:
-            raise _changed(self.model, "it {} where it otherwise {}".format(*different))
+            raise OtherwiseError(self.model, "it {} where it otherwise {}".format(*different))
 
     def _check_shape(self, slot: Slot, tensor: Tensor | None, images: int) -> None:
         times, *rest = self.calls.shapes[slot]
@@ -90,7 +98,7 @@ class HookedModel(nn.Module):
         if shape != [times * images, *rest]:
             role, name = slot
             what = f"the {role} of `{name}`" if name else "its output"
-            raise _changed(
+            raise OtherwiseError(
                 self.model,
                 f"{what} is {shape or 'no tensor'} where it otherwise is {[times * images, *rest]}",
             )
@@ -164,13 +172,3 @@ def path_of(name: str) -> str:
 def counts_of(order: Iterable[str]) -> Counter[str]:
     """How often each module is called."""
     return Counter(map(path_of, order))
-
-
-def _changed(model: nn.Module, what: str) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        Diagnostic(
-            "VD507",
-            f"`{type(model).__name__}` is read by hooks, and does something else for these images: {what}",
-            help=HELP,
-        )
-    )

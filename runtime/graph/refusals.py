@@ -31,12 +31,12 @@ def refusal(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> 
     if isinstance(error, DependsOnBatch):
         return _untraceable(model, str(error), "a graph must hold for any number of images")
     if isinstance(error, Undecided):
-        why = f"its program decides by {error}, {_line(error)}"
+        why = f"its program decides by {error}, {line_of(error)}"
         return _untraceable(model, why, "another model of the family, or other `options`, may not")
     own = _eager(model, input_size)
     if own is not None and not isinstance(own, NotImplementedError) and "meta" not in str(own):
         return _does_not_fit(model, input_size, own)
-    what = f"{_line(error)}: {type(error).__name__}: {_first(error)}"
+    what = f"{line_of(error)}: {type(error).__name__}: {first_line(error)}"
     return _untraceable(model, what, "another model of the family, or other `options`, may do")
 
 
@@ -72,7 +72,7 @@ def no_run(error: StudyError, why: Exception | str) -> StudyError:
         why: What else, or what it raised when it was run.
     """
     (first, *_) = error.diagnostics
-    said = why if isinstance(why, str) else f"it does not run: {type(why).__name__}: {_first(why)}"
+    said = why if isinstance(why, str) else f"it does not run: {type(why).__name__}: {first_line(why)}"
     return StudyError(replace(first, message=f"{first.message}; nor can it be read by hooks: {said}"))
 
 
@@ -86,7 +86,7 @@ def _does_not_fit(model: nn.Module, input_size: tuple[int, ...], error: Exceptio
     return StudyError(
         Diagnostic(
             "VD233",
-            f"`{type(model).__name__}` does not take images of {size}: {_first(error)}",
+            f"`{type(model).__name__}` does not take images of {size}: {first_line(error)}",
             help=("set `options: {img_size: ...}` or `input_size:` of the model to a size that it takes",),
             label="does not fit",
             about=(("input_size",), ("options", "img_size"), ("arch",)),
@@ -104,14 +104,15 @@ def _eager(model: nn.Module, input_size: tuple[int, ...]) -> Exception | None:
     return None
 
 
-def _line(error: Exception) -> str:
-    """The last line of the model's program before an error."""
+def line_of(error: Exception) -> str:
+    """The last line of the model's program before an error, in words."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if not any(Path(one.filename).is_relative_to(lib) for lib in LIBRARIES)]
     frame = (own or list(frames))[-1]
     return f"in `{frame.name}` ({Path(frame.filename).name}, line {frame.lineno})"
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return text[:200]

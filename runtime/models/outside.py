@@ -66,8 +66,8 @@ def received(name: str, given: Given, model: Model) -> LoadedModel:
         model: What the study says of it.
 
     Raises:
-        StudyError: It cannot be copied or has no values yet (VD271), or cannot be traced (VD301); its transform
-            gives images of another size than the study says (VD233).
+        StudyError: It cannot be copied, has no values yet or was compiled by TorchScript (VD271), or can neither be
+            traced nor read by hooks (VD301); its transform gives images of another size than the study says (VD233).
         EnvironmentProblem: A weight is not finite (VD416).
     """
     module = _copied(name, given.module)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+import torch
 from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
@@ -63,6 +64,8 @@ def build(arch: str, options: Mapping[str, Any], *, pretrained: bool = False) ->
     module = call(**{**asked, **options})
     if not isinstance(module, nn.Module):
         raise ValueError(f"it gives a {type(module).__name__}, not a torch module")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise ValueError("it gives a module that TorchScript compiled, which cannot be read")
     return module
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.runtime.data.stream import Batch
+from vitdsl.runtime.graph.hooks import OtherwiseError
 from vitdsl.runtime.metrics._base import Observer, Reads
 from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.rounding import AUTOCAST, products_in
@@ -100,6 +101,11 @@ class Runner:
         part = compiled.parts[turn]
         try:
             found = self._forward(compiled, part.merged.module, images)
+        except OtherwiseError as error:
+            cause = error.__cause__
+            if cause is not None and is_memory(cause):
+                raise cause  # noqa: B904  (what the program raised is memory's own error)
+            raise
         except RuntimeError as error:
             if not compiled.channels_last or is_memory(error):
                 raise

@@ -21,6 +21,7 @@ from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.run.execute import Gave, Runner, remembering
 from vitdsl.runtime.run.full import is_memory, memory_errors
+from vitdsl.runtime.run.otherwise import named
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.turns import Turn
 
@@ -76,7 +77,8 @@ def walk(
         seconds: Takes the seconds of each model's forward passes.
 
     Raises:
-        EnvironmentProblem: An image is unreadable (VD402); out of memory (VD409).
+        EnvironmentProblem: An image is unreadable (VD402); out of memory (VD409); a model that is read by hooks does
+            something else for some images (VD507).
     """
     wanted = [(block, batch) for block in blocks for batch in stream.batches_of(block)]
     last = {block: batch for block, batch in wanted}
@@ -85,7 +87,8 @@ def walk(
     with memory_errors(runner.plan, runner.groups, runner.device):
         for batch in stream.read(batch for _, batch in wanted):
             check = None if begun else first
-            run_batch(runner, batch, fresh, first=check, progress=progress, seconds=seconds)
+            with named(runner.models, stream, batch.rows):
+                run_batch(runner, batch, fresh, first=check, progress=progress, seconds=seconds)
             if then is not None and not begun:
                 then(batch, fresh)
             begun = True

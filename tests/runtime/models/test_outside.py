@@ -215,6 +215,10 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     path = written(tmp_path)
     wrong: Any = net().state_dict()
     assert "is a OrderedDict, not a torch module" in said(path, models={"mine": wrong})
+    inside = nn.Sequential(torch.jit.trace(net(), torch.zeros(2, 3, 32, 32)))
+    assert "`0` of the module that is handed over as `mine` was compiled by" in said(
+        path, models={"mine": inside}
+    )
     assert "a transform is handed over for `mine`, and no module" in said(
         path, transforms={"mine": TRANSFORM}
     )

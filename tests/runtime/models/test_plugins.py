@@ -158,6 +158,12 @@ def test_what_is_not_offered_is_refused(fields: dict[str, Any], words: str) -> N
     assert words in said(entry(**fields))
 
 
+def test_what_torchscript_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = torch.jit.trace(nets.patch_mixer(), torch.zeros(2, 3, 32, 32))
+    monkeypatch.setattr(nets, "patch_mixer", lambda: compiled)
+    assert "it gives a module that TorchScript compiled, which cannot be read" in said(entry())
+
+
 def test_one_that_does_not_import_is_a_fault_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
