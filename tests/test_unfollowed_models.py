@@ -203,6 +203,20 @@ def test_a_batch_for_which_it_calls_other_modules_stops_the_run(tmp_path: Path) 
     assert "calls `spare` where it otherwise calls `blocks.0`" in text
 
 
+def raising(error: Exception) -> Any:
+    def then(model: Patches, tokens: Tensor) -> Tensor:
+        raise error
+
+    return then
+
+
+def test_an_error_of_its_program_is_told_and_a_full_memory_is_told_as_such(tmp_path: Path) -> None:
+    text = error_of(written(tmp_path), in_batch(tmp_path, 1, raising(ValueError("it is too dark"))))
+    assert "error[VD507]" in text and "it raises ValueError: it is too dark, in `then` (test_unf" in text
+    text = error_of(written(tmp_path), in_batch(tmp_path, 1, raising(MemoryError())))
+    assert "error[VD409]" in text
+
+
 def test_a_program_that_decides_by_a_whole_batch_is_found_on_the_first(tmp_path: Path) -> None:
     text = error_of(written(tmp_path), in_batch(tmp_path, 0, lambda _, tokens: tokens + 1))
     assert "error[VD501]" in text and "its numbers hang on the batches" in text
