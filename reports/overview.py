@@ -21,7 +21,7 @@ def models(run: Run, gathered: list[Section]) -> tuple[list[str], list[tuple[str
     rows = [
         ("architecture", [known[name].arch for name in names]),
         ("parameters", [number(known[name].parameters) for name in names]),
-        ("units", [number(known[name].units) for name in names]),
+        ("units", [DASH if known[name].unfollowed else number(known[name].units) for name in names]),
     ]
     rows = rows if names else []
     for section in gathered:

@@ -162,7 +162,8 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
             "coordinates": _params(model.coordinates),
             "prefix tokens": model.prefix_tokens,
             "sites": model.sites,
-            "units": model.units,
+            "units": "" if model.unfollowed else model.units,
+            "read by hooks, since": model.unfollowed,
         }
         groups.append((f"Model {name}", known))
     for name, data in m.data.items():

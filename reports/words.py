@@ -65,6 +65,7 @@ def _model(name: str, model: ModelRecord) -> str:
         f"{number(model.parameters)} parameters",
         weights,
         f"trained without {listing(model.without[:3])}" if model.without else "",
+        "read by hooks on its modules" if model.unfollowed else "",
     ]
     return f"{name} ({', '.join(filter(None, facts))})"
 

@@ -17,6 +17,9 @@ from studies import study as text_of
 from vitdsl import cli
 from vitdsl.dsl.diagnostics import VitdslError
 from vitdsl.dsl.render import render
+from vitdsl.reports.overview import DASH, models
+from vitdsl.reports.pages import facts
+from vitdsl.reports.words import methods
 from vitdsl.runtime.data.sources._base import SOURCES
 from vitdsl.runtime.models import plugins
 
@@ -158,6 +161,11 @@ def test_it_is_said_wherever_the_model_is(tmp_path: Path) -> None:
     assert record.unfollowed.startswith(WHY) and record.sites > 0 and record.units == 0
     page = (found.path / "report.html").read_text()
     assert "are read by hooks while it runs" in page
+    assert "given weights, read by hooks on its modules)" in methods(found)
+    _, rows = models(found, [])
+    assert dict(rows)["units"] == [DASH] and dict(rows)["architecture"] == ["Deciding, given in Python"]
+    (said,) = [known for title, known in facts(found) if title == "Model mine"]
+    assert dict(said)["read by hooks, since"].startswith(WHY) and "units" not in dict(said)
     (check,) = [one for one in found.manifest.trust if one.check == "output"]
     assert check.ok and "on 16 images" in check.text
 
