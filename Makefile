@@ -1,4 +1,4 @@
-.PHONY: fmt check lint types layering generated test whole wheel zoo gallery bench coverage census science
+.PHONY: fmt check lint types layering generated test whole wheel zoo gallery bench coverage census science precision
 
 fmt:  ## rewrite the code in the project's format
 	ruff format . && ruff check --fix .
@@ -52,3 +52,6 @@ bench:  ## what a study costs, against plain forwards and other packages: docs/p
 
 coverage:  ## how often intervals hold the truth: the table of docs/statistics.md, in about ten minutes
 	OMP_NUM_THREADS=1 python tests/simulation/coverage_of_intervals.py
+
+precision:  ## what precision does to each metric: docs/precision.md, in a minute or two
+	OMP_NUM_THREADS=1 python tests/precision/page.py

@@ -52,17 +52,18 @@ def check_precision(
 
 
 def _estimates(runner: Runner, sums: Sums) -> dict[str, dict[str, Array]]:
-    """The values of each group that gives results, from one batch; not those that are read off single images."""
+    """The values of each group that gives results, from one batch."""
     estimates = {}
     for group in runner.groups:
         kind = group.kind
-        if isinstance(kind, Metric) and _values(group):
+        if isinstance(kind, Metric) and values_of(group):
             values = kind.estimate(sums[group.path].totals(), group.x.sites)
-            estimates[group.path] = {name: np.asarray(values[name], np.float64) for name in _values(group)}
+            estimates[group.path] = {name: np.asarray(values[name], np.float64) for name in values_of(group)}
     return estimates
 
 
-def _values(group: Group[Observer]) -> dict[str, Value]:
+def values_of(group: Group[Observer]) -> dict[str, Value]:
+    """The values of a group that are compared: not those that are read off single images."""
     kind = group.kind
     assert isinstance(kind, Metric)
     values = kind.values(paired=group.paired).items()
@@ -72,7 +73,7 @@ def _values(group: Group[Observer]) -> dict[str, Value]:
 def _check(
     group: Group[Observer], how: str, dtype: str, ours: Mapping[str, Array], theirs: Mapping[str, Array]
 ) -> Check:
-    bounds = {name: EQUAL[dtype] * scale(theirs[name], value) for name, value in _values(group).items()}
+    bounds = {name: EQUAL[dtype] * scale(theirs[name], value) for name, value in values_of(group).items()}
     moved = {name: largest_difference(ours[name], theirs[name]) for name in bounds}
     order = sorted(moved, key=lambda name: moved[name] / bounds[name], reverse=True)
     worst = order[0]
