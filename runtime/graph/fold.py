@@ -21,12 +21,17 @@ CONVOLUTIONS = {nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame}
 NORMS = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d}
 
 
-def fold(graph: fx.Graph, modules: dict[str, Any]) -> int:
+Folded = dict[tuple[nn.Module, nn.Module], nn.Module]
+"""For a convolution and a batch norm, the convolution with the norm in its weights; graphs of one model share it."""
+
+
+def fold(graph: fx.Graph, modules: dict[str, Any], known: Folded) -> int:
     """Fold batch norms into the convolutions before them, where nothing else sees these; how many were folded.
 
     Args:
         graph: A graph free of in-place operations; it is rewritten.
         modules: What its targets name, with their weights; takes what it names from now on.
+        known: Those that were folded before; takes the others.
     """
     leave_out_identities(graph, modules)
     made: dict[tuple[str, str], tuple[str, str]] = {}
@@ -40,7 +45,9 @@ def fold(graph: fx.Graph, modules: dict[str, Any]) -> int:
         if both not in made:
             made[both] = f"folded_{len(modules)}", f"after_folded_{len(modules)}"
             conv, norm = (modules[name] for name in both)
-            modules[made[both][0]] = _folded(conv, norm)
+            if (conv, norm) not in known:
+                known[conv, norm] = _folded(conv, norm)
+            modules[made[both][0]] = known[conv, norm]
             if isinstance(norm, BatchNormAct2d):
                 modules[made[both][1]] = out_of_place(norm.act)
         source.target, after = made[both]

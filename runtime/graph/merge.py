@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from vitdsl.runtime.graph.edit import Lane
-from vitdsl.runtime.graph.fold import fold
+from vitdsl.runtime.graph.fold import Folded, fold
 from vitdsl.runtime.graph.functional import OUT_OF_PLACE
 from vitdsl.runtime.graph.hooks import HOOKED, Calls, readers
 from vitdsl.runtime.graph.lanes import Values
@@ -64,7 +64,7 @@ def merge(
     taps: Mapping[str, Sequence[Tap]],
     *,
     over: bool = False,
-    folds: bool = False,
+    folds: Folded | None = None,
 ) -> Merged:
     """Merge the lanes of a model into one graph.
 
@@ -75,14 +75,15 @@ def merge(
         taps: What to read, by lane. In training mode nothing is shared: modules may draw or remember.
         over: Let values be written over others that nobody reads again; not where gradients are taken, nor where
             types are not those that the graph says (autocast).
-        folds: Fold batch norms into the convolutions before them; numbers then differ by rounding.
+        folds: Fold batch norms into the convolutions before them; numbers then differ by rounding. Holds those that
+            other graphs of the model have folded, and takes the others. None folds nothing.
     """
     builder = _Builder(graph, training=model.training)
     builder.lay(lanes, taps)
     modules = modules_of(model, graph) | readers(model, builder.graph) | builder.modules
     alone = sum(_work(_needed(graph, taps[lane.name])) for lane in lanes)
     work = {"merged": _work(builder.graph.nodes), "separate": alone}
-    folded = fold(builder.graph, modules) if folds else 0
+    folded = 0 if folds is None else fold(builder.graph, modules, folds)
     if over:
         overwrite(builder.graph, modules)
     used = {str(n.target) for n in builder.graph.nodes if n.op in ("call_module", "get_attr")}

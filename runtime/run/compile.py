@@ -12,6 +12,7 @@ from torch import nn
 
 from vitdsl.dsl.study import BASELINE
 from vitdsl.runtime.graph.edit import Lane
+from vitdsl.runtime.graph.fold import Folded
 from vitdsl.runtime.graph.merge import Merged, merge
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Tap
@@ -49,7 +50,7 @@ class Compiled:
         parts: Its graphs, by the turn in which they run.
         output: The tap of the intact model's output.
         over: Whether values are written over others that nobody reads again.
-        folds: Whether batch norms are folded.
+        folds: The batch norms that its graphs have folded; None where none may be.
         channels_last: Whether its maps lie channels last in memory.
     """
 
@@ -63,7 +64,7 @@ class Compiled:
     parts: dict[int, Part]
     output: Tap
     over: bool = False
-    folds: bool = False
+    folds: Folded | None = None
     channels_last: bool = False
 
     @property
@@ -152,7 +153,8 @@ def compile_model(
     taps.setdefault(BASELINE, []).append(output)
     lanes = [lane_of(planned, c, sites, fitted) for c in planned.conditions if c.id in taps]
     wanted = {lane: list(dict.fromkeys(some)) for lane, some in taps.items()}
-    merged = merge(sites.model, sites.traced.graph, lanes, wanted, over=over, folds=folds)
+    folded: Folded | None = {} if folds else None
+    merged = merge(sites.model, sites.traced.graph, lanes, wanted, over=over, folds=folded)
     whole = Part(merged, tuple(range(len(set(merged.slots.values())))))
     return Compiled(
         planned,
@@ -165,5 +167,5 @@ def compile_model(
         {0: whole},
         output,
         over,
-        folds,
+        folded,
     )

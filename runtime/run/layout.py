@@ -38,6 +38,6 @@ def lay_out(compiled: Compiled, last: bool) -> None:
     """Let the weights of a model's convolutions, folded ones too, lie channels last or as they were made."""
     compiled.channels_last = last
     layout = torch.channels_last if last else torch.contiguous_format
-    for one in (*compiled.module.modules(), *compiled.merged.module.modules()):
+    for one in (*compiled.module.modules(), *(compiled.folds or {}).values()):
         if isinstance(one, nn.Conv2d):
             one.weight.data = one.weight.data.contiguous(memory_format=layout)

@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
 from torch import Tensor, fx, nn
 
 from vitdsl.runtime.graph.edit import Lane, Operation, Place, Rewriter
-from vitdsl.runtime.graph.fold import fold
+from vitdsl.runtime.graph.fold import Folded, fold
 from vitdsl.runtime.graph.merge import Merged, merge
 from vitdsl.runtime.graph.sites import Sites, same_sites, sites_of
 from vitdsl.runtime.graph.tap import Reducer, Tap
@@ -80,7 +80,7 @@ def merged(
     lanes: Sequence[Lane] = (Lane("baseline"),),
     over: bool = True,
 ) -> Merged:
-    return merge(net, sites.traced.graph, lanes, taps, over=over, folds=True)
+    return merge(net, sites.traced.graph, lanes, taps, over=over, folds={})
 
 
 def exact(net: nn.Module, images: Tensor) -> Tensor:
@@ -209,6 +209,19 @@ def test_in_training_nothing_is_folded() -> None:
     graph.output(graph.call_module("bn", (graph.call_module("conv", (graph.placeholder("images"),)),)))
     modules = dict(net.named_modules())
     net.get_submodule("bn").train()
-    assert fold(graph, modules) == 0
+    assert fold(graph, modules, {}) == 0
     net.get_submodule("bn").eval()
-    assert fold(graph, modules) == 1
+    assert fold(graph, modules, {}) == 1
+
+
+def test_graphs_of_one_model_share_what_was_folded() -> None:
+    net, sites = built(Net)
+    known: Folded = {}
+    one, two = (
+        merge(net, sites.traced.graph, [Lane("baseline")], {"baseline": [tap(sites)]}, folds=known)
+        for _ in range(2)
+    )
+    convolutions = [
+        {module for module in each.module.modules() if isinstance(module, nn.Conv2d)} for each in (one, two)
+    ]
+    assert convolutions[0] == convolutions[1] == set(known.values()) and len(known) == 2

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from studies import study
 from vitdsl import run
@@ -14,6 +16,8 @@ from vitdsl.reports.words import methods, reproduce
 from vitdsl.runtime.metrics._base import Value
 from vitdsl.runtime.results.folder import Run, open_run
 from vitdsl.runtime.results.manifest import PRECISION, Check
+from vitdsl.runtime.run.compile import Compiled
+from vitdsl.runtime.run.execute import Runner
 from vitdsl.runtime.run.precision import largest_difference, scale
 
 RESNET = {
@@ -97,6 +101,35 @@ def test_what_was_folded_is_noted(tmp_path: Path) -> None:
     text = TEXT.replace("metrics:", "metrics:\n  seen: {kind: cka, x: early, under: baseline}")
     seen = {work.model: work.folded for work in ran(tmp_path, text, fast=True, force=True).manifest.work}
     assert whole["resnet"] == seen["resnet"] + 1 > 20
+
+
+def test_conditions_that_run_in_turns_are_folded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once memory was full, and in the usual layout once the other has failed: the same numbers to rounding."""
+    text = TEXT.replace('at: "layer2.*"', 'at: "layer*.*"')
+    together = ran(tmp_path, text, fast=True)
+    calls = []
+
+    def once(
+        runner: Runner, compiled: Compiled, graph: nn.Module, images: Tensor
+    ) -> tuple[tuple[Tensor, ...], ...]:
+        calls.append(compiled.channels_last)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("full")
+        if compiled.channels_last:
+            raise RuntimeError("view size is not compatible")
+        return forward(runner, compiled, graph, images)
+
+    forward = Runner._forward
+    monkeypatch.setattr(Runner, "_forward", once)
+    turns = ran(tmp_path, text, fast=True, force=True)
+    exact = [True, False]  # its graph begins in the better layout, too
+    assert turns.manifest.split and calls == [True, True, False, False, *exact]
+    assert all(work.folded > 10 for work in turns.manifest.work)
+    for path, group in together.groups.items():
+        for name in group.data_vars:
+            if not str(name).endswith(("_low", "_high", "_replicates")):
+                np.testing.assert_allclose(turns.groups[path][name], group[name], rtol=1e-4, atol=1e-5)
+    assert all(check.ok for check in checks(turns).values()) and len(checks(turns)) == len(checks(together))
 
 
 def test_without_batch_norms_nothing_moves(tmp_path: Path) -> None:
