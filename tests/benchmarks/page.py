@@ -30,8 +30,8 @@ WHY = """\
   take 4.1 s on two quiet cores and 7.9 s beside a busy process; asleep at once 5.9 and 5.3 s, spinning as GNU's OpenMP
   does by default 3.5 and 231 s. Timed by hand, once each: `GOMP_SPINCOUNT` and `OMP_WAIT_POLICY` choose.
 - **Drawing** is done by this process and up to three more, as many as there are free cores (`vitdsl/painters.py`).
-  They start with the run and import matplotlib while it computes. On one core, or where `OMP_NUM_THREADS` is 1, there
-  are none. The page is the same bytes either way.
+  They start with the run and import matplotlib while it computes; each takes some 150 MB. On one core, or where
+  `OMP_NUM_THREADS` is 1, there are none. The page is the same bytes either way.
 - **A sweep** of one skip per unit cannot cost less than about half of N+1 forwards: a condition is computed from its
   edit on, and edits lie all over the depth. Of the operations, 0.54 are left in the ViT and 0.49 in the ResNet, whose
   sums over large early maps come on top.
