@@ -10,7 +10,7 @@ def sized(number: float) -> str:
     """Bytes in words, such as `1.5 GiB`."""
     for unit in UNITS:
         if number < 1024 or unit == UNITS[-1]:
-            return f"{number:.3g} {unit}"
+            return f"{number:.{3 if number < 999.5 else 4}g} {unit}"
         number /= 1024
     raise AssertionError
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from studies import TINY_VIT, changed, study
+from studies import TINY_VIT, bound, changed, study
 from vitdsl import compile, run
 from vitdsl.cli import run as command
 from vitdsl.dsl.sizes import bytes_of, sized
 from vitdsl.runtime.results.manifest import PRECISION
 from vitdsl.runtime.run import budget
+from vitdsl.runtime.run.compile import compile_model
+from vitdsl.runtime.run.needs import needs_of
 
 SWEEP = study(
     "sweep",
@@ -82,9 +84,19 @@ def test_a_plan_says_into_how_many_graphs(path: Path, capsys: pytest.CaptureFixt
     assert whole["models"][0]["memory"] == pytest.approx(split["together"])
     assert few["models"][0]["merged"] == pytest.approx((1 + split["more"]) * whole["models"][0]["merged"])
     assert few["models"][0]["separate"] == whole["models"][0]["separate"]
-    assert few["predicted"]["memory"] < whole["predicted"]["memory"]
     assert command(["plan", str(path), "--memory", "18M"]) == 0
     assert f"split: probe: 9 conditions in {split['turns']} turns" in capsys.readouterr().out
+
+
+def test_what_is_read_of_a_batch_by_hand() -> None:
+    """A Gram matrix of 1024 x 1024 float32 for each layer of its own; a copy of 24 of them where a view is observed."""
+    plan = bound(SWEEP.replace("total: 384, batch: 192", "total: 2048, batch: 1024"))
+    model = compile_model(plan.models["vit"], plan.models["vit"].sites.model, plan.groups)
+    needs = needs_of(plan, plan.passes[0], model, plan.groups)
+    matrix = 4 * 1024**2
+    grams = {at for (_, tap), at in model.slots.items() if tap.site.name}
+    assert needs.reads == dict.fromkeys(grams, matrix)
+    assert needs.alive == 24 * matrix > 4 * 1024 * model.merged.live
 
 
 @pytest.mark.parametrize("text", ["lots", "4X", "-1G", "0", ""])
@@ -111,6 +123,20 @@ def test_a_size_that_is_none_is_refused_with_what_to_write(
 def test_sizes(text: str, number: float) -> None:
     assert bytes_of(text) == number
     assert bytes_of(sized(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (999.6 * 2**20, "999.6 MiB"),
+        (1020 * 2**20, "1020 MiB"),
+    ],
+)
+def test_sizes_in_words(number: float, text: str) -> None:
+    assert sized(number) == text
 
 
 def test_the_room_is_what_is_asked_or_a_share_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ class Needs:
 
     Attributes:
         always: Bytes of weights, the graph, rows, large sums, and a decoded batch.
-        alive: Bytes of activations alive at a time.
+        alive: Bytes of activations alive at a time; or of a copy of what a group reads under one view, which it makes
+            when it observes, if that is more.
         reads: Bytes of what is read of a batch, by position in the model's `slots`: Gram matrices, and what kinds say.
     """
 
@@ -60,9 +61,10 @@ def needs_of(plan: Plan, one: Pass, compiled: Compiled, groups: Sequence[Group[O
     grams = {at for (_, tap), at in compiled.slots.items() if tap.reducer.function in (u_gram, kernel_gram)}
     for position in grams:
         reads[position] = reads.get(position, 0) + batch**2
+    working = max(batch * alive, _observed(groups, compiled, reads))
     return Needs(
         FLOAT * (weights + decoded) + NODE * compiled.nodes + rows,
-        FLOAT * batch * alive,
+        FLOAT * working,
         {position: FLOAT * numbers for position, numbers in reads.items()},
     )
 
@@ -130,6 +132,22 @@ def _kept(groups: Sequence[Group[Observer]], model: str, images: int, blocks: in
             each += of_image * images
         kept += each * len(group.views)
     return 2.0 * FLOAT * kept
+
+
+def _observed(groups: Sequence[Group[Observer]], compiled: Compiled, reads: Mapping[int, int]) -> int:
+    """Numbers of a model that a group reads under one view, of the group that reads most."""
+    name, most = compiled.planned.name, 0
+    for group in groups:
+        view = group.views[-1]
+        sides = {(id(reading), lane): reading for reading, lane in ((group.x, view.x), (group.y, view.y))}
+        places = [
+            compiled.slots[lane, tap]
+            for (_, lane), reading in sides.items()
+            if reading.model == name
+            for tap in taps_of(compiled.sites, reading, group)
+        ]
+        most = max(most, sum(reads.get(place, 0) for place in places))
+    return most
 
 
 def _held(groups: Sequence[Group[Observer]], compiled: Compiled, batch: int) -> dict[int, int]:
