@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import timm
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
 from torch import Tensor, fx, nn
@@ -225,3 +226,35 @@ def test_graphs_of_one_model_share_what_was_folded() -> None:
         {module for module in each.module.modules() if isinstance(module, nn.Conv2d)} for each in (one, two)
     ]
     assert convolutions[0] == convolutions[1] == set(known.values()) and len(known) == 2
+
+
+@pytest.mark.parametrize(
+    ("arch", "norms", "folded"),
+    [
+        ("mobilenetv3_small_050", 34, 34),
+        ("tf_efficientnet_b0", 49, 49),
+        ("seresnet18", 20, 20),
+        ("densenet121", 121, 59),  # its norms stand before convolutions, but for those within a layer
+    ],
+)
+def test_models_are_as_near_to_float64_as_they_were(arch: str, norms: int, folded: int) -> None:
+    torch.manual_seed(0)
+    model, size = timm.create_model(arch, num_classes=5).eval(), (3, 96, 96)
+    found = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in found:
+        assert module.running_mean is not None and module.running_var is not None
+        module.running_mean.normal_(0, 0.1)
+        module.running_var.uniform_(0.5, 2.0)
+        nn.init.uniform_(module.weight, 0.5, 1.5)
+        nn.init.normal_(module.bias, 0, 0.1)
+    sites = same_sites(model, sites_of(copy.deepcopy(model).to("meta"), size))
+    output = Tap(
+        (sites.traced.output,), Reducer(whole), sites.site(next(iter(sites.nodes["output"])), "output")
+    )
+    ours = merged(model, sites, {"baseline": [output]})
+    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        right = exact(model, images)
+        off, before = (float((one - right).abs().max()) for one in (ours.module(images)[0][0], model(images)))
+    assert (len(found), ours.folded) == (norms, folded)
+    assert off <= 2 * before + 8 * torch.finfo(torch.float32).eps * float(right.abs().max())
