@@ -21,6 +21,10 @@ from vitdsl.runtime.models.loading import LoadedModel, finish
 from vitdsl.runtime.models.own_transform import own_transform
 from vitdsl.runtime.models.preprocessing import Preprocessing, wanted_size
 
+COMPILED = "_orig_mod"
+"""Where a module that `torch.compile` made has the one that it was made from."""
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+"""Modules that deal a batch to several devices."""
 Transform = Callable[[Image], Tensor]
 
 
@@ -121,12 +125,31 @@ def _copied(name: str, module: nn.Module) -> nn.Module:
             what = f"{there} that is handed over as `{name}` was compiled by TorchScript"
             raise StudyError(_refused(what, "give the Python module that it was compiled from"))
     try:
-        return copy.deepcopy(module)
+        return _bare(copy.deepcopy(_inside(module)))
     except Exception as error:  # a module may hold anything
         what = f"the module that is handed over as `{name}` cannot be copied: {type(error).__name__}: {error}"
         raise StudyError(
             _refused(what[:300], "take off what is no part of the model, such as hooks and open files")
         ) from error
+
+
+def _bare(module: nn.Module) -> nn.Module:
+    """A module whose parts are as they were before they were compiled or dealt to devices, under their own names."""
+    for part in list(module.modules()):
+        for name, child in part._modules.items():
+            part._modules[name] = None if child is None else _inside(child)
+    return module
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    """What `torch.compile` or a wrapper of several devices was made from."""
+    while True:
+        if COMPILED in module._modules:
+            module = module.get_submodule(COMPILED)
+        elif isinstance(module, WRAPPERS):
+            module = module.module
+        else:
+            return module
 
 
 def _check_size(model: Model, config: Preprocessing) -> None:

@@ -132,6 +132,26 @@ def test_the_module_stays_as_it_is(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+@pytest.mark.parametrize("wrapped", ["whole", "part", "dealt"])
+def test_a_module_that_was_compiled_or_dealt_to_devices_is_the_one_that_it_was_made_from(
+    wrapped: str, tmp_path: Path
+) -> None:
+    module, other = net(), net()
+    if wrapped == "part":
+        module.mix = module.also = torch.compile(module.mix)  # type: ignore[assignment]
+        other.also = other.mix
+    wraps: dict[str, Callable[[Net], Any]] = {"whole": torch.compile, "dealt": nn.DataParallel}
+    given = wraps[wrapped](module) if wrapped in wraps else module
+    names = [name for name, _ in given.named_modules()]
+    settings: Any = {"transforms": {"mine": TRANSFORM}, "out": tmp_path, "report": False, "force": True}
+    plain, found = (vitdsl.run(written(tmp_path), models={"mine": one}, **settings) for one in (other, given))
+    for name, values in plain.groups.items():
+        assert values.equals(found.groups[name])
+    assert found.manifest.models["mine"].weights.sha256 == plain.manifest.models["mine"].weights.sha256
+    assert not found.manifest.models["mine"].unfollowed
+    assert [name for name, _ in given.named_modules()] == names
+
+
 def reused(run: Any) -> bool:
     return all(one.found == one.of for one in run.manifest.reused.values()) and bool(run.manifest.reused)
 
