@@ -30,6 +30,10 @@ MAKERS = {
     torch.randperm,
 }  # fmt: skip
 """Functions that make a tensor from numbers."""
+MANY = 10_000
+"""Operations of few programs; of one that goes through the images, if there are more of them."""
+OFTEN = 100
+"""A call of one module counts as so many operations beside its earlier ones."""
 
 
 class Tracer(fx.Tracer):
@@ -46,6 +50,7 @@ class Tracer(fx.Tracer):
         self.marked = tuple(get_notrace_modules())
         self.whole: set[str] = set()
         self.sampling = 0
+        self.limit = MANY if images.shape[0] == BATCH else BATCH
         self.outputs: dict[str, fx.Node] = {}
         self.inputs: dict[str, fx.Node] = {}
         self.when: dict[tuple[str, str], int] = {}
@@ -116,6 +121,7 @@ class Tracer(fx.Tracer):
         while name in self.inputs or name in self.outputs:
             calls += 1
             name = f"{path}:{calls}"
+        self.refuse_loops(calls * (OFTEN if self.limit < BATCH else 1))
         given = [value.node for value in args if isinstance(value, fx.Proxy)]
         if given:
             self.inputs[name] = given[0]
@@ -171,8 +177,11 @@ class Tracer(fx.Tracer):
         return kind(*parts.values()) if hasattr(value, "_fields") else kind(parts.values())
 
     def refuse_loops(self, count: int) -> None:
-        """A program that goes through the images one by one does as many operations as there are images."""
-        if count >= BATCH:
+        """A program that goes through the images one by one does as many operations as there are images.
+
+        Of so many images some operations are enough to doubt it; a trace with few images then tells.
+        """
+        if count >= self.limit:
             self.doubts.any = True
             raise DependsOnBatch("its number of operations depends on the number of images")
 

@@ -55,6 +55,10 @@ class Run:
     resolved: str
     thumbnails: Thumbnails = Thumbnails()
 
+    def __repr__(self) -> str:
+        """What a person wants to see of it."""
+        return f"Run({str(self.path)!r}, {self.manifest.status}, groups: {', '.join(self.groups)})"
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -64,6 +64,12 @@ def loops(net: Any, x: Tensor) -> Tensor:
     return torch.stack(parts, -1) + len(parts) + math.prod(x.shape[1:])
 
 
+def repeats(net: Any, x: Tensor) -> Tensor:
+    for _ in range(120):
+        x = x + net.conv(torch.cat([x[:, :1]] * 3, 1)) / 1000
+    return x
+
+
 def makes(net: Any, x: Tensor) -> Tensor:
     steps = torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
     rows, cols = torch.meshgrid(torch.arange(12), torch.arange(8), indexing="ij")
@@ -97,7 +103,7 @@ def expands(net: Any, x: Tensor) -> Tensor:
     return torch.cat([token, x.flatten(2).mean(1, keepdim=True)], -1) * (2 * len(x) // x.shape[0])
 
 
-@pytest.mark.parametrize("body", [pads, loops, makes, writes, buffers, unpacks, expands])
+@pytest.mark.parametrize("body", [pads, loops, repeats, makes, writes, buffers, unpacks, expands])
 def test_graphs_of_plain_code_give_what_the_code_gives_for_any_number_of_images(body: Any) -> None:
     runs(Net(body))
 
@@ -138,6 +144,14 @@ def over_batch(net: Any, x: Tensor) -> Tensor:
     return torch.stack([one * 2 for one in x.unbind(0)])
 
 
+def one_by_one(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([net.conv(torch.cat([x[i : i + 1, :1]] * 3, 1)) for i in range(len(x))])
+
+
+def one_by_one_without_modules(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([x[i : i + 1] * 2 for i in range(len(x))])
+
+
 def by_numbers(net: Any, x: Tensor) -> Tensor:
     return x * 2 if x.sum() > 0 else x
 
@@ -172,6 +186,8 @@ REFUSED = {
     by_batch_alike: ("VD301", "it does other things for other numbers of images"),
     with_batch: ("VD301", "it computes with the number of images (0.0769"),
     over_batch: ("VD301", "number of operations depends on the number of images"),
+    one_by_one: ("VD301", "number of operations depends on the number of images"),
+    one_by_one_without_modules: ("VD301", "number of operations depends on the number of images"),
     by_numbers: ("VD301", "decides by the numbers in a tensor, in `by_numbers` (test_tracer.py, line "),
     by_item: ("VD301", "decides by the numbers in a tensor, in `by_item`"),
     by_device: ("VD301", "decides by the kind of device that it runs on, in `by_device`"),
