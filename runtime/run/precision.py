@@ -85,7 +85,7 @@ def _check(
         value=moved[worst],
         tolerance=bounds[worst],
         text=_sentence(how, group.path, {name: moved[name] for name in order if moved[name]})
-        + ("" if ok else f"; of {worst}, {bounds[worst]:.2g} was expected at most"),
+        + ("" if ok else f"; of {worst}, {bounds[worst]:.3g} was expected at most"),
         required=False,
         about=group.path,
     )
@@ -96,7 +96,7 @@ def _sentence(how: str, path: str, moved: Mapping[str, float]) -> str:
     if not moved:
         return f"`{how}` leaves every value of `{path}` as it is on the first batch"
     said = [
-        f"{name} by at most {most:.2g}" if np.isfinite(most) else f"{name} from or to what is not defined"
+        f"{name} by at most {most:.3g}" if np.isfinite(most) else f"{name} from or to what is not defined"
         for name, most in list(moved.items())[:SAID]
     ]
     rest = len(moved) - SAID

@@ -77,7 +77,7 @@ def test_what_is_said_is_what_two_runs_differ_by(tmp_path: Path, how: dict[str, 
         bound = 5e-2 if "dtype" in how else 1e-4
         assert check.tolerance >= bound * (1 if path == "within/resnet" else 0)
         first = next(name for name, one in moved.items() if one == pytest.approx(check.value, rel=1e-9))
-        assert f"{first} by at most {check.value:.2g}" in check.text
+        assert f"{first} by at most {check.value:.3g}" in check.text
         assert check.text.startswith(f"`{found.manifest.inexact}` moves `{path}`")
 
 
