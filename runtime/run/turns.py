@@ -8,11 +8,10 @@ takes (`needs`), or how much there is (`budget`).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vitdsl.dsl.study import BASELINE
-from vitdsl.runtime.graph.tap import Tap
 from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.plan.lanes import taps_of
 from vitdsl.runtime.plan.plan import Group, View
@@ -90,22 +89,15 @@ class Dealer:
             for (lane, _), position in compiled.slots.items():
                 given.setdefault(lane, set()).add((name, position))
             self.gives |= {(name, lane): frozenset(reads) for lane, reads in given.items()}
-        self.wanted = [
-            self._wanted(group, view, {name: one.slots for name, one in models.items()})
-            for group in groups
-            for view in group.views
-        ]
+        self.wanted = [self._wanted(group, view, models) for group in groups for view in group.views]
 
-    def _wanted(
-        self, group: Group[Observer], view: View, slots: Mapping[str, Mapping[tuple[str, Tap], int]]
-    ) -> _Wanted:
+    def _wanted(self, group: Group[Observer], view: View, models: Mapping[str, Compiled]) -> _Wanted:
         sides = [("x", group.x.model, view.x), ("y", group.y.model, view.y)]
         lanes = frozenset((model, lane) for _, model, lane in sides)
         reads = {
-            (model, slots[model][lane, tap])
+            (model, models[model].slots[lane, tap])
             for side, model, lane in sides
             for tap in self.taps[group.path, side]
-            if (lane, tap) in slots[model]
         }
         return _Wanted(group, view, lanes, frozenset(reads))
 
@@ -123,7 +115,7 @@ class Dealer:
         reads = turn.before.union(*(self.gives[lane] for lane in turn.lanes))
         return self._size(frozenset(read for read in reads if model in (None, read[0])))
 
-    def _size(self, reads: frozenset[Read]) -> float:
+    def _size(self, reads: Iterable[Read]) -> float:
         return sum(self.sizes.get(read, 0.0) for read in reads)
 
     def deal(self, most: int | None = None) -> list[Turn]:
@@ -138,16 +130,19 @@ class Dealer:
         mine: list[LaneOf] = []
         waiting = self.wanted
         before: frozenset[Read] = frozenset()
-        held = before
+        held, size = set(before), 0.0
         for lane, reads in self.gives.items():
-            if mine and (len(mine) == most or self._size(held | reads) > room):
+            more = self._size(reads - held)
+            if mine and (len(mine) == most or size + more > room):
                 turns.append(self._turn(mine, done, waiting, before, held))
                 waiting = [one for one in waiting if not one.lanes <= done]
-                before = held = turns[-1].after
-                mine = []
+                before, mine = turns[-1].after, []
+                held, size = set(before), self._size(before)
+                more = self._size(reads - held)
             mine.append(lane)
             done.add(lane)
             held |= reads
+            size += more
         return [*turns, self._turn(mine, done, waiting, before, held)]
 
     def _turn(
@@ -156,7 +151,7 @@ class Dealer:
         done: set[LaneOf],
         waiting: Sequence[_Wanted],
         before: frozenset[Read],
-        held: frozenset[Read],
+        held: set[Read],
     ) -> Turn:
         ready = {(one.group.path, one.view.id) for one in waiting if one.lanes <= done}
         groups = []
@@ -165,4 +160,4 @@ class Dealer:
             if views:
                 groups.append(group if views == group.views else replace(group, views=views))
         later: frozenset[Read] = frozenset().union(*(one.reads for one in waiting if not one.lanes <= done))
-        return Turn(tuple(mine), tuple(groups), before, held & later)
+        return Turn(tuple(mine), tuple(groups), before, later & held)
