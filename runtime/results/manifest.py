@@ -197,7 +197,9 @@ class Check(Record):
     """One trust check: what, of which model, whether it holds, the number and its bound, and a sentence.
 
     A check that is `required` stops the run where it does not hold. `about` says which group or how many conditions
-    it looked at, so that what several processes checked is said once.
+    it looked at, so that what several processes checked is said once. `conditions` are those that it speaks of, as the
+    group's results or, without a group, the model name them; none where it holds of the model under any. They go into
+    no manifest.
     """
 
     check: str
@@ -208,6 +210,7 @@ class Check(Record):
     text: str
     required: bool = True
     about: str = ""
+    conditions: tuple[str, ...] = Field(default=(), exclude=True)
 
 
 def inexact(dtype: str, fast: bool) -> str:

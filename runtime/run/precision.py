@@ -88,6 +88,7 @@ def _check(
         + ("" if ok else f"; of {worst}, {bounds[worst]:.3g} was expected at most"),
         required=False,
         about=group.path,
+        conditions=tuple(view.id for view in group.views),
     )
 
 

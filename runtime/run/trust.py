@@ -81,7 +81,8 @@ class FirstBatch:
             found.append(self.outputs[name])
             if self.changes[name]:
                 count = self.images if _outputs_are_read(compiled) else min(EFFECT_IMAGES, self.images)
-                found.append(_effect(compiled, self.changes[name], count))
+                changes = {c.id: self.changes[name][c.id] for c in compiled.ablated}
+                found.append(_effect(compiled, changes, count))
         groups = (group.path for group in self.runner.groups)
         return [*found, *(self.identities[path] for path in groups if path in self.identities)]
 
@@ -183,7 +184,8 @@ def _effect(compiled: Compiled, changes: Mapping[str, float], count: int) -> Che
         f"each of the {len(changes)} ablations of `{name}` changes its output on {count} images; "
         f"least, by {changes[least]:.2g}: `{least}`"
         if not idle
-        else f"{len(idle)} of {len(changes)} ablations of `{name}` change nothing: {', '.join(idle[:3])}"
+        else f"{len(idle)} of {len(changes)} ablations of `{name}` change nothing: "
+        + ", ".join(f"`{id}`" for id in idle[:3])
     )
     return Check(
         check="effect",
@@ -194,6 +196,7 @@ def _effect(compiled: Compiled, changes: Mapping[str, float], count: int) -> Che
         text=text,
         required=False,
         about=f"{len(changes)} conditions",
+        conditions=tuple(changes),
     )
 
 
@@ -246,5 +249,6 @@ def _identities(runner: Runner, rows: range, found: Found, models: Collection[st
             tolerance=IDENTITY,
             text="; ".join(said),
             about=group.path,
+            conditions=(next(view.id for view in group.views if view.x == BASELINE),),
         )
     return checks

@@ -107,7 +107,7 @@ def test_an_ablation_that_changes_nothing_is_named_and_does_not_stop_the_run() -
     (idle,) = [check for check in checks if check.check == "effect" and check.model == "resnet"]
     assert not idle.ok
     assert not idle.required
-    assert "`resnet` change nothing: no_branch" in idle.text
+    assert "`resnet` change nothing: `no_branch" in idle.text
     (alive,) = [check for check in checks if check.check == "effect" and check.model == "vit"]
     assert alive.ok
     assert alive.value > 0
