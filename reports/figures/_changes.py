@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -58,12 +59,30 @@ def _effects(parts: Sequence[Part], column: int | None) -> list[tuple[Line, Part
     return lines
 
 
-def mean_effects(parts: Sequence[Part]) -> list[tuple[float, str, str]]:
-    """Of each line its mean over conditions, the same in words with its interval, and what the line is called."""
+@dataclass(frozen=True)
+class MeanEffect:
+    """The mean over the conditions of a line: in words `said`, with its interval.
+
+    `label` is what the line is called, `change` its condition where it has only one: then there is no mean to speak of.
+    """
+
+    value: float
+    said: str
+    label: str
+    change: str = ""
+
+
+def mean_effects(parts: Sequence[Part]) -> list[MeanEffect]:
+    """The mean of each line."""
     found = _effects(parts, None)
     labels = [line.label for line in distinct([line for line, _, _ in found])]
     return [
-        (mean(line.y), derived(part, partial(_mean, keep=keep)), label)
+        MeanEffect(
+            mean(line.y),
+            derived(part, partial(_mean, keep=keep)),
+            label,
+            part.condition(int(keep[0])) if len(keep) == 1 else "",
+        )
         for (line, part, keep), label in zip(found, labels, strict=True)
     ]
 

@@ -238,8 +238,13 @@ def _change(values: Array, *, reference: float) -> Array:
 
 def _strongest(parts: Sequence[Part]) -> list[str]:
     """The findings worth the page's head: the mean effect of each model; of many, the smallest and the largest."""
-    known = sorted((one for one in mean_effects(parts) if np.isfinite(one[0])), reverse=True)
+    found = (one for one in mean_effects(parts) if np.isfinite(one.value))
+    known = sorted(found, key=lambda one: (one.value, one.said, one.label), reverse=True)
     if not known:
         return []
-    means = [(value, f"{said} for {label}") for value, said, label in known]
-    return [f"{sentence(parts[0].name)}, mean over single changes: {_some(means)}."]
+    averaged = any(not one.change for one in known)
+    means = [
+        (one.value, f"{one.said} for {one.label}" + (f" with {one.change} alone" if one.change else ""))
+        for one in known
+    ]
+    return [f"{sentence(parts[0].name)}{', mean over single changes' * averaged}: {_some(means)}."]

@@ -111,6 +111,26 @@ def test_a_lead_lists_a_few_means_and_of_many_the_ends(models: int) -> None:
     assert (f"{models - 2} others lie between" in lead) is (models > MOST_MEANS)
 
 
+@pytest.mark.parametrize("single", [(True, True), (True, False)])
+def test_one_change_is_no_mean_and_is_said_itself(single: tuple[bool, ...]) -> None:
+    parts = []
+    for i, alone in enumerate(single):
+        data = made(("condition",), (3,)).assign_coords(
+            condition=["baseline", "cut@a", "cut@b"],
+            ablation=("condition", ["", "cut", "cut"]),
+            ablated_site=("condition", ["", "a", "b"]),
+            ablated_depth=("condition", [np.nan, 0.2, 0.8]),
+            model=f"m{i}",
+        )
+        data = data.isel(condition=slice(2)) if alone else data
+        parts.append(Part(f"m/m{i}", data, "v", hue=i))
+    lead = figure_of(parts[0]).plot("id", parts).takeaway.split("\n")[0]
+    assert ("mean over single changes" in lead) is not all(single)
+    for i, alone in enumerate(single):
+        assert (f"for m{i} with {parts[i].condition(1)} alone" in lead) is alone
+        assert f"for m{i}" in lead
+
+
 def test_lines_that_may_not_move_neither_rise_nor_fall() -> None:
     """Four tokens over four sites, of which the second rises, the third falls and the fourth does either."""
     halves = np.array([[1, 1, 9, 9], [1, 1, 2, 2], [2, 2, 1, 1], [1, 1, 1.01, 1.01]], float)
