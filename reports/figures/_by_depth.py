@@ -26,12 +26,12 @@ LOGARITHMIC = 15.0
 def draw_by_depth(
     sheet: Sheet,
     wide: bool,
-    part: Part,
+    parts: Sequence[Part],
     lines: Sequence[Line],
     shared: tuple[float, float],
     title: str = "",
 ) -> None:
-    """Lines against depth on a scale that several panels share."""
+    """Lines of some parts against depth on a scale that several panels share."""
     axes = sheet.subplots()
     low, high = shared
     if logarithmic(lines, shared):
@@ -39,9 +39,9 @@ def draw_by_depth(
     else:
         axes.set_ylim(low, high)
     depth_axis(axes, "Depth" + (f" ({title})" if title else ""))
-    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
+    axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, lines)
-    label_lines(sheet, axes, lines, direct=wide, levels=level_of(part))
+    label_lines(sheet, axes, lines, direct=wide, levels=level_of(*parts))
 
 
 def alike(parts: Sequence[Part]) -> list[tuple[Part, ...]]:

@@ -5,7 +5,7 @@ that had to move away from what it names is tied to it by a thin line.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from vitdsl.reports.canvas import Sheet
 from vitdsl.reports.figures._frames import length
 from vitdsl.reports.figures._lines import LEGEND, Line, ordered
-from vitdsl.reports.labels import fold
+from vitdsl.reports.labels import fold, listing
 from vitdsl.reports.parts import Array, Part
-from vitdsl.reports.theme import FONT_PX, LIGHT
+from vitdsl.reports.theme import FONT_PX, LIGHT, SERIES
 
 BESIDE = 22
 """Letters in a line of a label at a right end."""
@@ -29,6 +29,8 @@ MOVED = 5.0
 """A label that stands farther from its end than this, in CSS pixels, is tied to it."""
 AWAY = 10
 """Between the axes and a label."""
+MOST_NAMED = 3
+"""Levels of more models than this have no names beside them."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,36 @@ class _Label:
         return (self.text.count("\n") + 1) * FONT_PX * LINE
 
 
-def level_of(part: Part) -> list[Level]:
-    """The level that a part's value is compared with, such as chance; none where it has none."""
+def level_of(*parts: Part) -> list[Level]:
+    """The levels that values of some parts are compared with, such as chance; none where they have none.
+
+    Parts that agree have one. Of others each has its own, in its model's colour, and with its name where these are few.
+    """
+    own = [_own_level(part) for part in parts]
+    if len({level and (round(level.value, 9), level.label) for level in own}) == 1:
+        return [level for level in own[:1] if level]
+    named = len(own) <= MOST_NAMED
+    return [
+        replace(
+            level,
+            label=f"{part.label}, {level.label}" if named else "",
+            colour=LIGHT[SERIES[part.hue % len(SERIES)]],
+        )
+        for part, level in zip(parts, own, strict=True)
+        if level
+    ]
+
+
+def level_words(parts: Sequence[Part]) -> str:
+    """What a caption says of levels that differ between models; empty where they do not."""
+    said = dict.fromkeys(level.label for part in parts if (level := _own_level(part)))
+    differ = any(level.colour != Level.colour for level in level_of(*parts))
+    return f"Dashed levels, each in its model's colour: {listing(list(said))}." if differ else ""
+
+
+def _own_level(part: Part) -> Level | None:
     value = part.attr("baseline_line", None)
-    return [] if value is None else [Level(float(value), str(part.attr("baseline_label", "")))]
+    return None if value is None else Level(float(value), str(part.attr("baseline_label", "")))
 
 
 def draw_levels(axes: Axes, levels: Sequence[Level]) -> list[tuple[Line2D, Level]]:

@@ -134,14 +134,14 @@ def _line(label: str, field: str, points: Sequence[_Point], look: int) -> Line:
     return Line(label, x, y, low, high, hues.pop() if len(hues) == 1 else look, look, look, names=said)
 
 
-def draw_swept(sheet: Sheet, wide: bool, part: Part, found: Swept) -> None:
+def draw_swept(sheet: Sheet, wide: bool, parts: Sequence[Part], found: Swept) -> None:
     """The lines on one pair of axes, the field's values as ticks where they are few."""
     axes = sheet.subplots()
     values = np.unique(np.concatenate([line.x for line in found.lines]))
-    levels = level_of(part)
+    levels = level_of(*parts)
     axes.set_ylim(*limits(found.lines, [one.value for one in levels]))
     _field_axis(axes, found, values)
-    axes.set_ylabel(fold(with_unit(part.name, part.units), 36))
+    axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
     draw_lines(axes, found.lines)
     label_lines(sheet, axes, found.lines, direct=wide, levels=levels)
 

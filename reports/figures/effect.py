@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import effect_lines, mean_effects
-from vitdsl.reports.figures._labels import Level, label_lines, level_of
+from vitdsl.reports.figures._labels import MOST_NAMED, Level, label_lines, level_of, level_words
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.figures._strip import ROW, draw_strip, end_of, right_of, rows_of, strip_words
 from vitdsl.reports.figures._swept import draw_swept, swept
@@ -29,8 +29,6 @@ HEIGHTS = (345, 305)
 """In CSS pixels: of lines alone, and of lines with a strip below, without it: both stand on a first screen."""
 LEVEL = 18
 """Height of the name of a level above a list."""
-MOST_INTACT = 3
-"""Levels of more intact models have no names beside them."""
 MOST_MEANS = 3
 """Means that a sentence lists; of more it says the ends."""
 
@@ -60,11 +58,12 @@ class Effect(Figure):
             if units:
                 words.append(strip_words(end_of(units, _levels(parts, units))))
         for one in swept(parts):
-            draw = partial(draw_swept, part=parts[0], found=one)
+            draw = partial(draw_swept, parts=parts, found=one)
             panels.append(Panel(f"Against {one.name}", draw, cell=False, height=330))
             words.append(f"The swept field {one.name} along the axis.")
             if one.left_out:
                 words.append(f"{plural(one.left_out, 'line')} more are in the data.")
+        words += [said] if panels and (said := level_words(parts)) else []
         rows = _listed(parts)
         if rows and (not panels or not _all_intact(rows)):
             shown = rows[:MOST_ROWS]
@@ -88,7 +87,7 @@ def _draw_effect(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     axes = sheet.subplots() if not units else _above_strip(sheet, wide, parts, units)
     levels = {part.model: part.intact for part in parts if np.isfinite(part.intact)}
     zero = bool(levels) and all(abs(v) < 1e-12 for v in levels.values())
-    compared = level_of(parts[0])
+    compared = level_of(*parts)
     axes.set_ylim(*limits(lines, [*levels.values(), *(one.value for one in compared)]))
     if not units:
         depth_axis(axes, "Depth of the changed site")
@@ -126,7 +125,7 @@ def _intact_levels(parts: Sequence[Part]) -> list[Level]:
     return [
         Level(
             part.intact,
-            "" if len(known) > MOST_INTACT else f"{part.label}, intact" if several else "intact",
+            "" if len(known) > MOST_NAMED else f"{part.label}, intact" if several else "intact",
             LIGHT[SERIES[part.hue % len(SERIES)]],
             (0, (2, 3)),
             1.0,

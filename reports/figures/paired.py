@@ -10,7 +10,7 @@ from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_site import BySite
 from vitdsl.reports.figures._changes import effect_lines
 from vitdsl.reports.figures._conditions import changes
-from vitdsl.reports.figures._labels import label_lines, level_of
+from vitdsl.reports.figures._labels import label_lines, level_of, level_words
 from vitdsl.reports.figures._lines import depth_axis, draw_lines, limits
 from vitdsl.reports.labels import fold, sentence
 from vitdsl.reports.parts import Array, Part
@@ -36,13 +36,14 @@ class Paired(BySite):
                 Panel("The last site, by depth of the change", partial(_draw_last, parts=parts), False, 330)
             )
             caption += " Last panel: what reaches the last site of each model."
+            caption += f" {said}" if (said := level_words(parts)) else ""
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 
 def _draw_last(sheet: Sheet, wide: bool, parts: Sequence[Part]) -> None:
     axes = sheet.subplots()
     lines = effect_lines(parts, column=-1)
-    levels = level_of(parts[0])
+    levels = level_of(*parts)
     axes.set_ylim(*limits(lines, [one.value for one in levels]))
     depth_axis(axes, "Depth of the changed site")
     axes.set_ylabel(fold(parts[0].name, 34))

@@ -9,7 +9,7 @@ from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, shared_limits
 from vitdsl.reports.figures._by_site import BySite
-from vitdsl.reports.figures._labels import level_of
+from vitdsl.reports.figures._labels import level_of, level_words
 from vitdsl.reports.figures._lines import Line, distinct
 from vitdsl.reports.labels import listing, sentence
 from vitdsl.reports.parts import Part
@@ -25,15 +25,17 @@ class Profile(BySite):
 
     def plot(self, id: str, parts: Sequence[Part]) -> Plot:
         """All lines on one axis."""
-        panels = []
+        panels, words = [], ""
         groups = alike([part for part in parts if part.defined])
         for group in groups:
             lines = _lines(group)
-            shared = shared_limits(lines, [level.value for level in level_of(group[0])])
-            draw: Draw = partial(draw_by_depth, part=group[0], lines=lines, shared=shared)
+            shared = shared_limits(lines, [level.value for level in level_of(*group)])
+            draw: Draw = partial(draw_by_depth, parts=group, lines=lines, shared=shared)
             title = listing([part.label for part in group]) if len(groups) > 1 else "By depth"
             panels.append(Panel(title, draw, False, 350))
+            words = words or level_words(group)
         caption = f"{sentence(parts[0].name)} of each site, against its depth."
+        caption += f" {words}" if words else ""
         same = even(_lines(parts)) if panels else ""
         panels, caption = ([], same) if same else (panels, caption)
         caption += APART if len(groups) > 1 else ""

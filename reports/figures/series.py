@@ -34,7 +34,7 @@ class Series(Figure):
             shared = _limits(parts[0], every)
             for part in parts:
                 draw: Draw = partial(
-                    draw_by_depth, part=part, lines=lines[part.path], shared=shared, title=part.models[0]
+                    draw_by_depth, parts=[part], lines=lines[part.path], shared=shared, title=part.models[0]
                 )
                 panels.append(Panel(part.label, draw, height=380))
         caption = (

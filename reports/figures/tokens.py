@@ -9,7 +9,7 @@ import numpy as np
 from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import APART, alike, draw_by_depth, even, logarithmic, shared_limits
-from vitdsl.reports.figures._labels import level_of
+from vitdsl.reports.figures._labels import level_of, level_words
 from vitdsl.reports.figures._lines import Line, distinct
 from vitdsl.reports.labels import TOKEN_NAMES, listing, plural, sentence
 from vitdsl.reports.parts import Array, Part
@@ -38,6 +38,9 @@ class Tokens(Figure):
         caption = f"{sentence(parts[0].name)} at each site, intact model, by token and kind of unit."
         same = even([line for part in parts for line in _lines(part)]) if panels else ""
         panels, caption = ([], same) if same else (panels, caption)
+        joint = (group for group in groups if len(_together(group)) <= ONE_AXIS)
+        said = next(filter(None, map(level_words, joint)), "")
+        caption += f" {said}" if said else ""
         caption += " Logarithmic axis." if log else ""
         caption += APART if len(groups) > 1 else ""
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
@@ -49,15 +52,15 @@ def _panels(parts: Sequence[Part], apart: bool) -> tuple[list[Panel], bool]:
     every = [line for some in lines.values() for line in some]
     if not every:
         return [], False
-    shared = shared_limits(every, [level.value for level in level_of(parts[0])])
+    shared = shared_limits(every, [level.value for level in level_of(*parts)])
     joint = _together(parts)
     if len(joint) <= ONE_AXIS:
-        draw: Draw = partial(draw_by_depth, part=parts[0], lines=joint, shared=shared)
+        draw: Draw = partial(draw_by_depth, parts=parts, lines=joint, shared=shared)
         title = listing([part.label for part in parts]) if apart else "By depth"
         return [Panel(title, draw, False, 380, 360)], logarithmic(every, shared)
     panels = []
     for part in parts:
-        draw = partial(draw_by_depth, part=part, lines=lines[part.path], shared=shared)
+        draw = partial(draw_by_depth, parts=[part], lines=lines[part.path], shared=shared)
         panels.append(Panel(part.label, draw, height=380))
     return panels, logarithmic(every, shared)
 

@@ -10,6 +10,7 @@ from vitdsl.reports.canvas import Drawing, draw_svg, style
 from vitdsl.reports.figures._base import Plot
 from vitdsl.reports.figures.effect import Effect
 from vitdsl.reports.parts import Part
+from vitdsl.reports.theme import LIGHT, SERIES
 
 NAMES = {"long_name": "top-1 accuracy", "baseline_label": "chance"}
 
@@ -56,6 +57,28 @@ def test_each_row_has_the_level_of_its_model() -> None:
         r'<path d="M ([\d.]+) [^"]*"[^>]*stroke-dasharray', drawn(Effect().plot("id", parts)).svg
     )
     assert float(found[0]) < float(found[1])
+
+
+@pytest.mark.parametrize("chances", [(0.1, 0.1), (0.1, 0.3), (0.1, 0.2, 0.3, 0.15)])
+def test_lines_along_the_depth_have_the_level_of_each_model(chances: tuple[float, ...]) -> None:
+    parts = [
+        part(f"m{i}", [0.9 + i / 100, 0.4, 0.5], [0.5, 0.6], chance, hue=i)
+        for i, chance in enumerate(chances)
+    ]
+    plot = Effect().plot("id", parts)
+    svg, differ = drawn(plot).svg, len(set(chances)) > 1
+    own = [LIGHT[SERIES[i]] for i in range(len(chances))] if differ else [LIGHT["muted"]]
+    levels = {
+        colour: float(y)
+        for y, colour in re.findall(
+            r'<path d="M [\d.]+ ([\d.]+) [^"]*"[^>]*stroke-dasharray: 4\.8,[^>]*stroke: (#\w+)', svg
+        )
+    }
+    assert list(levels) == own, "each in the colour of its model; one where they agree"
+    assert sorted(levels, key=lambda c: -levels[c]) == sorted(own, key=lambda c: chances[own.index(c)])
+    named = [f"m{i}, chance" for i in range(len(chances))] if differ else ["chance"]
+    assert all((f">{name}<" in svg) is (len(chances) <= 3) for name in named)
+    assert ("Dashed levels, each in its model's colour: chance." in plot.caption) is differ
 
 
 def test_single_points_of_depth_are_a_list_and_several_are_lines() -> None:
