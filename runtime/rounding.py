@@ -23,8 +23,14 @@ def check_precision(dtype: str, device: torch.device) -> None:
     """Make sure that a device computes so.
 
     Raises:
-        EnvironmentProblem: `tf32` without CUDA (VD408).
+        EnvironmentProblem: `tf32` without CUDA, or something that nothing computes in (VD408).
     """
+    if dtype not in AUTOCAST:
+        raise EnvironmentProblem(
+            Diagnostic(
+                "VD408", f"nothing computes in `{dtype}`", help=(f"take one of: {', '.join(AUTOCAST)}",)
+            )
+        )
     if dtype == TF32 and device.type != "cuda":
         raise EnvironmentProblem(
             Diagnostic(

@@ -56,8 +56,8 @@ class Ready:
                         module(images)
 
 
-def ready(text: str, device: torch.device, dtype: str) -> Ready:
-    """Bind, load and compile a study of one stream, and decode its images."""
+def ready(text: str, device: torch.device, dtype: str, *, fast: bool = False) -> Ready:
+    """Bind, load and compile a study of one stream, as `--fast` does or not, and decode its images."""
     loaded = load_text(text, "bench")
     plan = bind(loaded)
     used = {name for group in plan.groups for name in group.models}
@@ -68,7 +68,7 @@ def ready(text: str, device: torch.device, dtype: str) -> Ready:
     }
     over = dtype == "float32" and not any(group.kind.gradients for group in plan.groups)
     compiled = {
-        name: compile_model(plan.models[name], module, plan.groups, over=over)
+        name: compile_model(plan.models[name], module, plan.groups, over=over, folds=fast)
         for name, module in modules.items()
     }
     runner = Runner(plan, compiled, plan.groups, device, dtype)

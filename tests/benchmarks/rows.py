@@ -75,21 +75,33 @@ class Bench:
         found = plain(self.batch, self.runs, *self.pair.values())
         return {name: found[arch] for name, arch in self.pair.items()}
 
-    def one_pass(self, what: str, metrics: str, times: int, asked: tuple[float, float]) -> Row:
+    def one_pass(
+        self,
+        what: str,
+        metrics: str,
+        times: int,
+        asked: tuple[float | None, float | None],
+        *,
+        fast: bool = False,
+    ) -> Row:
         """A pass in this process over plain forwards, in turn; and over those of a process as a user writes it."""
-        one = ready(text(metrics, noise(), self.images, self.batch, self.alive), self.device, self.dtype)
+        study = text(metrics, noise(), self.images, self.batch, self.alive)
+        one = ready(study, self.device, self.dtype, fast=fast)
         found = ratio(one, times, self.runs)
         eager = sum(self.rates()[name] for name in one.modules) * one.images * times
         more = {"ours": found.ours, "bare": found.bare, "eager": eager, "range": [found.low, found.high]}
         return Row(what, found.ours / eager, found.value, asked, found.ours / one.images, "image", more=more)
 
-    def sweep(self, what: str, metrics: str, asked: tuple[float, float]) -> Row:
+    def sweep(
+        self, what: str, metrics: str, asked: tuple[float | None, float | None], *, fast: bool = False
+    ) -> Row:
         """One skip removed at a time, over as many forwards as there are conditions."""
         conditions = ready(
             text(metrics, noise(), self.batch, self.batch, self.alive), self.device, self.dtype
         ).plan
         count = conditions.conditions - (len(conditions.own_models) - 1)
-        return self.one_pass(f"{what}, {count} conditions over {count} forwards", metrics, count, asked)
+        said = f"{what}, {count} conditions over {count} forwards" + (", `--fast`" if fast else "")
+        return self.one_pass(said, metrics, count, asked, fast=fast)
 
     def whole_run(self, what: str, metrics: str, asked: tuple[float | None, float | None]) -> Row:
         """What another image costs in `vitdsl run` of JPEG files: decoding, trust and saving included."""
@@ -132,6 +144,10 @@ class Bench:
             "panel": lambda: one("the panel of eight metrics, one pass", PANEL, 1, (1.00, 1.25)),
             "sweep_vit": lambda: self.sweep("one skip per block of the ViT", SWEEP_VIT, (0.45, 0.55)),
             "sweep_res": lambda: self.sweep("one skip per block of the ResNet", SWEEP_RES, (0.25, 0.35)),
+            "cka_fast": lambda: one("CKA of two models, one pass, `--fast`", CKA, 1, none, fast=True),
+            "sweep_res_fast": lambda: self.sweep(
+                "one skip per block of the ResNet", SWEEP_RES, none, fast=True
+            ),
             "distance": lambda: tiny.one_pass("attention distance, ViT-Tiny, one pass", DISTANCE, 1, none),
             "localisation": lambda: tiny.whole_run(f"localisation, 12 blocks, {each}", LOCALISATION, none),
             "probe": lambda: tiny.whole_run(f"linear probe, 12 blocks, {each}", PROBE, none),

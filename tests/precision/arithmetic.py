@@ -4,7 +4,7 @@ The reference is the same program with float64 wherever it says float32: models,
 is needed for TF32: operands of products are rounded as its units round them, and products are exact float32 then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitdsl.runtime.data.stream import Batch
+from vitdsl.runtime.graph.tap import Reduce
 from vitdsl.runtime.run.execute import Runner
 
 DROPPED = 13
@@ -35,7 +36,7 @@ class Arithmetic:
         title: What the page calls it.
         dtype: As `--dtype` has it; `float64` for the reference.
         fast: As `--fast`.
-        tf32: Whether operands of products are rounded.
+        tf32: Whether operands of the models' products are rounded; taps compute in whole float32 in any case.
     """
 
     title: str
@@ -56,7 +57,9 @@ class Arithmetic:
                 stack.enter_context(AllDouble())
                 stack.enter_context(patch.object(Runner, "on_device", _double))
             if self.tf32:
-                stack.enter_context(Rounded())
+                mode = stack.enter_context(Rounded(rounds=False))
+                stack.enter_context(patch.object(Runner, "forward", mode.where(Runner.forward, rounds=True)))
+                stack.enter_context(patch.object(Reduce, "forward", mode.where(Reduce.forward, rounds=False)))
             yield
 
 
@@ -87,13 +90,29 @@ class AllDouble(TorchFunctionMode):
 class Rounded(TorchDispatchMode):
     """Products as units of TF32 take them: of operands with 10 bits of mantissa."""
 
+    def __init__(self, *, rounds: bool = True) -> None:
+        super().__init__()
+        self.rounds = rounds
+
+    def where(self, function: Callable[..., Any], *, rounds: bool) -> Callable[..., Any]:
+        """The function, in which products are rounded or are not."""
+
+        def inside(*args: Any) -> Any:
+            before, self.rounds = self.rounds, rounds
+            try:
+                return function(*args)
+            finally:
+                self.rounds = before
+
+        return inside
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Round the operands of products; what is made of other operations is taken apart."""
         kwargs, name = kwargs or {}, func.overloadpacket.__name__
         if name not in PRODUCTS and func._can_decompose():
             with self:
                 return func.decompose(*args, **kwargs)
-        operands = PRODUCTS.get(name, ())
+        operands = PRODUCTS.get(name, ()) if self.rounds else ()
         return func(*(rounded(one) if place in operands else one for place, one in enumerate(args)), **kwargs)
 
 

@@ -32,8 +32,8 @@ Then it is computed as the columns say, and the largest absolute difference of a
 
 - **float32** is what a run does unless told otherwise.
 - **`--fast`** folds batch norms into the convolutions before them. The ViT has none: its numbers are those of float32.
-- **TF32, emulated**: no GPU was at hand. Operands of all float32 products, in models and in taps, are rounded to the 10
-  bits of mantissa that TF32 units take; products and sums are float32 then. Real units sum in another order.
+- **TF32, emulated**: `--dtype tf32` without the GPU that it needs. Operands of the models' products are rounded to the
+  10 bits of mantissa that TF32 units take; products and sums are float32 then. Real units sum in another order.
 - **`fp16`**, **`bf16`** are `--dtype`: autocast of the models on the CPU. Gram matrices stay float32, sums float64.
 
 The column *largest* is the largest number of the value in float64, to compare with. *undefined* says that a number is

@@ -78,6 +78,11 @@ def test_tf32_is_refused_where_there_is_no_cuda() -> None:
     assert error.value.diagnostics[0].code == "VD408"
 
 
+def test_what_nothing_computes_in_is_refused() -> None:
+    with pytest.raises(EnvironmentProblem, match=r"`bfloat16` \(take one of: float32, tf32, bf16, fp16\)"):
+        check_precision("bfloat16", torch.device("cpu"))
+
+
 @pytest.mark.gpu
 def test_convolutions_on_cuda_have_all_bits() -> None:
     images, weight = torch.randn(4, 64, 32, 32), torch.randn(64, 64, 3, 3)
