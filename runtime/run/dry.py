@@ -25,13 +25,13 @@ from vitdsl.runtime.plan.passes import fit_of
 from vitdsl.runtime.plan.plan import Group, View
 from vitdsl.runtime.randomness import isolated
 from vitdsl.runtime.run.compile import Compiled
+from vitdsl.runtime.run.differentiated import Calls, Counted, backward
 from vitdsl.runtime.run.seen import seen_under
 
 LARGEST = 1 << 24
 """Numbers of a random tensor at most; where a batch has more, fewer images stand for it."""
 ADDING = 4
 """Calls that add one observed tensor to its sums."""
-Calls = Counter[Op]
 
 
 @dataclass
@@ -40,8 +40,8 @@ class PassWork:
 
     Attributes:
         models: Of each model's graph, all conditions together.
-        metrics: Of what is observed.
-        unknown: Names of kinds whose work cannot be told, such as that of gradients.
+        metrics: Of what is observed, and of gradients.
+        unknown: Names of kinds whose work cannot be told.
     """
 
     models: dict[str, Calls] = field(default_factory=dict)
@@ -71,15 +71,18 @@ class Dry:
     def _work(
         self, groups: Sequence[Group[Observer]], compiled: Mapping[str, Compiled], batch: int
     ) -> PassWork:
-        found = PassWork(unknown={group.kind.name for group in groups if group.kind.gradients})
+        found = PassWork()
         images = _images(compiled, batch)
         reduced: dict[str, dict[int, Any]] = {}
-        known: dict[Hashable, tuple[Calls, Any]] = {}
+        known: dict[Hashable, Any] = {}
         for name, one in compiled.items():
             if id(one) in known:
-                found.models[name], reduced[name] = known[id(one)]
-                continue
-            found.models[name], reduced[name] = known[id(one)] = _graphs(one, batch, images, found, known)
+                found.models[name], back, reduced[name] = known[id(one)]
+            else:
+                found.models[name], back, reduced[name] = known[id(one)] = _graphs(
+                    one, batch, images, found, known
+                )
+            found.metrics += back
         for group in groups:
             with torch.no_grad():
                 self._group(group, compiled, reduced, batch / images, images, found)
@@ -174,22 +177,25 @@ def _shape(value: Tensor, images: int) -> tuple[int, ...]:
 
 def _graphs(
     one: Compiled, batch: int, images: int, found: PassWork, known: dict[Hashable, Any]
-) -> tuple[Calls, dict[int, Any]]:
-    """The calls of a model's graphs, and what each of its taps gives for random numbers, by position."""
+) -> tuple[Calls, Calls, dict[int, Any]]:
+    """The calls of a model's graphs, those of gradients, and what each tap gives for random numbers, by position."""
     calls: Calls = Counter()
+    back: Calls = Counter()
     gave: dict[int, Any] = {}
     for part in one.parts.values():
-        own, results = _graph(part.merged, batch, images, found, known)
+        own, gradients, results = _graph(part.merged, batch, images, found, known)
         calls += own
+        back += gradients
         gave |= zip(part.at, results, strict=True)
-    return calls, gave
+    return calls, back, gave
 
 
 def _graph(
     one: Merged, batch: int, images: int, found: PassWork, known: dict[Hashable, Any]
-) -> tuple[Calls, list[Any]]:
-    """The calls of a graph, and what each of its taps gives for random numbers; None where it gives nothing."""
+) -> tuple[Calls, Calls, list[Any]]:
+    """The calls of a graph, those of gradients, and what each of its taps gives; None where it gives nothing."""
     calls: Calls = Counter()
+    back: Calls = Counter()
     gave: dict[fx.Node, Any] = {}
     for node in one.module.graph.nodes:
         for op in node.meta.get(OPS, ()):
@@ -202,12 +208,16 @@ def _graph(
             drawn = [
                 gave[source] if source in gave else _drawn(one, source, images, module) for source in sources
             ]
-            known[key] = _called(module, drawn, found)
-        ops, gave[node] = known[key]
+            pixels = next((i for i, one in enumerate(sources) if i and one.op == "placeholder"), None)
+            known[key] = _called(module, drawn, found, pixels)
+        ops, gave[node], times = known[key]
+        if times:
+            for op, count in backward(sources[0]).items():
+                back[op.times(batch)] += times * count
         for op in ops:
             calls[op.times(batch / images)] += 1
     (output,) = one.module.graph.find_nodes(op="output")
-    return calls, [gave.get(node) for node in output.args[0]]
+    return calls, back, [gave.get(node) for node in output.args[0]]
 
 
 def _shape_of(one: Merged, node: fx.Node, images: int, gave: Mapping[fx.Node, Any]) -> tuple[int, ...]:
@@ -220,16 +230,24 @@ def _shape_of(one: Merged, node: fx.Node, images: int, gave: Mapping[fx.Node, An
     return tuple(constant.shape) if isinstance(constant, Tensor) else ()
 
 
-def _called(module: Reduce | Apply, given: Sequence[Any], found: PassWork) -> tuple[list[Op], Any]:
-    """What one call makes of random numbers, and its work."""
+def _called(
+    module: Reduce | Apply, given: Sequence[Any], found: PassWork, pixels: int | None
+) -> tuple[list[Op], Any, int]:
+    """What one call makes of random numbers, its work, and how often it differentiates by the images among them."""
+    passes: list[None] = []
     try:
-        with torch.no_grad(), Work() as work:
+        with torch.set_grad_enabled(pixels is not None), Work() as work:
+            if pixels is not None:
+                images = given[pixels].requires_grad_()
+                given = [Counted.apply(images, given[0], passes), *given[1:]]
             result = module(*given)
-    except Exception:  # it may differentiate, or refuse random numbers
+    except Exception:  # it may refuse random numbers
         function = module.reducer.function if isinstance(module, Reduce) else module.operation.function
         found.unknown.add(getattr(function, "__name__", str(function)))
-        return [], None
-    return work.ops, result
+        return [], None, 0
+    if isinstance(result, tuple):
+        result = tuple(one.detach() for one in result)
+    return work.ops, result, len(passes)
 
 
 def _drawn(one: Merged, node: fx.Node, images: int, reader: Reduce | Apply) -> Tensor:

@@ -2,8 +2,8 @@
 
 Owns the sum: what is read, what the graphs and metrics compute, the first batch's checks, and what is in proportion to
 Python's speed (graphs, estimates, figures). What starting Python and PyTorch takes is not in it, as it is not in the
-time that a run says; nor is training, nor the work of gradients where it cannot be told. Does not own the work (`dry`),
-the speed (`calibration`), or the memory of one model (`cost`).
+time that a run says; nor is training. Does not own the work (`dry`,
+`differentiated`), the speed (`calibration`), or the memory of one model (`cost`).
 """
 
 import time
@@ -19,7 +19,8 @@ from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.results.manifest import Predicted
 from vitdsl.runtime.run.calibration import Calibration
 from vitdsl.runtime.run.compile import Compiled
-from vitdsl.runtime.run.dry import Calls, Dry
+from vitdsl.runtime.run.differentiated import Calls
+from vitdsl.runtime.run.dry import Dry
 from vitdsl.runtime.run.memory import peak_memory
 from vitdsl.runtime.run.trust import EFFECT_IMAGES, PLAIN_IMAGES
 

@@ -4,12 +4,16 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from speed import SPEED
-from studies import TINY_RESNET, TINY_VIT, bound, study
+from studies import TINY_RESNET, TINY_VIT, bound, loaded, study
 from vitdsl.cli import run as command
 from vitdsl.runtime.graph.work import Op
 from vitdsl.runtime.run import calibration as calibrations
@@ -17,6 +21,7 @@ from vitdsl.runtime.run import cost as pricing
 from vitdsl.runtime.run.calibration import LARGE, SMALL, calibration, kept, measure
 from vitdsl.runtime.run.compile import compile_model
 from vitdsl.runtime.run.cost import predicted
+from vitdsl.runtime.run.differentiated import CONVOLUTION
 from vitdsl.runtime.run.dry import Dry
 from vitdsl.runtime.run.run import run
 
@@ -92,15 +97,50 @@ def test_more_images_and_more_conditions_take_longer_and_images_no_more_memory(
     assert few.calibrated_at == SPEED.made_at
 
 
-def test_gradients_are_said_to_be_left_out() -> None:
+class Counter(TorchDispatchMode):
+    """Operations of each call, as PyTorch's own formulas count them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if (formula := flop_registry.get(func.overloadpacket)) is not None:
+            self.counts.append((str(func), formula(*args, **(kwargs or {}), out_val=found)))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "convolutions"), [(TINY_VIT, "blocks.*", False), (TINY_RESNET, "layer*.*", True)]
+)
+def test_the_work_of_gradients_is_what_pytorch_counts_of_them(
+    model: str, at: str, convolutions: bool
+) -> None:
+    """Products, or convolutions, of all backward passes: against PyTorch's own counter."""
     field = study(
         "field",
         data={"p": "{source: noise, images: 8, size: 32, batch: 4}"},
-        models={"vit": TINY_VIT},
-        layers={"v": LAYERS["v"]},
-        metrics={"field": "{kind: receptive_field, x: v}"},
+        models={"m": model},
+        layers={"v": f'{{of: m, at: "{at}"}}'},
+        metrics={"field": "{kind: receptive_field, x: v, channels: 3}"},
     )
-    assert predicted(bound(field), SPEED)[1].unknown == ("receptive_field",)
+    plan, batch = bound(field), 4
+    groups, planned = plan.passes[-1].groups, plan.models["m"]
+    module = loaded(plan, "m").module
+    compiled = compile_model(planned, module, groups)
+    found = Dry().work(groups, {"m": compiled}, batch)
+    assert not found.unknown and not predicted(plan, SPEED)[1].unknown
+    sort, per = ("convolution", CONVOLUTION) if convolutions else ("product", 1)
+    said = sum(op.flops * count / per for op, count in found.metrics.items() if op.sort == sort)
+    images = torch.rand(batch, 3, 32, 32).requires_grad_()
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), Counter() as counter:
+        compiled.merged.module(images)
+    whole = sum(count for op, count in counter.counts if ("convolution" in op) is convolutions)
+    forward = sum(
+        op.flops * count for op, count in found.models["m"].items() if op.sort == sort and not op.exact
+    )
+    assert said == pytest.approx(whole - forward, rel=0.1)
 
 
 def test_a_machine_is_measured_once_and_again_when_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
