@@ -92,17 +92,22 @@ def test_means_of_what_is_defined() -> None:
     np.testing.assert_array_equal(means(values, -1), [2.0, np.nan])
 
 
+def two_changes(model: str) -> xr.Dataset:
+    """A value of an intact model and of two changes of it."""
+    return made(("condition",), (3,)).assign_coords(
+        condition=["baseline", "cut@a", "cut@b"],
+        ablation=("condition", ["", "cut", "cut"]),
+        ablated_site=("condition", ["", "a", "b"]),
+        ablated_depth=("condition", [np.nan, 0.2, 0.8]),
+        model=model,
+    )
+
+
 @pytest.mark.parametrize("models", [2, MOST_MEANS + 2])
 def test_a_lead_lists_a_few_means_and_of_many_the_ends(models: int) -> None:
     parts = []
     for i in range(models):
-        data = made(("condition",), (3,)).assign_coords(
-            condition=["baseline", "cut@a", "cut@b"],
-            ablation=("condition", ["", "cut", "cut"]),
-            ablated_site=("condition", ["", "a", "b"]),
-            ablated_depth=("condition", [np.nan, 0.2, 0.8]),
-            model=f"m{i}",
-        )
+        data = two_changes(f"m{i}")
         data["v"] = data["v"] + i
         parts.append(Part(f"m/m{i}", data, "v", hue=i))
     lead = figure_of(parts[0]).plot("id", parts).takeaway.split("\n")[0]
@@ -115,13 +120,7 @@ def test_a_lead_lists_a_few_means_and_of_many_the_ends(models: int) -> None:
 def test_one_change_is_no_mean_and_is_said_itself(single: tuple[bool, ...]) -> None:
     parts = []
     for i, alone in enumerate(single):
-        data = made(("condition",), (3,)).assign_coords(
-            condition=["baseline", "cut@a", "cut@b"],
-            ablation=("condition", ["", "cut", "cut"]),
-            ablated_site=("condition", ["", "a", "b"]),
-            ablated_depth=("condition", [np.nan, 0.2, 0.8]),
-            model=f"m{i}",
-        )
+        data = two_changes(f"m{i}")
         data = data.isel(condition=slice(2)) if alone else data
         parts.append(Part(f"m/m{i}", data, "v", hue=i))
     lead = figure_of(parts[0]).plot("id", parts).takeaway.split("\n")[0]
