@@ -19,7 +19,7 @@ AUTOCAST = {"float32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch
 TF32 = "tf32"
 
 
-def check_precision(dtype: str, device: torch.device) -> None:
+def check_dtype(dtype: str, device: torch.device) -> None:
     """Make sure that a device computes so.
 
     Raises:

@@ -34,7 +34,7 @@ from vitdsl.runtime.results.manifest import Status
 from vitdsl.runtime.results.record import as_json
 from vitdsl.runtime.results.thumbnails import write_thumbnails
 from vitdsl.runtime.results.writing import new_folder, write_json, write_text
-from vitdsl.runtime.rounding import check_precision
+from vitdsl.runtime.rounding import check_dtype
 from vitdsl.runtime.run import calibration, manifest
 from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
@@ -87,7 +87,7 @@ def run(
             manifest.
     """
     where = torch.device(device)
-    check_precision(dtype, where)
+    check_dtype(dtype, where)
     work = _Run(
         plan,
         Path(out),

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem
-from vitdsl.runtime.rounding import _Settings, check_precision, products_in
+from vitdsl.runtime.rounding import _Settings, check_dtype, products_in
 
 BACKENDS: Any = torch.backends
 needs_names = pytest.mark.skipif(not hasattr(BACKENDS.cudnn, "conv"), reason="torch has them from 2.9 on")
@@ -69,18 +69,18 @@ def test_an_error_inside_leaves_nothing_changed() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16", "fp16"])
 def test_every_device_has_the_others(dtype: str) -> None:
-    check_precision(dtype, torch.device("cpu"))
+    check_dtype(dtype, torch.device("cpu"))
 
 
 def test_tf32_is_refused_where_there_is_no_cuda() -> None:
     with pytest.raises(EnvironmentProblem, match="this run computes on cpu") as error:
-        check_precision("tf32", torch.device("cpu"))
+        check_dtype("tf32", torch.device("cpu"))
     assert error.value.diagnostics[0].code == "VD408"
 
 
 def test_what_nothing_computes_in_is_refused() -> None:
     with pytest.raises(EnvironmentProblem, match=r"`bfloat16` \(take one of: float32, tf32, bf16, fp16\)"):
-        check_precision("bfloat16", torch.device("cpu"))
+        check_dtype("bfloat16", torch.device("cpu"))
 
 
 @pytest.mark.gpu
