@@ -70,6 +70,16 @@ def token_count(site: Site) -> int:
     return rows * cols
 
 
+def chosen_tokens(site: Site) -> tuple[int, ...]:
+    """Places of a layer's selected tokens on its token axis."""
+    count = token_count(site)
+    if isinstance(site.tokens, tuple):
+        return tuple(token % count for token in site.tokens)
+    if site.tokens == "cls":
+        return (0,)
+    return tuple(range(0 if site.tokens == "all" else prefix_of(site), count))
+
+
 def as_tokens(tensor: Tensor, site: Site) -> Tensor:
     """A site's tensor as `[batch, token, width]`, tokens row by row; a view where possible."""
     if site.layout == "map":
@@ -87,28 +97,13 @@ def select(tensor: Tensor, site: Site) -> Tensor:
     if site.tokens == "all":
         return tensor.flatten(1)
     tokens = as_tokens(tensor, site)
-    if site.tokens == "cls":
-        chosen = tokens[:, 0]
-    elif site.tokens == "spatial":
-        chosen = tokens[:, prefix_of(site) :]
-    elif site.tokens == "mean":
-        chosen = tokens[:, prefix_of(site) :].mean(1, dtype=torch.float32)
-    else:
-        assert isinstance(site.tokens, tuple)
-        chosen = places(tokens, 1, site.tokens)
-    return chosen.flatten(1)
+    chosen = places(tokens, 1, chosen_tokens(site))
+    return (chosen.mean(1, dtype=torch.float32) if site.tokens == "mean" else chosen).flatten(1)
 
 
 def only_tokens(before: Tensor, after: Tensor, *, site: Site) -> Tensor:
     """`after` at the selected tokens, `before` at all others; both `[batch, ...]` of the site's layout."""
-    count = token_count(site)
-    if site.tokens == "cls":
-        some: tuple[int, ...] = (0,)
-    elif isinstance(site.tokens, tuple):
-        some = site.tokens
-    else:
-        some = tuple(range(prefix_of(site), count))
-    chosen = held(members, count, some, device=before.device)
+    chosen = held(members, token_count(site), chosen_tokens(site), device=before.device)
     if site.layout == "tokens":
         mask = chosen[:, None]
     else:

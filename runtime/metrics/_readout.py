@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
-from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of, token_count
+from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, chosen_tokens, prefix_of, token_count
 from vitdsl.runtime.metrics._gram import accumulator
 from vitdsl.runtime.transfer import places
 
@@ -96,16 +96,6 @@ class Readout:
     def reducer(self) -> Reducer:
         """The vectors of a batch, `[batch, probe, feature]`."""
         return Reducer(vectors, (("readout", self),))
-
-
-def chosen_tokens(site: Site) -> tuple[int, ...]:
-    """Places of a layer's selected tokens on its token axis."""
-    count = token_count(site)
-    if isinstance(site.tokens, tuple):
-        return tuple(token % count for token in site.tokens)
-    if site.tokens == "cls":
-        return (0,)
-    return tuple(range(0 if site.tokens == "all" else prefix_of(site), count))
 
 
 def vectors(tensor: Tensor, *, site: Site, readout: Readout) -> Tensor:

@@ -46,6 +46,7 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import (
     UNKNOWN_PREFIX,
     as_tokens,
+    chosen_tokens,
     prefix_of,
     refuse_tokens,
     select,
@@ -178,14 +179,7 @@ def products_and_sums(tensor: Tensor, *, site: Site, rows_are: RowsAre) -> tuple
 
 def _tokens(tensor: Tensor, site: Site) -> Tensor:
     """The selected tokens of all images, `[row, width]`."""
-    tokens = as_tokens(tensor, site)
-    if site.tokens == "cls":
-        tokens = tokens[:, :1]
-    elif site.tokens == "spatial":
-        tokens = tokens[:, prefix_of(site) :]
-    elif isinstance(site.tokens, tuple):
-        tokens = places(tokens, 1, site.tokens)
-    return tokens.flatten(0, 1)
+    return places(as_tokens(tensor, site), 1, chosen_tokens(site)).flatten(0, 1)
 
 
 def ranks(products: Array, sums: Array, rows: Array, *, centered: bool) -> dict[str, Array]:
