@@ -41,7 +41,8 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import prefix_of, refuse_weights
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
-from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.metrics._parts import images_at_once
 from vitdsl.runtime.transfer import held
 
 
@@ -139,10 +140,8 @@ def distance_and_prefix_mass(attention: Tensor, *, site: Site, renormalize: bool
     """
     assert site.grid is not None and site.patch is not None
     distances = held(_on_a_device, site.grid, site.patch, device=attention.device)
-    step = max(1, (CHUNK << 6 if attention.is_cuda else CHUNK >> 2) // max(1, attention[0].numel()))
-    return torch.cat(
-        [_reach(part, distances, prefix_of(site), renormalize) for part in torch.split(attention, step)]
-    )
+    parts = torch.split(attention, images_at_once(attention))
+    return torch.cat([_reach(part, distances, prefix_of(site), renormalize) for part in parts])
 
 
 def _reach(attention: Tensor, distances: Tensor, prefix: int, renormalize: bool) -> Tensor:

@@ -47,7 +47,8 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
-from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.metrics._gram import accumulator
+from vitdsl.runtime.metrics._parts import images_at_once
 from vitdsl.runtime.transfer import held
 
 Profile = Literal["diagonal", "radial"]
@@ -164,8 +165,8 @@ def amplitudes_and_moments(
     assert site.grid is not None
     exact = accumulator(tensor.device)
     weights = held(_weights, site.grid, profile, device=tensor.device, dtype=exact)
-    step = max(1, (CHUNK << 6 if tensor.is_cuda else CHUNK >> 1) // max(1, tensor[0].numel()))
-    parts = [_of_part(part, site, weights, epsilon) for part in torch.split(tensor, step)]
+    few = torch.split(tensor, images_at_once(tensor))
+    parts = [_of_part(part, site, weights, epsilon) for part in few]
     profiles, moments = zip(*parts, strict=True)
     return torch.cat(profiles), torch.cat(moments)
 

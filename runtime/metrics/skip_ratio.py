@@ -38,11 +38,13 @@ from vitdsl.runtime.graph.site import Site
 from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
-from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.metrics._parts import most_at_once, widened
 
 GROUPS = ("cls", "registers", "spatial")
 TERMS = 4
 """The ratio and the three cosines."""
+AGAINST = 0.25
+"""A squared norm of z + f below this share of |z|^2 + |f|^2 is not told from those two and their product: digits."""
 COSINES = ("cos_skip_stream", "cos_skip_branch", "cos_branch_stream")
 
 
@@ -144,31 +146,27 @@ def norms_and_cosines(skip: Tensor, branch: Tensor, *, site: Site) -> Tensor:
 
 def _sizes(z: Tensor, f: Tensor) -> tuple[Tensor, ...]:
     """Norms of z, f and z + f, and the product of z and f, `[batch, token]` each; part by part, to stay in a cache."""
-    _, tokens, width = z.shape
-    at_a_time = max(1, (CHUNK << 6 if z.is_cuda else CHUNK >> 3) // max(1, width))
-    images, some = max(1, at_a_time // max(1, tokens)), min(at_a_time, tokens)
+    pieces = max(1, -(-z[0].numel() // most_at_once(z)))
     parts = [
-        torch.cat(
-            [
-                _products(a, b)
-                for a, b in zip(torch.split(one, some, 1), torch.split(other, some, 1), strict=True)
-            ],
-            -1,
-        )
-        for one, other in zip(torch.split(z, images), torch.split(f, images), strict=True)
+        torch.cat([_products(a, b, part) for (part, _), (a, b) in widened(one, other)], 1)
+        for one, other in zip(torch.chunk(z, pieces, 1), torch.chunk(f, pieces, 1), strict=True)
     ]
-    *squares, both = torch.cat(parts, 1)
-    sizes = (square.sqrt() for square in squares)
+    *sizes, both = torch.cat(parts, -1)
     return *(torch.where(size.isfinite(), size, torch.nan) for size in sizes), both
 
 
-def _products(z: Tensor, f: Tensor) -> Tensor:
-    """`[4, batch, token]`: z z, f f, s s and z f, s the sum of both; what is not needed again is written over."""
-    exact = accumulator(z.device)
-    z, f = z.to(exact, copy=True), f.to(exact, copy=True)
-    both = (z * f).sum(-1)
-    s = z + f
-    return torch.stack([*(one.square_().sum(-1) for one in (z, f, s)), both])
+def _products(z: Tensor, f: Tensor, again: Tensor) -> Tensor:
+    """`[4, batch, token]`: norms of z, f and z + f, and the product of z and f; writes over both, z being `again`."""
+    size_z, size_f = (torch.linalg.vector_norm(one, dim=-1) for one in (z, f))
+    both = z.mul_(f).sum(-1)
+    apart = size_z.square() + size_f.square()
+    square = apart + 2 * both
+    # Elsewhere than on the CPU, looking at values makes the host wait.
+    if z.device.type != "cpu" or bool((square < AGAINST * apart).any()):
+        size_s = torch.linalg.vector_norm(f.add_(again), dim=-1)
+    else:
+        size_s = square.sqrt()
+    return torch.stack([size_z, size_f, size_s, both])
 
 
 def _groups(sites: Sequence[Site]) -> list[str]:

@@ -49,7 +49,7 @@ from vitdsl.runtime.graph.tap import Reducer
 from vitdsl.runtime.graph.tokens import UNKNOWN_PREFIX, as_tokens, prefix_of
 from vitdsl.runtime.metrics._base import Array, Inputs, Metric, Seen, Value
 from vitdsl.runtime.metrics._bins import Bins
-from vitdsl.runtime.metrics._gram import CHUNK, accumulator
+from vitdsl.runtime.metrics._parts import widened
 
 GROUPS = ("cls", "registers", "spatial")
 SPATIAL = GROUPS.index("spatial")
@@ -197,7 +197,7 @@ class TokenNorms(Metric):
 def norms_of(
     tensor: Tensor, *, site: Site, bins: Bins, cutoff: float | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What is kept of each image, float64 (float32 on mps), a few images at a time.
+    """What is kept of each image, float64 (float32 on mps).
 
     Args:
         tensor: `[batch, token, width]` or a map.
@@ -210,17 +210,10 @@ def norms_of(
         of neighbour cosines by bin `[batch, 2, bin]`; outliers by the cutoff, number of cosines of other tokens and of
         outliers, their sums, and 1 `[batch, 6]`; norms on the grid `[batch, row, col]`.
     """
-    step = max(1, (CHUNK << 6 if tensor.is_cuda else CHUNK >> 1) // max(1, tensor[0].numel()))
-    parts = zip(*(_of_part(part, site, bins, cutoff) for part in torch.split(tensor, step)), strict=True)
-    moments, counts, cosines, above, places = (torch.cat(part) for part in parts)
-    return moments, counts, cosines, above, places
-
-
-def _of_part(tensor: Tensor, site: Site, bins: Bins, cutoff: float | None) -> tuple[Tensor, ...]:
     assert site.grid is not None
-    exact = accumulator(tensor.device)
-    tokens = as_tokens(tensor, site).to(exact)
-    norms = tokens.square().sum(-1).sqrt()
+    each = (_norms_and_cosines(wide, site) for _, (wide,) in widened(as_tokens(tensor, site)))
+    norms, defined, cosine = (torch.cat(part) for part in zip(*each, strict=True))
+    exact = norms.dtype
     # NaN throughout where a token is not finite: no bin holds it.
     fine = torch.where(norms.isfinite().all(1), 1.0, torch.nan).to(exact)[:, None]
     first, prefix = int(site.class_token), prefix_of(site)
@@ -235,7 +228,6 @@ def _of_part(tensor: Tensor, site: Site, bins: Bins, cutoff: float | None) -> tu
     )
     counts = torch.stack([bins.summed(one, group) for one, group in zip(ones, groups, strict=True)], 1)
     spatial = norms[:, prefix:]
-    defined, cosine = neighbour_cosines(tokens[:, prefix:].reshape(len(tokens), *site.grid, -1))
     cosines = torch.stack([bins.summed(one, spatial) for one in (defined, cosine)], 1)
     outlying = (spatial > (torch.inf if cutoff is None else cutoff)).to(exact)
     sides = [((1 - outlying) * one).sum(1) for one in (defined, cosine)]
@@ -251,20 +243,33 @@ def _of_part(tensor: Tensor, site: Site, bins: Bins, cutoff: float | None) -> tu
     )
 
 
-def neighbour_cosines(grid: Tensor) -> tuple[Tensor, Tensor]:
-    """For `[batch, row, col, width]`: which tokens have one (1 or 0), and the mean cosine with their neighbours or 0.
+def _norms_and_cosines(tokens: Tensor, site: Site) -> tuple[Tensor, Tensor, Tensor]:
+    """Norms of all tokens, and `neighbour_cosines` of the spatial ones."""
+    assert site.grid is not None
+    norms = torch.linalg.vector_norm(tokens, dim=-1)
+    grid, prefix = (len(tokens), *site.grid), prefix_of(site)
+    return norms, *neighbour_cosines(tokens[:, prefix:].reshape(*grid, -1), norms[:, prefix:].reshape(grid))
+
+
+def neighbour_cosines(grid: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tokens of a grid have one (1 or 0), and the mean cosine with their neighbours or 0.
 
     Both `[batch, token]`. Cosines are rounded to multiples of 2 to the power of -40, so that sums of those of an image
     are exact and do not depend on their order.
+
+    Args:
+        grid: `[batch, row, col, width]`.
+        norms: Of its tokens, `[batch, row, col]`.
     """
-    norms = grid.square().sum(-1, keepdim=True).sqrt()
-    units = torch.where(norms > 0, grid / norms, 0.0)
-    there = (norms[..., 0] > 0).to(grid.dtype)
+    there = (norms > 0).to(grid.dtype)
+    inverse = torch.where(norms > 0, 1 / norms, 0.0)
     total, count = torch.zeros_like(there), torch.zeros_like(there)
     for axis in (1, 2):
         size = grid.shape[axis]
-        ends = [(one.narrow(axis, 0, size - 1), one.narrow(axis, 1, size - 1)) for one in (units, there)]
-        cosine, both = (ends[0][0] * ends[0][1]).sum(-1), ends[1][0] * ends[1][1]
+        (a, b), sizes, ends = (
+            (one.narrow(axis, 0, size - 1), one.narrow(axis, 1, size - 1)) for one in (grid, inverse, there)
+        )
+        cosine, both = (a * b).sum(-1) * sizes[0] * sizes[1], ends[0] * ends[1]
         for start in (0, 1):
             total.narrow(axis, start, size - 1).add_(cosine)
             count.narrow(axis, start, size - 1).add_(both)

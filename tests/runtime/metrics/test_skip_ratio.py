@@ -195,6 +195,26 @@ def test_chunks_of_images_change_nothing() -> None:
     torch.testing.assert_close(whole, each, rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1.0, 2.0, 2.6, 3.0, 3.1, 3.14159])
+def test_digits_are_kept_however_far_the_branch_undoes_the_skip(angle: float) -> None:
+    z, f = made((6, 300, 64))
+    f = (np.cos(angle) * z + np.sin(angle) * f).float()
+    found = norms_and_cosines(z, f, site=testing.tokens_site("b", 300, 64, prefix=0, grid=(15, 20)))
+    wide, other = z.double().numpy(), f.double().numpy()
+    sizes = [np.linalg.norm(one, axis=-1) for one in (wide, other, wide + other)]
+    both = (wide * other).sum(-1)
+    wanted = [
+        sizes[0] / sizes[1],
+        (wide * (wide + other)).sum(-1) / sizes[0] / sizes[2],
+        both / sizes[0] / sizes[1],
+        (other * (wide + other)).sum(-1) / sizes[1] / sizes[2],
+    ]
+    # |z|^2 + z f loses as many digits as the branch undoes of the skip.
+    lost = float((sizes[0] / sizes[2]).max())
+    for i, one in enumerate(wanted):
+        np.testing.assert_allclose(found[:, 2, 4 + i], one.sum(-1), rtol=1e-14 + 3e-16 * lost**2, atol=1e-13)
+
+
 def listen(module: nn.Module, kept: dict[str, Any], name: str, take: Callable[..., Tensor]) -> None:
     module.register_forward_hook(
         lambda _, inputs, output: kept.__setitem__(name, take(inputs, output).clone())
