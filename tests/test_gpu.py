@@ -7,6 +7,7 @@ import pytest
 
 from vitdsl.dsl.load import load_text
 from vitdsl.runtime.plan.bind import bind
+from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.results.folder import Run, open_run
 from vitdsl.runtime.run.run import run
 
@@ -33,6 +34,16 @@ metrics:
 """
 
 
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
 def results(out: Path, device: str, dtype: str = "float32") -> Run:
     return open_run(run(bind(load_text(STUDY, "devices")), out=out, device=device, dtype=dtype).folder)
 
@@ -51,6 +62,17 @@ def close(one: Run, other: Run, *, metrics: tuple[str, ...], tolerance: float) -
 def test_cuda_gives_the_numbers_of_the_cpu(tmp_path: Path) -> None:
     metrics = ("across", "drift", "ratio", "distance", "field")
     close(results(tmp_path, "cuda"), results(tmp_path, "cpu"), metrics=metrics, tolerance=1e-3)
+
+
+@pytest.mark.gpu
+def test_what_is_recorded_on_cuda_is_replayed_and_gives_the_numbers_of_the_cpu(tmp_path: Path) -> None:
+    text, told = STUDY.replace("  field: {kind: receptive_field, x: x, channels: 8}\n", ""), Told()
+    plan = bind(load_text(text, "devices"))
+    found = open_run(run(plan, out=tmp_path, device="cuda", fast=True, progress=told).folder)
+    assert not [words for words in told.said if "not replayed" in words]
+    assert all(check.ok for check in found.manifest.trust)
+    metrics = ("across", "drift", "ratio", "distance")
+    close(found, results(tmp_path, "cpu"), metrics=metrics, tolerance=1e-3)
 
 
 @pytest.mark.gpu

@@ -116,7 +116,7 @@ def run(
         out: The folder that run folders go to.
         device: `auto`, or a device of torch.
         dtype: `float32`, on CUDA `tf32`, or `bf16` or `fp16` for autocast.
-        fast: Fold batch norms into the convolutions before them: faster, and other numbers by rounding. What this and
+        fast: Fold batch norms into convolutions, and on CUDA replay graphs: other numbers by rounding. What this and
             `dtype` do to each metric is among the trust checks.
         report: Whether to draw `report.html`.
         progress: Told of every stage.

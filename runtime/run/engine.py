@@ -38,6 +38,7 @@ from vitdsl.runtime.run.keys import Keys
 from vitdsl.runtime.run.needs import dealer, needs_of, split_of
 from vitdsl.runtime.run.precision import check_precision
 from vitdsl.runtime.run.predict import Outlook, reading_seconds
+from vitdsl.runtime.run.replay import recorder
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.trust import FirstBatch
@@ -167,7 +168,8 @@ class Engine:
         compiled = self._compiled(one, groups, self.dtype, self.fast)
         needs = {name: needs_of(self.plan, one, each, groups) for name, each in compiled.items()}
         dealing = dealer(compiled, groups, needs, may_take)
-        runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known, dealing)
+        record = recorder(self.device) if self.fast else None
+        runner = Runner(self.plan, compiled, groups, self.device, self.dtype, self._known, dealing, record)
         images = sum(len(stream.rows_of_block(block)) for block in blocks)
         if self.outlook is not None:
             self.outlook.passing(groups, compiled, stream.data.batch, images, reading_seconds(stream))

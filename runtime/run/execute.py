@@ -19,6 +19,7 @@ from vitdsl.runtime.rounding import AUTOCAST, products_in
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.full import is_memory
 from vitdsl.runtime.run.layout import channels_last, lay_out
+from vitdsl.runtime.run.replay import Record, Replayed
 from vitdsl.runtime.run.seen import seen_under
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.turns import Dealer, Turn
@@ -46,6 +47,7 @@ class Runner:
         dtype: In what.
         known: Gives the constants of groups' own fits.
         dealer: Deals conditions where not all of them may run together.
+        record: How graphs are recorded and replayed; None runs each operation anew.
 
     Attributes:
         turns: Which conditions run together, in order.
@@ -61,6 +63,7 @@ class Runner:
         dtype: str,
         known: Known = no_fits,
         dealer: Dealer | None = None,
+        record: Record | None = None,
     ) -> None:
         self.plan, self.models, self.groups, self.known = plan, models, groups, known
         self.device, self.dtype = device, dtype
@@ -68,6 +71,9 @@ class Runner:
         for compiled in models.values():
             lay_out(compiled, channels_last(compiled.sites, device))
         self.dealer = dealer or Dealer(models, groups)
+        self._record = None if self.gradients else record
+        self._replayed: dict[tuple[str, int], Replayed] = {}
+        self._told: set[str] = set()
         self.turns: list[Turn] = []
         self.halved: list[int] = []
         self._deal(None)
@@ -82,7 +88,15 @@ class Runner:
         self._deal((self.together + 1) // 2)
         self.halved.append(self.together)
 
+    def refused(self) -> list[str]:
+        """Why models' graphs are not replayed, each model told once."""
+        why = {name: one.refused for (name, _), one in self._replayed.items() if one.refused}
+        found = [f"model {name} is not replayed: {why[name]}" for name in why if name not in self._told]
+        self._told.update(why)
+        return found
+
     def _deal(self, most: int | None) -> None:
+        self._replayed.clear()
         before, self.turns = self.turns, self.dealer.deal(most)
         if len(self.turns) > 1 or before:
             for name, compiled in self.models.items():
@@ -100,7 +114,7 @@ class Runner:
             return {}
         part = compiled.parts[turn]
         try:
-            found = self._forward(compiled, part.merged.module, images)
+            found = self._forward(compiled, self._graph(model, turn), images)
         except OtherwiseError as error:
             cause = error.__cause__
             if cause is not None and is_memory(cause):
@@ -117,8 +131,18 @@ class Runner:
             found = tuple(tuple(tensor.cpu() for tensor in one) for one in found)
         return dict(zip(part.at, found, strict=True))
 
+    def _graph(self, model: str, turn: int) -> "nn.Module | Replayed":
+        """What runs a model's conditions of a turn; programs that are read by hooks are watched at every batch."""
+        compiled = self.models[model]
+        module = compiled.parts[turn].merged.module
+        if self._record is None or compiled.sites.unfollowed is not None:
+            return module
+        if (model, turn) not in self._replayed:
+            self._replayed[model, turn] = Replayed(module, self._record)
+        return self._replayed[model, turn]
+
     def _forward(
-        self, compiled: Compiled, graph: nn.Module, images: Tensor
+        self, compiled: Compiled, graph: "nn.Module | Replayed", images: Tensor
     ) -> tuple[tuple[Tensor, ...], ...]:
         if compiled.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

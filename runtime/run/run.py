@@ -71,7 +71,7 @@ def run(
         out: The folder that run folders go to, as `<out>/<study>/<UTC time>-<spec hash>`.
         device: Where to compute.
         dtype: `float32`, on CUDA `tf32`, or `bf16` or `fp16` for autocast; Gram matrices stay float32, sums float64.
-        fast: Fold batch norms into the convolutions before them: faster, and other numbers by rounding. What this and
+        fast: Fold batch norms into convolutions, and on CUDA replay graphs: other numbers by rounding. What this and
             `dtype` do to each metric is a trust check.
         progress: Told of every stage.
         argv: The command line, for the manifest.

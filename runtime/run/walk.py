@@ -92,6 +92,8 @@ def walk(
             if then is not None and not begun:
                 then(batch, fresh)
             begun = True
+            for words in runner.refused():
+                progress.say(words)
             progress.step(len(batch.rows))
             if batch.index == last[batch.block]:
                 yield _computed(batch.block, fresh)

@@ -48,9 +48,9 @@ WHY = """\
 NOT = """\
 ## Not measured
 
-No GPU was at hand: `--device cuda`, the speed of `tf32` and `bf16`, and several GPUs are without numbers here. What
-other precisions do to the numbers is in [precision.md](precision.md), why `torch.compile` is not used in
-[scale.md](scale.md).
+No GPU was at hand: `--device cuda`, the speed of `tf32`, `bf16` and of what `--fast` replays, and several GPUs are
+without numbers here. What other precisions do to the numbers is in [precision.md](precision.md), why `torch.compile` is
+not used in [scale.md](scale.md).
 """
 
 

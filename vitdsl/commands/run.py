@@ -59,7 +59,7 @@ def _shard(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--fast",
     is_flag=True,
-    help="Fold batch norms into convolutions: other numbers by rounding.",
+    help="Fold batch norms into convolutions, and on CUDA replay what was recorded: other numbers by rounding.",
 )
 @MEMORY
 @click.option("--force", is_flag=True, help="Compute again what is there already.")
