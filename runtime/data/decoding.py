@@ -6,6 +6,7 @@ Does not own: which images, in which order and batches (`stream`).
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -73,9 +74,21 @@ class Decoder(Dataset[tuple[list[Tensor], Record | Failure]]):
             others = {id(source): source.load(index).image for source, _ in self.beside}
         except VitdslError as error:
             return [], Failure.of(error)
-        tensors = [apply(item.image) for apply in self.transforms]
-        tensors += [apply(others[id(source)]) for source, apply in self.beside]
+        with one_thread():
+            tensors = [apply(item.image) for apply in self.transforms]
+            tensors += [apply(others[id(source)]) for source, apply in self.beside]
         return tensors, Record(self.source.id(index), item.label, item.sha256)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While one image is prepared: threads would wait for one another longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def collate(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Data
+from vitdsl.runtime.data.decoding import Decoder
 from vitdsl.runtime.data.facts import stream_facts
 from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.sources.digits import Digits
@@ -53,6 +54,29 @@ def test_a_batch_has_the_shape_that_each_model_takes() -> None:
     assert batches[2].rows == range(33, 50) and [batch.index for batch in batches] == [0, 1, 2]
     assert batches[0].images["a"].shape == (16, 3, 8, 8) and batches[0].images["b"].shape == (16, 3, 16, 16)
     assert batches[0].images["a"] is batches[0].images["c"]
+
+
+def test_images_are_prepared_on_one_thread_and_batches_computed_on_as_many_as_before() -> None:
+    seen: list[int] = []
+
+    def look(image: Image.Image) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 2:
+            raise ValueError("no more")
+        return torch.zeros(3, 8, 8)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decoder = Decoder(opened().source, [0, 1, 2], [look])
+        decoder[0], decoder[1]
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ValueError, match="no more"):
+            decoder[2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 1]
 
 
 def test_each_image_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
