@@ -64,26 +64,36 @@ def level_of(*parts: Part) -> list[Level]:
 
     Parts that agree have one. Of others each has its own, in its model's colour, and with its name where these are few.
     """
-    own = [_own_level(part) for part in parts]
-    if len({level and (round(level.value, 9), level.label) for level in own}) == 1:
+    own = own_levels(parts)
+    if not differ(parts):
         return [level for level in own[:1] if level]
     named = len(own) <= MOST_NAMED
     return [
-        replace(
-            level,
-            label=f"{part.label}, {level.label}" if named else "",
-            colour=LIGHT[SERIES[part.hue % len(SERIES)]],
-        )
+        replace(level, label=f"{part.label}, {level.label}" if named else "")
         for part, level in zip(parts, own, strict=True)
         if level
     ]
 
 
+def own_levels(parts: Sequence[Part]) -> list[Level | None]:
+    """The level of each of some parts, in its model's colour where they differ; None for a part that has none."""
+    own, apart = [_own_level(part) for part in parts], differ(parts)
+    return [
+        replace(level, colour=LIGHT[SERIES[part.hue % len(SERIES)]]) if level and apart else level
+        for part, level in zip(parts, own, strict=True)
+    ]
+
+
+def differ(parts: Sequence[Part]) -> bool:
+    """Whether some parts are compared with different levels, or only some of them with one."""
+    own = map(_own_level, parts)
+    return len({level and (round(level.value, 9), level.label) for level in own}) > 1
+
+
 def level_words(parts: Sequence[Part]) -> str:
     """What a caption says of levels that differ between models; empty where they do not."""
     said = dict.fromkeys(level.label for part in parts if (level := _own_level(part)))
-    differ = any(level.colour != Level.colour for level in level_of(*parts))
-    return f"Dashed levels, each in its model's colour: {listing(list(said))}." if differ else ""
+    return f"Dashed levels, each in its model's colour: {listing(list(said))}." if differ(parts) else ""
 
 
 def _own_level(part: Part) -> Level | None:

@@ -13,7 +13,15 @@ from matplotlib.axes import Axes
 from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._changes import effect_lines, mean_effects
-from vitdsl.reports.figures._labels import MOST_NAMED, Level, label_lines, level_of, level_words
+from vitdsl.reports.figures._labels import (
+    MOST_NAMED,
+    Level,
+    differ,
+    label_lines,
+    level_of,
+    level_words,
+    own_levels,
+)
 from vitdsl.reports.figures._lines import Line, depth_axis, draw_lines, limits
 from vitdsl.reports.figures._strip import ROW, draw_strip, end_of, right_of, rows_of, strip_words
 from vitdsl.reports.figures._swept import draw_swept, swept
@@ -63,14 +71,18 @@ class Effect(Figure):
             words.append(f"The swept field {one.name} along the axis.")
             if one.left_out:
                 words.append(f"{plural(one.left_out, 'line')} more are in the data.")
-        words += [said] if panels and (said := level_words(parts)) else []
+        words += [said] if (said := level_words(parts)) else []
         rows = _listed(parts)
         if rows and (not panels or not _all_intact(rows)):
             shown = rows[:MOST_ROWS]
-            height = max(130, 70 + 24 * len(shown)) + LEVEL * bool(level_of(parts[0]))
+            own = {part.path: level for part, level in zip(parts, own_levels(parts), strict=True)}
+            beside = [own[part.path] for part, _ in shown]
+            named = None if differ([part for part, _ in shown]) else beside[0]
+            height = max(130, 70 + 24 * len(shown)) + LEVEL * bool(named)
+            draw = partial(_draw_list, rows=shown, levels=beside, named=named)
             what = "model" if _all_intact(rows) else "condition"
             words.append(f"One row for each {what}{' that has no single depth' if panels else ''}.")
-            panels.append(Panel("By condition", partial(_draw_list, rows=shown), False, height, height))
+            panels.append(Panel("By condition", draw, False, height, height))
             if len(shown) < len(rows):
                 words.append(f"{len(shown)} of {plural(len(rows), 'row')} are drawn.")
         return assembled(id, parts, " ".join(words), _takeaway(parts), panels, intervals=True)
@@ -159,8 +171,14 @@ def _listed(parts: Sequence[Part]) -> list[tuple[Part, int]]:
     return rows
 
 
-def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> None:
-    """One row for each condition: estimate and interval."""
+def _draw_list(
+    sheet: Sheet,
+    wide: bool,
+    rows: Sequence[tuple[Part, int]],
+    levels: Sequence[Level | None],
+    named: Level | None,
+) -> None:
+    """One row for each condition: estimate and interval, beside the row's own level; above them one that all share."""
     axes = sheet.subplots()
     several = len({part.model for part, _ in rows}) > 1 or _all_intact(rows)
     names = [f"{part.model}: {part.condition(i)}" if several else part.condition(i) for part, i in rows]
@@ -176,20 +194,20 @@ def _draw_list(sheet: Sheet, wide: bool, rows: Sequence[tuple[Part, int]]) -> No
     axes.grid(axis="x")
     axes.grid(False, axis="y")
     axes.margins(x=0.08)
-    for y, (part, _) in enumerate(rows):
-        for one in level_of(part):
+    for y, one in enumerate(levels):
+        if one:
             ends = (y - 0.5, y + 0.5)
             axes.vlines(one.value, *ends, color=one.colour, linewidth=one.width, linestyle=one.dash, zorder=1)
-    for one in level_of(rows[0][0]):
-        side = "right" if one.value > sum(axes.get_xlim()) / 2 else "left"
+    if named:
+        side = "right" if named.value > sum(axes.get_xlim()) / 2 else "left"
         axes.annotate(
-            one.label,
-            (one.value, 1),
+            named.label,
+            (named.value, 1),
             (0, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             ha=side,
-            color=one.colour,
+            color=named.colour,
             fontsize=FONT_PX - 1,
         )
     axes.locator_params(axis="x", nbins=7 if wide else 4)

@@ -8,6 +8,7 @@ import numpy as np
 from vitdsl.reports.canvas import Draw
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
 from vitdsl.reports.figures._by_depth import draw_by_depth, shared_limits
+from vitdsl.reports.figures._labels import own_levels
 from vitdsl.reports.figures._lines import Line, limits
 from vitdsl.reports.labels import plural, sentence
 from vitdsl.reports.parts import Part
@@ -31,7 +32,7 @@ class Series(Figure):
         every = [line for some in lines.values() for line in some]
         panels = []
         if every:
-            shared = _limits(parts[0], every)
+            shared = _limits(parts, every)
             for part in parts:
                 draw: Draw = partial(
                     draw_by_depth, parts=[part], lines=lines[part.path], shared=shared, title=part.models[0]
@@ -46,13 +47,12 @@ class Series(Figure):
         return assembled(id, parts, caption, _takeaway(parts), panels, intervals=True)
 
 
-def _limits(part: Part, lines: Sequence[Line]) -> tuple[float, float]:
-    """All that the value can be where that has two ends; else what is there, with the level to compare with."""
-    ends = [part.attr(name, None) for name in ("valid_min", "valid_max")]
+def _limits(parts: Sequence[Part], lines: Sequence[Line]) -> tuple[float, float]:
+    """All that the value can be where that has two ends; else what is there, with the levels to compare with."""
+    ends = [parts[0].attr(name, None) for name in ("valid_min", "valid_max")]
     if None not in ends:
         return limits(lines, [float(end) for end in ends])
-    level = part.attr("baseline_line", None)
-    return shared_limits(lines, [] if level is None else [float(level)])
+    return shared_limits(lines, [level.value for level in own_levels(parts) if level])
 
 
 def _other(part: Part) -> str:

@@ -9,6 +9,7 @@ import xarray as xr
 from vitdsl.reports.canvas import Drawing, draw_svg, style
 from vitdsl.reports.figures._base import Plot
 from vitdsl.reports.figures.effect import Effect
+from vitdsl.reports.figures.series import Series
 from vitdsl.reports.parts import Part
 from vitdsl.reports.theme import LIGHT, SERIES
 
@@ -51,12 +52,18 @@ def test_the_accuracy_of_intact_models_is_drawn_with_intervals_and_chance() -> N
     assert [float(x) for ends in dashes for x in ends] == pytest.approx([at] * 4, abs=0.2)
 
 
-def test_each_row_has_the_level_of_its_model() -> None:
+@pytest.mark.parametrize("without", [False, True])
+def test_each_row_has_the_level_of_its_model_and_none_speaks_for_all(without: bool) -> None:
     parts = [part("vit", [0.9], [], 0.1), part("resnet", [0.5], [], 0.3, hue=1)]
-    found = re.findall(
-        r'<path d="M ([\d.]+) [^"]*"[^>]*stroke-dasharray', drawn(Effect().plot("id", parts)).svg
-    )
-    assert float(found[0]) < float(found[1])
+    if without:
+        del parts[0].array.attrs["baseline_line"]
+    plot = Effect().plot("id", parts)
+    svg = drawn(plot).svg
+    found = re.findall(r'<path d="M ([\d.]+) [^"]*"[^>]*stroke-dasharray[^>]*stroke: (#\w+)', svg)
+    own = [LIGHT[SERIES[i]] for i in range(without, 2)]
+    assert [colour for _, colour in found] == own and ">chance<" not in svg
+    assert sorted(found, key=lambda one: float(one[0])) == found
+    assert "Dashed levels, each in its model's colour: chance." in plot.caption
 
 
 @pytest.mark.parametrize("chances", [(0.1, 0.1), (0.1, 0.3), (0.1, 0.2, 0.3, 0.15)])
@@ -93,3 +100,21 @@ def test_single_points_of_depth_are_a_list_and_several_are_lines() -> None:
     ]
     two = [part("vit", [0.9, 0.4, 0.5], [0.5, 0.6]), part("resnet", [0.8, 0.7], [0.3], hue=1)]
     assert [panel.title for panel in Effect().plot("id", two).panels] == ["Against depth"]
+
+
+def test_panels_of_one_scale_hold_the_level_of_each_model() -> None:
+    def lines(model: str, level: float, hue: int) -> Part:
+        values = np.array([[[0.4, 0.5], [0.45, 0.55]]])
+        dims = ("condition", "site", "region")
+        bounds = {f"v_{end}": (dims, values) for end in ("low", "high")}
+        data = xr.Dataset(
+            {"v": (dims, values, {"long_name": "share", "baseline_line": level, "baseline_label": "even"}), **bounds},
+            {"condition": ["baseline"], "site": ["b0", "b1"], "depth": ("site", [0.0, 1.0]), "region": ["a", "b"],
+             "model": model},
+        )  # fmt: skip
+        return Part(f"share/{model}", data, "v", hue=hue)
+
+    plot = Series().plot("id", [lines("vit", 0.45, 0), lines("resnet", 2.0, 1)])
+    with style():
+        drawings = [draw_svg(panel.draw, 860, panel.height, True).svg for panel in plot.panels]
+    assert [">even<" in svg for svg in drawings] == [True, True]
