@@ -233,7 +233,8 @@ BOUND_CODES = (
         sizes of images of its `input_size`. Sizes may decide what the program does; the numbers in a tensor, the
         number of images and the kind of device may not. The message names the line that is in the way. Such a model is
         read by hooks on its modules, and only one that cannot be read so, either, is refused: what it gives of an image
-        must be the image's own, whatever others are in the batch.""",
+        must be the image's own, whatever others are in the batch. Of a library, another model may do; in a module of
+        your own, change that line, or wrap it in a module that gives one tensor.""",
     ),
     Code(
         "VD302",

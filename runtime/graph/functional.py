@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.graph.refusals import help_for
 from vitdsl.runtime.graph.trace import POSITION, Traced
 
 OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -61,12 +62,12 @@ def functionalise(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     scalars = _scalars(graph)
     for node in list(graph.nodes):
         if isinstance(node.kwargs.get("out"), fx.Node):
-            raise _refusal(node, "it writes to the tensor given as `out`")
+            raise _refusal(node, modules[""], "it writes to the tensor given as `out`")
         written = _written(node, modules)
         if written is None or written in scalars:
             continue
         _refuse_aliases(node, written, order, modules)
-        _make_pure(node)
+        _make_pure(node, modules)
         written.meta[BECAME] = node
         for user in list(written.users):
             if user is not node and order[user] > order[node]:
@@ -118,7 +119,7 @@ def _written(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
     return first if inplace else None
 
 
-def _make_pure(node: fx.Node) -> None:
+def _make_pure(node: fx.Node, modules: dict[str, nn.Module]) -> None:
     target = node.target
     if node.op == "call_module":
         node.meta[OUT_OF_PLACE] = True
@@ -133,7 +134,7 @@ def _make_pure(node: fx.Node) -> None:
         pure = {"zero_": "zeros_like", "fill_": "full_like"}.get(name, name.removesuffix("_"))
         twin = _lookup(pure)
         if name in WITHOUT_TWIN or twin is None:
-            raise _refusal(node, f"`{name}` has no twin that leaves its operand alone")
+            raise _refusal(node, modules[""], f"`{name}` has no twin that leaves its operand alone")
         method = callable(getattr(torch.Tensor, pure, None))
         node.op = "call_method" if method else "call_function"
         node.target = pure if method else twin
@@ -167,7 +168,9 @@ def _refuse_aliases(
         whole = whole.args[0]
     for alias in {whole} | _views(whole, order[node], order, modules):
         if alias is not written and any(order[user] > order[node] for user in alias.users):
-            raise _refusal(node, f"it overwrites `{written}` while its view `{alias}` is read again")
+            raise _refusal(
+                node, modules[""], f"it overwrites `{written}` while its view `{alias}` is read again"
+            )
 
 
 def _views(
@@ -193,12 +196,18 @@ def _is_shape(node: fx.Node) -> bool:
     return node.target is getattr
 
 
-def _refusal(node: fx.Node, why: str) -> StudyError:
+def _refusal(node: fx.Node, model: nn.Module, why: str) -> StudyError:
     return StudyError(
         Diagnostic(
             "VD301",
             f"the model's graph cannot be made free of in-place operations at `{node}`: {why}",
-            help=("please report the architecture; other models of the family may do",),
+            help=(
+                help_for(
+                    model,
+                    "please report the architecture; other models of the family may do",
+                    "write it without that in-place operation: `x = x + y` for `x += y`",
+                ),
+            ),
             about=(("arch",),),
         )
     )

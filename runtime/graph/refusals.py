@@ -18,6 +18,8 @@ from vitdsl.runtime.graph.undisturbed import undisturbed
 
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parent)
 """Where a frame of a traceback is not of the model's program."""
+FAMILIES = ("timm", "torchvision")
+"""Packages whose models come in families: of their programs nobody changes a line, but there are other models."""
 
 
 def refusal(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> StudyError:
@@ -32,12 +34,31 @@ def refusal(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> 
         return _untraceable(model, str(error), "a graph must hold for any number of images")
     if isinstance(error, Undecided):
         why = f"its program decides by {error}, {line_of(error)}"
-        return _untraceable(model, why, "another model of the family, or other `options`, may not")
-    own = _eager(model, input_size)
-    if own is not None and not isinstance(own, NotImplementedError) and "meta" not in str(own):
-        return _does_not_fit(model, input_size, own)
+        own = "let the program decide by sizes or settings alone: `torch.where` chooses among numbers without deciding"
+        return _untraceable(
+            model, why, help_for(model, "another model of the family, or other `options`, may not", own)
+        )
+    eager = _eager(model, input_size)
+    if eager is not None and not isinstance(eager, NotImplementedError) and "meta" not in str(eager):
+        return _does_not_fit(model, input_size, eager)
     what = f"{line_of(error)}: {type(error).__name__}: {first_line(error)}"
-    return _untraceable(model, what, "another model of the family, or other `options`, may do")
+    own = "write that line with operations of torch on tensors: what leaves torch, such as numpy, cannot be followed"
+    return _untraceable(
+        model, what, help_for(model, "another model of the family, or other `options`, may do", own)
+    )
+
+
+def help_for(model: nn.Module, family: str, own: str) -> str:
+    """What to do about a program: with a model of a family, or with one that its user wrote, and can change.
+
+    Args:
+        model: The model.
+        family: Of a package of models, all parts of which are the package's or torch's.
+        own: Of any other.
+    """
+    homes = {type(part).__module__.partition(".")[0] for part in model.modules()}
+    home = type(model).__module__.partition(".")[0]
+    return family if home in FAMILIES and homes <= {*FAMILIES, "torch"} else own
 
 
 def no_tensor(model: nn.Module, result: Any) -> StudyError:
@@ -48,7 +69,11 @@ def no_tensor(model: nn.Module, result: Any) -> StudyError:
             "VD301",
             f"`{type(model).__name__}` returns a {found.__name__}, not one tensor",
             help=(
-                "choose `options` with which it returns its logits or features alone, or wrap a module of your own",
+                help_for(
+                    model,
+                    "choose `options` with which it returns its logits or features alone",
+                    "return the logits or features alone, or wrap it in a module that does",
+                ),
             ),
             about=(("arch",),),
         )
@@ -60,7 +85,11 @@ def no_attribute(model: nn.Module) -> StudyError:
     return _untraceable(
         model,
         "it keeps a tensor that is no parameter, buffer or attribute of a module, such as one in a list",
-        "another model of the family, or other `options`, may not",
+        help_for(
+            model,
+            "another model of the family, or other `options`, may not",
+            "keep it with `register_buffer`, as a parameter, or as an attribute of a module",
+        ),
     )
 
 

@@ -57,7 +57,8 @@ def refused(model: Model, error: Exception, works: Callable[[Model], object]) ->
         return of_option(
             unknown,
             f"`{model.arch}` sets `{unknown}` itself: it cannot be an option",
-            f"leave `{unknown}` out, or take another architecture of the family",
+            f"leave `{unknown}` out"
+            + ("" if plugins.is_named(model.arch) else ", or take another architecture of the family"),
         )
     if unknown in ("img_size", "input_size") and isinstance(model.options[unknown], int):
         hint = f"write `input_size: {model.options[unknown]}` beside `arch`: it takes any size"

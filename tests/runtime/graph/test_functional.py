@@ -215,7 +215,9 @@ def test_what_cannot_be_rewritten_is_refused(body: Callable[[Any, Tensor], Tenso
         pure(Net(body))
     (problem,) = raised.value.diagnostics
     assert problem.code == "VD301"
-    assert "in-place" in problem.message
+    assert (
+        "in-place" in problem.message and "family" not in problem.help[0] and "`x = x + y`" in problem.help[0]
+    )
 
 
 def test_setitem_of_a_hand_written_graph() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -97,12 +98,46 @@ class Pair(nn.Module):
         return x, x * 2
 
 
-@pytest.mark.parametrize(
-    ("model", "why"), [(Decides(), "decides by the numbers"), (Pair(), "returns a tuple")]
-)
-def test_what_cannot_be_traced_says_why(model: nn.Module, why: str) -> None:
+class Leaves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(np.asarray(x).size)
+
+
+class Keeps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = [torch.ones(4)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.kept[0]
+
+
+OWN = [
+    (Decides(), "decides by the numbers", "`torch.where`"),
+    (Pair(), "returns a tuple", "wrap it in a module that does"),
+    (Leaves(), "in `forward`", "with operations of torch"),
+    (Keeps(), "keeps a tensor", "`register_buffer`"),
+]
+
+
+@pytest.mark.parametrize(("model", "why", "help"), OWN)
+def test_what_cannot_be_traced_says_why_and_what_to_change(model: nn.Module, why: str, help: str) -> None:
     with pytest.raises(StudyError) as raised:
         trace(model.eval(), (4,))
     (problem,) = raised.value.diagnostics
     assert problem.code == "VD301"
-    assert why in problem.message
+    assert why in problem.message and help in problem.help[0] and "family" not in problem.help[0]
+
+
+@pytest.mark.parametrize("kind", [Decides, Pair, Leaves, Keeps])
+@pytest.mark.parametrize("home", ["torch.nn", "mine"])
+def test_a_module_of_ones_own_inside_a_librarys_model_has_no_family(
+    kind: type[nn.Module], home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "__module__", "timm.models.made_up")
+    model = kind().eval()
+    model.inside = type("Inside", (nn.Identity,), {"__module__": home})()
+    with pytest.raises(StudyError) as raised:
+        trace(model, (4,))
+    (said,) = raised.value.diagnostics[0].help
+    assert ("options" in said) is (home == "torch.nn")

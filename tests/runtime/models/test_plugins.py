@@ -52,6 +52,15 @@ def test_options_are_the_functions_own(tmp_path: Path) -> None:
     assert skeleton(entry()).head.weight.is_meta  # type: ignore[union-attr]
 
 
+def test_an_option_that_the_function_sets_is_left_out_and_no_family_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = nets.patch_mixer
+    monkeypatch.setattr(nets, "patch_mixer", lambda **options: real(width=8, **options))
+    text = said(entry(options={"width": 24}))
+    assert "sets `width` itself" in text and "('leave `width` out',)" in text
+
+
 def test_a_checkpoint_is_its_state(tmp_path: Path) -> None:
     module = nets.patch_mixer()
     save_file(module.state_dict(), tmp_path / "mixer.safetensors")
