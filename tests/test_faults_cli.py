@@ -134,6 +134,7 @@ def test_no_temporary_folder_for_a_crash(
     ("error", "code", "words"),
     [
         (MemoryError("Unable to allocate 4.00 GiB"), "VD409", "4.00 GiB"),
+        (RuntimeError("could not create a primitive"), "VD409", "create a primitive"),
         (OSError(28, "No space left on device", "somewhere"), "VD414", "`somewhere`"),
         (PermissionError(13, "Permission denied", "a\x1b[31m"), "VD414", "\\x1b"),
     ],

@@ -34,7 +34,7 @@ TOWARDS = {
 ROOMS = ("results", "graph", "models", "data", "metrics", "ablations", "plan", "train", "run")
 """The folders of the machine: each imports itself and those before it."""
 
-EVERYWHERE = ("cores", "kinds", "paths", "progress", "randomness", "ranks", "rounding", "transfer")
+EVERYWHERE = ("cores", "full", "kinds", "paths", "progress", "randomness", "ranks", "rounding", "transfer")
 """The files beside the rooms: every room may import them, and they import no room."""
 
 LIMIT = 300
@@ -88,7 +88,7 @@ def graph_words(root: Path) -> Iterator[str]:
     kinds = {
         path.stem for room in ("metrics", "ablations") for path in (root / "runtime" / room).glob("[!_]*.py")
     }
-    own = ("graph", "progress", "randomness", "rounding", "transfer")
+    own = ("full", "graph", "progress", "randomness", "rounding", "transfer")
     words = {"plan", "study", "metric", "ablation", "registry", *kinds}
     for path in sorted((root / "runtime" / "graph").glob("*.py")):
         for found in imported(path):

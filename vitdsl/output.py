@@ -93,12 +93,16 @@ def show_errors(error: Exception, output: Output) -> int | None:
 
 def of_the_machine(error: Exception) -> VitdslError | None:
     """What an error of Python says of this machine: memory, files, streams; None where it is not one of these."""
-    if isinstance(error, MemoryError):
+    from vitdsl.runtime.full import is_memory
+
+    if is_memory(error):
         return EnvironmentProblem(
             Diagnostic(
                 "VD409",
-                f"out of memory{': ' + str(error) if str(error) else ''}",
-                help=("take a smaller `batch`, or fewer conditions; `vitdsl plan` estimates the memory",),
+                f"out of memory{': ' + str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+                help=(
+                    "take a smaller `batch`, or fewer layers or conditions; `vitdsl plan` estimates the memory",
+                ),
             )
         )
     if isinstance(error, OSError):

@@ -13,9 +13,17 @@ from vitdsl.dsl.source import SourceMap
 from vitdsl.dsl.study import OWN, Data
 from vitdsl.runtime.data.pairing import Beside
 from vitdsl.runtime.data.sources._base import SOURCES, Source
+from vitdsl.runtime.full import telling
 from vitdsl.runtime.models.features import foreign_ids
 from vitdsl.runtime.models.preprocessing import ByImage, Preprocessing
 from vitdsl.runtime.randomness import permutation
+
+FULL = Diagnostic(
+    "VD409",
+    "out of memory where images are opened",
+    help=("close other programs, or take smaller images or fewer of them",),
+    about=(("source",),),
+)
 
 
 def open_source(data: Data, *, seed: int, folder: Path, other: Data | None = None) -> Source:
@@ -37,7 +45,8 @@ def open_source(data: Data, *, seed: int, folder: Path, other: Data | None = Non
     params = validated(kind.Params, data.params, SourceMap())
     if isinstance(params, list):
         raise StudyError(params)
-    source = kind(params, folder=folder, seed=seed)
+    with telling(FULL):
+        source = kind(params, folder=folder, seed=seed)
     if source.endless:
         source.asked = _asked(data)
     if other is None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.graph.batch import DependsOnBatch
 from vitdsl.runtime.graph.followed import Undecided
 from vitdsl.runtime.graph.undisturbed import undisturbed
@@ -129,6 +130,8 @@ def _eager(model: nn.Module, input_size: tuple[int, ...]) -> Exception | None:
         with torch.no_grad(), undisturbed(model):
             model(torch.empty(2, *input_size, device="meta"))
     except Exception as error:  # a model's program raises anything
+        if is_memory(error):
+            raise
         return error
     return None
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.graph.batch import free_batch, free_counts
 from vitdsl.runtime.graph.counts import BATCH
 from vitdsl.runtime.graph.followed import SAMPLE
@@ -83,6 +84,8 @@ def trace(model: nn.Module, input_size: tuple[int, ...], *, unfuse: Collection[s
         try:
             tracer, constants = _once(model, input_size) or _twice(model, input_size)
         except Exception as error:  # a model's program raises anything
+            if is_memory(error):
+                raise
             raise refusal(model, input_size, error) from error
     graph = tracer.graph
     for node in graph.nodes:

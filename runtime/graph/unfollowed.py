@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitdsl.dsl.diagnostics import StudyError
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.graph.axes import Images, unknown
 from vitdsl.runtime.graph.flow import AXES, Flow
 from vitdsl.runtime.graph.hooks import HOOKED, WHOLE, Calls, Slot, counts_of, listening, path_of
@@ -98,6 +99,8 @@ def by_hooks(model: nn.Module, input_size: tuple[int, ...], error: StudyError) -
     except StudyError:
         raise
     except Exception as own:  # a model's program raises anything
+        if is_memory(own):
+            raise
         raise no_run(error, own) from own
     counts = [counts_of(one.order) for one in (beside, *alone)]
     called = dict.fromkeys(path for one in counts for path in one)
@@ -135,6 +138,8 @@ def operations_of(model: nn.Module, input_size: tuple[int, ...], error: StudyErr
         with _undisturbed(model), torch.no_grad(), noted:
             model(images)
     except Exception as own:  # a model's program raises anything
+        if is_memory(own):
+            raise
         raise no_run(error, own) from own
     return noted.said
 

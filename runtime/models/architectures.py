@@ -19,6 +19,7 @@ from vitdsl.dsl.emit import flow
 from vitdsl.dsl.scalars import BOOLEAN_WORDS
 from vitdsl.dsl.study import Model, WeightsHub
 from vitdsl.dsl.text import did_you_mean
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.checkpoints import Misfit
 from vitdsl.runtime.models.names import alike
@@ -125,6 +126,8 @@ def create(model: Model, **more: Any) -> nn.Module:
     except (VitdslError, Misfit):
         raise
     except Exception as error:  # an architecture checks its arguments in any way it likes
+        if is_memory(error):
+            raise
         if more.get("pretrained"):
             on_meta(model)
             raise

@@ -14,6 +14,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile
 from vitdsl.dsl.text import ticked
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models import _adapters, architectures, checkpoints, configs, layouts, weight_files
 from vitdsl.runtime.models._clip import TIMM
 from vitdsl.runtime.models.checkpoints import Fit, Misfit
@@ -105,6 +106,8 @@ def with_adapter(
         state, notes = _adapters.merged(own, path, planned.state_dict(), heads)
         module.load_state_dict(state)
     except (Misfit, RuntimeError) as error:
+        if is_memory(error):
+            raise
         wrong = error if isinstance(error, Misfit) else Misfit(str(error).splitlines()[-1].strip())
         raise EnvironmentProblem(
             Diagnostic(
@@ -140,6 +143,8 @@ def _laid(model: Model, planned: nn.Module, state: dict[str, Tensor]) -> tuple[n
         except (VitdslError, Misfit):
             raise
         except Exception as error:  # timm's filters raise anything on tensors that are not what they expect
+            if is_memory(error):
+                raise
             raise Misfit(_stopped(planned, state, error)) from error
     built: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
     built["input_size"] = cfg["input_size"]

@@ -17,6 +17,7 @@ from torch import nn
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model, WeightsFile, WeightsHub
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models import architectures, checkpoints, from_file, plugins
 from vitdsl.runtime.models.fingerprint import structure
 from vitdsl.runtime.models.plugin_weights import with_weights
@@ -190,6 +191,8 @@ def _pretrained(model: Model, what: str | None = None, **more: Any) -> tuple[nn.
                 )
             ) from error
         except Exception as error:  # every layer of the network stack has its own
+            if is_memory(error):
+                raise
             raise EnvironmentProblem(_unreachable(what, error)) from error
     cfg: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
     return module, {
@@ -205,6 +208,8 @@ def _hub(model: Model, weights: WeightsHub, folder: Path) -> tuple[nn.Module, di
     try:
         cfg, arch, args = load_model_config_from_hf(weights.hub)
     except Exception as error:  # see `_pretrained`
+        if is_memory(error):
+            raise
         raise EnvironmentProblem(_unreachable(what, error)) from error
     if arch != model.arch.partition(".")[0]:
         raise StudyError(

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.emit import flow
 from vitdsl.dsl.study import Model
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models.fingerprint import source, structure
 from vitdsl.runtime.models.loading import LoadedModel, finish
 from vitdsl.runtime.models.own_transform import own_transform
@@ -127,6 +128,8 @@ def _copied(name: str, module: nn.Module) -> nn.Module:
     try:
         return _bare(copy.deepcopy(_inside(module)))
     except Exception as error:  # a module may hold anything
+        if is_memory(error):
+            raise
         what = f"the module that is handed over as `{name}` cannot be copied: {type(error).__name__}: {error}"
         raise StudyError(
             _refused(what[:300], "take off what is no part of the model, such as hooks and open files")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models.checkpoints import bytes_of
 from vitdsl.runtime.models.preprocessing import OwnTransform
 from vitdsl.runtime.randomness import isolated
@@ -60,6 +61,8 @@ def _tried(name: str, function: Callable[[Image.Image], Any], image: Image.Image
             try:
                 found.append(function(image.copy()))
             except Exception as error:  # a transform is anybody's code
+                if is_memory(error):
+                    raise
                 why = f"fails on an RGB image: {type(error).__name__}: {str(error)[:200]}"
                 raise _refused(name, why, "try it on `PIL.Image.new('RGB', (64, 48))`") from error
     first, second = found

@@ -10,6 +10,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, VitdslError
 from vitdsl.dsl.study import Model, WeightsFile
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models import _adapters, architectures, layouts, weight_files
 from vitdsl.runtime.models.checkpoints import Misfit
 
@@ -31,6 +32,8 @@ def with_weights(model: Model, folder: Path) -> tuple[nn.Module, dict[str, Any]]
     except VitdslError:
         raise
     except Exception as error:  # it can be built without them, so it is the network, in one of its many kinds
+        if is_memory(error):
+            raise
         raise EnvironmentProblem(_unreachable(model, error)) from error
 
 
@@ -48,6 +51,8 @@ def _from_file(model: Model, weights: WeightsFile, folder: Path) -> tuple[nn.Mod
             notes += done
         module.load_state_dict(state)
     except (Misfit, RuntimeError) as error:
+        if is_memory(error):
+            raise
         raise EnvironmentProblem(_misfit(model, weights.file, error)) from error
     return module, {
         "file": str(path),

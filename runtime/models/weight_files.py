@@ -22,6 +22,7 @@ from torch import Tensor
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.study import WeightsFile, WeightsHub
 from vitdsl.dsl.text import near_files, ticked
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models.checkpoints import Misfit, file_digest
 from vitdsl.runtime.paths import expanded
 
@@ -218,6 +219,8 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise _needs_code(path, zipped) from error
     except Exception as error:  # the reader raises anything on a file that is not what it should be
+        if is_memory(error):
+            raise
         raise Misfit("it does not hold tensors alone, or is no checkpoint", _SAVE) from error
 
 

@@ -21,6 +21,7 @@ from vitdsl.runtime.metrics._base import Metric
 from vitdsl.runtime.models import architectures, weight_files
 from vitdsl.runtime.models.configs import outputs_of
 from vitdsl.runtime.models.feature_model import with_features
+from vitdsl.runtime.models.full import model_memory
 from vitdsl.runtime.models.loading import skeleton, with_numbers
 from vitdsl.runtime.models.options import narrowed
 from vitdsl.runtime.models.outside import Given, received, without_weights
@@ -202,14 +203,15 @@ def _models(
                 except VitdslError as error:
                     problems += [source.placed(one, where) for one in error.diagnostics]
             try:
-                if entry.given or entry.features:
-                    mine[variant.name] = _there_already(loaded, name, variant, given)
-                    continue
-                architectures.check(variant.entry)
-                key = _built_alike(variant.entry)
-                if key not in built:
-                    built[key] = _structure(variant.entry)
-                sites, config = built[key]
+                with model_memory(variant.name):
+                    if entry.given or entry.features:
+                        mine[variant.name] = _there_already(loaded, name, variant, given)
+                        continue
+                    architectures.check(variant.entry)
+                    key = _built_alike(variant.entry)
+                    if key not in built:
+                        built[key] = _structure(variant.entry)
+                    sites, config = built[key]
             except VitdslError as error:
                 problems += [source.placed(one, where) for one in error.diagnostics]
                 continue

@@ -211,9 +211,9 @@ class Engine:
         for model in models:
             with memory_errors(self.plan, groups, self.device):
                 module = self.loaded[model].module.to(self.device)
-            fitted = self._fitted(one.data, model)
-            planned = self.plan.models[model]
-            compiled[model] = compile_model(planned, module, groups, fitted, over=over, folds=fast)
+                fitted = self._fitted(one.data, model)
+                planned = self.plan.models[model]
+                compiled[model] = compile_model(planned, module, groups, fitted, over=over, folds=fast)
             self.progress.step(1, f"{model}, {counted(len(compiled[model].ablated) + 1, 'condition')}")
         self.progress.end()
         self.facts.took(f"{times.COMPILE}{one.title}", begun)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from vitdsl.runtime.data.stream import Batch
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.graph.hooks import OtherwiseError
 from vitdsl.runtime.metrics._base import Observer, Reads
 from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.rounding import AUTOCAST, products_in
 from vitdsl.runtime.run.compile import Compiled
-from vitdsl.runtime.run.full import is_memory
 from vitdsl.runtime.run.layout import channels_last, lay_out
 from vitdsl.runtime.run.replay import Record, Replayed
 from vitdsl.runtime.run.seen import seen_under

@@ -8,6 +8,7 @@ import torch
 from vitdsl.dsl.source import placing
 from vitdsl.dsl.study import OWN
 from vitdsl.runtime.data.stream import Stream, open_stream
+from vitdsl.runtime.models.full import model_memory
 from vitdsl.runtime.models.loading import LoadedModel
 from vitdsl.runtime.plan.plan import Plan
 from vitdsl.runtime.progress import Progress
@@ -29,7 +30,7 @@ def model_of(
     progress.say(f"model {name}: {planned.title}")
     if planned.ready is not None:
         return planned.ready
-    with placing(plan.loaded.source, ("models", planned.base)):
+    with placing(plan.loaded.source, ("models", planned.base)), model_memory(name):
         return obtain(
             planned.entry,
             seed=study.seed,

@@ -40,6 +40,7 @@ from vitdsl.runtime.run.before import before
 from vitdsl.runtime.run.blocks import BlockStore
 from vitdsl.runtime.run.classes import check_heads, check_labels, check_order
 from vitdsl.runtime.run.engine import Engine
+from vitdsl.runtime.run.full import estimate_errors
 from vitdsl.runtime.run.inputs import model_of, stream_of
 from vitdsl.runtime.run.memory import peak_memory
 from vitdsl.runtime.run.predict import Outlook
@@ -231,8 +232,9 @@ class _Run:
                 begun = time.perf_counter()
                 for group in self.plan.groups:
                     if group in one.groups:
-                        mine = cast("Statistics[Metric]", statistics[group.path])
-                        groups[group.path] = estimate(mine, frame(self.plan, group))
+                        with estimate_errors(self.plan, group):
+                            mine = cast("Statistics[Metric]", statistics[group.path])
+                            groups[group.path] = estimate(mine, frame(self.plan, group))
                 self._took(f"{times.ESTIMATES}{one.title}", time.perf_counter() - begun)
         finally:
             self._note_facts(engine)
@@ -244,8 +246,7 @@ class _Run:
 
     def _outlook(self) -> Outlook | None:
         """What predicts how long this takes, where the machine was measured and nobody shares the work."""
-        speed = calibration.kept(self.device) if self.ranks.size == 1 else None
-        if speed is None:
+        if self.ranks.size > 1 or (speed := calibration.kept(self.device)) is None:
             return None
         outlook = Outlook(speed)
         for model in self.plan.own_models.values():

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from vitdsl.dsl.text import counted
 from vitdsl.runtime.data.stream import Batch, Stream
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.metrics._base import Array
 from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.run.execute import Gave, Runner, remembering
-from vitdsl.runtime.run.full import is_memory, memory_errors
+from vitdsl.runtime.run.full import memory_errors
 from vitdsl.runtime.run.otherwise import named
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.turns import Turn
@@ -147,7 +148,7 @@ def _fits(
                     name: {at: read for at, read in gave.items() if (name, at) in turn.after}
                     for name, gave in found.items()
                 }
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_memory(error) or runner.together == 1:
             raise
         return False

@@ -28,6 +28,7 @@ from torch import nn
 
 from vitdsl.dsl.diagnostics import Diagnostic, StudyError
 from vitdsl.dsl.study import Model, Train
+from vitdsl.runtime.full import telling
 from vitdsl.runtime.models import architectures
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
@@ -111,7 +112,7 @@ def train(
         told.begin(f"train {name or model.arch}", recipe.epochs, "epochs")
         ended = float("nan"), float("nan")
         if team.size > 1 or ranks.rank == 0:
-            with shared(called, device, team) as called:
+            with shared(called, device, team) as called, telling(_full(recipe, device)):
                 ended = _fit(module, called, images, recipe, order_seed, device, told, team)
         if alone:
             state = {key: value.cpu() for key, value in module.state_dict().items()}
@@ -211,6 +212,16 @@ def _deterministic(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _full(recipe: Train, device: torch.device) -> Diagnostic:
+    assert recipe.data is not None
+    return Diagnostic(
+        "VD409",
+        f"out of memory on {device} in training with batches of {recipe.data.batch} images",
+        help=("write a smaller `batch` below `train: {data: ...}`, or take a larger device",),
+        about=(("train", "data", "batch"), ("train",)),
+    )
 
 
 def _diverged(epoch: int, batch: int, loss: float) -> Diagnostic:

@@ -20,6 +20,7 @@ import torch
 from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.study import Model
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.models import architectures
 from vitdsl.runtime.models import loading as models
 from vitdsl.runtime.models.loading import LoadedModel
@@ -57,6 +58,8 @@ def read(path: Path, model: Model, key: str) -> LoadedModel:
         if loaded.weights.sha256 != header["sha256"]:
             raise ValueError("its weights are not those that were written")
     except UNREADABLE as error:
+        if is_memory(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentProblem(
             Diagnostic(

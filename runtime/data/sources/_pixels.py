@@ -19,8 +19,8 @@ FORMATS = "AVIF BMP DIB GIF ICO JPEG JPEG2000 PCX PNG PPM QOI TGA TIFF WEBP".spl
 LONGEST = 100
 """A longer side of more than so many shorter ones is a mistake: resized by its shorter side it has no end."""
 
-BROKEN = (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError)
-"""What Pillow and `to_rgb` raise on an image that cannot be read."""
+BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow and `to_rgb` raise on an image that cannot be read; full memory says nothing of an image."""
 FULL_RANGE = ("PNG", "PPM")
 """Formats that say what their 16 bits mean: the largest number is white."""
 

@@ -34,6 +34,7 @@ from vitdsl.dsl.diagnostics import Diagnostic, EnvironmentProblem, StudyError
 from vitdsl.dsl.study import Entry
 from vitdsl.runtime.data.sources._base import ImagesNotHere, Item, Source
 from vitdsl.runtime.data.sources._pixels import opened, to_rgb
+from vitdsl.runtime.full import is_memory
 from vitdsl.runtime.paths import expanded
 
 NEEDS = {
@@ -137,6 +138,8 @@ class Timm(Source):
             image, content = self._image(index)
             rgb = to_rgb(image)
         except Exception as error:  # each kind of data set fails in its own way
+            if is_memory(error):
+                raise
             what = f"image {index} (`{self.id(index)}`) cannot be read: {error}"
             raise EnvironmentProblem(
                 _problem("VD402", self.params, what, "mend or replace it in the data set", "root")
@@ -225,6 +228,8 @@ def _open(params: Params, kind: str, folder: Path) -> Any:
             params.name, root=None if root is None else str(root), split=params.split, download=False, **more
         )
     except Exception as error:  # each kind of data set fails in its own way
+        if is_memory(error):
+            raise
         text = str(error).strip().splitlines()
         raise EnvironmentProblem(
             _problem(
@@ -245,15 +250,10 @@ def _hold(dataset: Iterable[Any], params: Params) -> list[tuple[Image.Image, Any
             if len(held) == params.first:
                 break
     except Exception as error:  # each kind of data set fails in its own way
-        raise EnvironmentProblem(
-            _problem(
-                "VD402",
-                params,
-                f"reading stopped after {len(held)} images: {error}",
-                "check the data set",
-                "root",
-            )
-        ) from error
+        if is_memory(error):
+            raise
+        what = f"reading stopped after {len(held)} images: {error}"
+        raise EnvironmentProblem(_problem("VD402", params, what, "check the data set", "root")) from error
     return held
 
 

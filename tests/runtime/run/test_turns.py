@@ -195,6 +195,7 @@ def lanes_in(model: Compiled, graph: Any) -> int:
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    RuntimeError("could not create a primitive"),
 ]
 
 
