@@ -198,8 +198,9 @@ class Check(Record):
 
     A check that is `required` stops the run where it does not hold. `about` says which group or how many conditions
     it looked at, so that what several processes checked is said once. `conditions` are those that it speaks of, as the
-    group's results or, without a group, the model name them; none where it holds of the model under any. They go into
-    no manifest.
+    group's results or, without a group, the model name them; none where it holds of the model under any. `parts` are
+    the numbers that its sentence is made from, so that checks of some conditions and of others are said in one. Both go
+    into no manifest.
     """
 
     check: str
@@ -211,6 +212,7 @@ class Check(Record):
     required: bool = True
     about: str = ""
     conditions: tuple[str, ...] = Field(default=(), exclude=True)
+    parts: tuple[tuple[str, float, float], ...] = Field(default=(), exclude=True)
 
 
 def inexact(dtype: str, fast: bool) -> str:

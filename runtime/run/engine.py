@@ -42,6 +42,7 @@ from vitdsl.runtime.run.replay import recorder
 from vitdsl.runtime.run.saved import Saved
 from vitdsl.runtime.run.statistics import Statistics
 from vitdsl.runtime.run.trust import FirstBatch
+from vitdsl.runtime.run.united import united
 from vitdsl.runtime.run.vouching import once
 from vitdsl.runtime.run.walk import walk
 
@@ -123,7 +124,7 @@ class Engine:
                 self._finish_fits(one, saved.collect())
             elif self.ranks.leads:
                 yield one, saved.collect()
-            self.facts.trust = once([*self.facts.trust, *saved.trust])
+            self.facts.trust = united([*self.facts.trust, *saved.trust], inexact(self.dtype, self.fast))
 
     def _computed(self, one: Pass) -> Saved:
         """A pass of which all that this process computes is in the store."""

@@ -6,7 +6,7 @@ and the largest differences are a trust check. Fits are those that the run has m
 (`compile`), or the other checks (`trust`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,20 +75,38 @@ def _check(
 ) -> Check:
     bounds = {name: EQUAL[dtype] * scale(theirs[name], value) for name, value in values_of(group).items()}
     moved = {name: largest_difference(ours[name], theirs[name]) for name in bounds}
-    order = sorted(moved, key=lambda name: moved[name] / bounds[name], reverse=True)
-    worst = order[0]
-    ok = moved[worst] <= bounds[worst]
+    parts = [(name, moved[name], bounds[name]) for name in moved]
+    return moves(how, group.path, group.x.model, parts, [view.id for view in group.views])
+
+
+def moves(
+    how: str, path: str, model: str, parts: Sequence[tuple[str, float, float]], conditions: Sequence[str]
+) -> Check:
+    """What less than exact arithmetic moves in a group: a value that has several parts moved by the largest.
+
+    Args:
+        how: What is not exact, as it was asked for.
+        path: The group.
+        model: Its model.
+        parts: Names of values, by how much each moved, and by how much it may.
+        conditions: Under which it did.
+    """
+    order = sorted(parts, key=lambda part: part[1] / part[2], reverse=True)
+    worst, most, bound = order[0]
+    moved = {name: max(more for other, more, _ in parts if other == name) for name, *_ in order}
+    ok = most <= bound
     return Check(
         check=PRECISION,
-        model=group.x.model,
+        model=model,
         ok=ok,
-        value=moved[worst],
-        tolerance=bounds[worst],
-        text=_sentence(how, group.path, {name: moved[name] for name in order if moved[name]})
-        + ("" if ok else f"; of {worst}, {bounds[worst]:.3g} was expected at most"),
+        value=most,
+        tolerance=bound,
+        text=_sentence(how, path, {name: more for name, more in moved.items() if more})
+        + ("" if ok else f"; of {worst}, {bound:.3g} was expected at most"),
         required=False,
-        about=group.path,
-        conditions=tuple(view.id for view in group.views),
+        about=path,
+        conditions=tuple(conditions),
+        parts=tuple(parts),
     )
 
 

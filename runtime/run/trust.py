@@ -30,6 +30,7 @@ output does not hang on the others of its batch."""
 ALONE_IMAGES = 16
 """So many go through one by one where the program could not be followed, and may decide by a whole batch."""
 EFFECT_IMAGES = 4
+EFFECT = "effect"
 Found = Mapping[str, Gave]
 
 
@@ -82,7 +83,7 @@ class FirstBatch:
             if self.changes[name]:
                 count = self.images if _outputs_are_read(compiled) else min(EFFECT_IMAGES, self.images)
                 changes = {c.id: self.changes[name][c.id] for c in compiled.ablated}
-                found.append(_effect(compiled, changes, count))
+                found.append(effect(name, changes, [count] * len(changes)))
         groups = (group.path for group in self.runner.groups)
         return [*found, *(self.identities[path] for path in groups if path in self.identities)]
 
@@ -175,20 +176,26 @@ def _changes(
     return {id: float((output - intact).abs().max()) for id, output in outputs.items()}
 
 
-def _effect(compiled: Compiled, changes: Mapping[str, float], count: int) -> Check:
-    """The smallest change of the model's output over its ablations."""
-    name = compiled.planned.name
+def effect(name: str, changes: Mapping[str, float], counts: Sequence[float]) -> Check:
+    """The smallest change of a model's output over its ablations.
+
+    Args:
+        name: The model.
+        changes: For each condition the largest change of an output.
+        counts: For each, on how many images it was looked at.
+    """
     least = min(changes, key=lambda id: changes[id])
     idle = [id for id, change in changes.items() if change == 0]
+    few, many = round(min(counts)), round(max(counts))
     text = (
-        f"each of the {len(changes)} ablations of `{name}` changes its output on {count} images; "
-        f"least, by {changes[least]:.2g}: `{least}`"
+        f"each of the {len(changes)} ablations of `{name}` changes its output on "
+        f"{few}{f' to {many}' if many > few else ''} images; least, by {changes[least]:.2g}: `{least}`"
         if not idle
         else f"{len(idle)} of {len(changes)} ablations of `{name}` change nothing: "
         + ", ".join(f"`{id}`" for id in idle[:3])
     )
     return Check(
-        check="effect",
+        check=EFFECT,
         model=name,
         ok=not idle,
         value=changes[least],
@@ -197,6 +204,7 @@ def _effect(compiled: Compiled, changes: Mapping[str, float], count: int) -> Che
         required=False,
         about=f"{len(changes)} conditions",
         conditions=tuple(changes),
+        parts=tuple(("", change, count) for change, count in zip(changes.values(), counts, strict=True)),
     )
 
 

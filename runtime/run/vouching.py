@@ -49,7 +49,8 @@ def saved_form(
             update={"model": MODEL, "about": about, "text": _called(check.text, names)}
         )
         named = bool(check.conditions)
-        found.append({"check": nameless.model_dump(mode="json"), "of": of, "named": named})
+        said = nameless.model_dump(mode="json")
+        found.append({"check": said, "of": of, "named": named, "parts": check.parts})
     return found
 
 
@@ -85,6 +86,7 @@ def taken_over(
                     "about": path if grouped else check.about,
                     "text": _called(check.text, names),
                     "conditions": tuple(spoken) if one["named"] else (),
+                    "parts": tuple(map(tuple, one.get("parts", ()))),
                 }
                 found.append(check.model_copy(update=update))
     return once(found)

@@ -95,6 +95,27 @@ def test_numbers_that_are_not_exact_are_never_mixed_with_exact_ones(tmp_path: Pa
     assert checks(fast_again) == checks(fast) and not checks(again)
 
 
+def test_conditions_that_are_added_are_said_with_those_that_were_there(tmp_path: Path) -> None:
+    """One sentence for all conditions of a group, and one for all ablations of a model, as if all ran at once."""
+    fewer = TEXT.replace('at: "layer2.*"', "at: layer2.0")
+    ran(tmp_path, fewer, fast=True)
+    added = ran(tmp_path, TEXT, fast=True)
+    for sort in (PRECISION, "effect"):
+        said = [(check.model, check.about) for check in added.manifest.trust if check.check == sort]
+        assert len(said) == len(set(said)) and len({model for model, _ in said}) == 1
+    (tmp_path / "fresh").mkdir()
+    whole = ran(tmp_path / "fresh", TEXT, fast=True)
+    assert {check.about for check in added.manifest.trust} == {check.about for check in whole.manifest.trust}
+    for about, check in checks(whole).items():
+        assert set(checks(added)[about].conditions) == set(check.conditions)
+        assert checks(added)[about].text.startswith(f"`--fast` moves `{about}` on the first batch: ")
+        assert checks(added)[about].value == pytest.approx(check.value, rel=0.9)
+    (ours,), (theirs,) = (
+        [check for check in run.manifest.trust if check.check == "effect"] for run in (added, whole)
+    )
+    assert ours.text.partition(";")[0] == theirs.text.partition(";")[0]
+
+
 def test_what_was_folded_is_noted(tmp_path: Path) -> None:
     """A layer that is a convolution keeps its norm; removed skips share what is before them."""
     whole = {work.model: work.folded for work in ran(tmp_path, fast=True).manifest.work}
