@@ -111,7 +111,7 @@ class Pairs(Metric):
         conditions, images = rows["x_0"].shape[:2]
         removed = images - min(len(one) for one in kept)
         each = [
-            self._of_one({name: array[at] for name, array in rows.items()}, kept, removed)
+            list(self._of_one({name: array[at] for name, array in rows.items()}, kept, removed))
             for at in range(conditions)
         ]
         for found in zip(*each, strict=True):

@@ -13,7 +13,7 @@ Does not own what is in a key (`keys`), or what is computed (`execute`).
 
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -83,11 +83,13 @@ class BlockStore:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         about = {"units": sorted(content.sums), "sha256": content.sha256, "trust": content.trust}
-        body = json.dumps(about).encode() + b"\n" + buffer.getvalue()
-        data = sha256(body).hexdigest().encode() + b"\n" + body
+        head, body = json.dumps(about).encode() + b"\n", buffer.getbuffer()
+        digest = sha256(head)
+        digest.update(body)
+        parts = (digest.hexdigest().encode() + b"\n", head, body)
         name = sha256("\n".join(sorted(content.sums)).encode()).hexdigest()[:32]
         path = self.folder(block) / f"{name}{ENDING}"
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+        write_atomically(path, lambda temporary: _write(temporary, parts))
         return path
 
     def _files(self, block: str) -> Iterator[Path]:
@@ -98,25 +100,30 @@ class BlockStore:
         """The units in a file; none in a damaged one."""
         return set(json.loads(self._whole(path)[0])["units"])
 
-    def _whole(self, path: Path) -> tuple[bytes, bytes]:
-        """The two parts of a file whose hash is right."""
+    def _whole(self, path: Path) -> tuple[bytes, io.BytesIO]:
+        """The line of JSON of a file whose hash is right, and the file, read up to its arrays."""
         try:
-            digest, _, body = path.read_bytes().partition(b"\n")
+            file = io.BytesIO(path.read_bytes())
         except OSError:
-            digest, body = b"", b""
-        if sha256(body).hexdigest().encode() != digest:
+            file = io.BytesIO()
+        digest = file.readline().removesuffix(b"\n")
+        if sha256(file.getbuffer()[file.tell() :]).hexdigest().encode() != digest:
             self._note(path)
-            return b'{"units": []}', b""
-        text, _, arrays = body.partition(b"\n")
-        return text, arrays
+            return b'{"units": []}', io.BytesIO()
+        return file.readline(), file
 
     def _note(self, path: Path) -> None:
         if path not in self.damaged:
             self.damaged.append(path)
 
 
-def _load(about: Mapping[str, Any], arrays: bytes, units: set[str], into: Block) -> None:
-    with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    with path.open("wb") as file:
+        file.writelines(parts)
+
+
+def _load(about: Mapping[str, Any], arrays: io.BytesIO, units: set[str], into: Block) -> None:
+    with np.load(arrays, allow_pickle=False) as archive:
         for name in archive.files:
             unit, _, value = name.partition("/")
             if unit in units:

@@ -194,6 +194,7 @@ class Engine:
             for done in walk(runner, stream, blocks, first=first, then=then, progress=self.progress):
                 saved.write(done, checks)
                 checks.clear()
+                del done  # or it stays while the next image block is walked
         finally:
             self.facts.work += [manifest.work(one.title, each) for each in compiled.values()]
             dealt = split_of(one, compiled, dealing, runner.turns, runner.halved)

@@ -38,6 +38,7 @@ class Statistics(Generic[Kind]):
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.rows: dict[str, dict[str, list[list[Array]]]] = {}
         self.positions: list[list[int]] = [[] for _ in range(blocks)]
+        self._all: dict[str, Array] = {}
 
     @property
     def images(self) -> npt.NDArray[np.float64]:
@@ -78,6 +79,7 @@ class Statistics(Generic[Kind]):
             if name in rows:
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block].append(rows[name])
+                self._all.pop(name, None)
             else:
                 self._add_sum(sums, name, block, value)
 
@@ -109,7 +111,7 @@ class Statistics(Generic[Kind]):
         done()
         sums = self.sums.get(view, {}).items()
         found = {name: (value[0] if self._by_block(name) else value).cpu().numpy() for name, value in sums}
-        rows = {name: np.concatenate(kept[0]) for name, kept in self.rows.get(view, {}).items()}
+        rows = {name: _joined(kept[0]) for name, kept in self.rows.get(view, {}).items()}
         return found | rows
 
     def put(self, view: str, block: int, arrays: Mapping[str, Array]) -> None:
@@ -118,6 +120,7 @@ class Statistics(Generic[Kind]):
             if self.group.kind.keeps(name):
                 kept = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 kept[block] = [value]
+                self._all.pop(name, None)
             else:
                 sums = self.sums.setdefault(view, {})
                 self._add_sum(sums, name, block, torch.from_numpy(np.asarray(value)))
@@ -135,6 +138,7 @@ class Statistics(Generic[Kind]):
                 here = self.rows.setdefault(view, {}).setdefault(name, [[] for _ in range(self.blocks)])
                 for block, parts in enumerate(kept):
                     here[block] += parts
+                    self._all.pop(name, None)
         for block, positions in enumerate(other.positions):
             self.positions[block] += positions
 
@@ -166,22 +170,34 @@ class Statistics(Generic[Kind]):
 
     def all_rows(self) -> dict[str, Array]:
         """Rows by name, `[condition, image, ...]`, one image block behind the other."""
-        names = next(iter(self.rows.values()), {})
-        return {
-            name: np.stack(
-                [
-                    np.concatenate([part for kept in self.rows[view.id][name] for part in kept])
-                    for view in self.group.views
-                ]
-            )
-            for name in names
-        }
+        return {name: self._rows_of(name) for name in next(iter(self.rows.values()), {})}
+
+    def _rows_of(self, name: str) -> Array:
+        """All rows of a name, made once; the rows of image blocks then lie in it, and are nowhere else."""
+        if name not in self._all:
+            first = [part for kept in self.rows[self.group.views[0].id][name] for part in kept]
+            shape = len(self.group.views), sum(map(len, first)), *first[0].shape[1:]
+            whole = np.empty(shape, first[0].dtype)
+            for view, there in zip(self.group.views, whole, strict=True):
+                begin = 0
+                for kept in filter(None, self.rows[view.id][name]):
+                    end = begin + sum(map(len, kept))
+                    there[begin:end] = np.concatenate(kept)
+                    kept[:], begin = [there[begin:end]], end
+            self._all[name] = whole
+        return self._all[name]
 
     def part_of_images(self) -> npt.NDArray[np.intp]:
         """For every image in the order of `all_rows`, the part that it is left out with."""
         if self.by_group:
             return self._groups()
         return np.repeat(np.arange(self.blocks), self.images.astype(int))
+
+
+def _joined(parts: list[Array]) -> Array:
+    """Rows one behind the other, in place of their parts."""
+    parts[:] = [np.concatenate(parts)]
+    return parts[0]
 
 
 def estimate(statistics: Statistics, frame: xr.Dataset) -> xr.Dataset:
