@@ -1,9 +1,9 @@
 """A graph's work on a CUDA device, recorded once and replayed: behind `--fast`.
 
 A graph with its taps is hundreds of small operations, and to launch them one by one can take longer than they do. What
-is recorded holds for batches of one size and layout, so a smaller last batch runs as ever. A record is compared with
-what the graph itself gives before it is used; where there is none, the graph runs as ever and says why. Does not own
-which graphs may be recorded (`execute`).
+is recorded holds for batches of one size and layout: each that comes twice has a record, for batches of a stream may
+differ by an image. A record is compared with what the graph itself gives before it is used; where there is none, the
+graph runs as ever and says why. Does not own which graphs may be recorded (`execute`).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ NEAR = 1e-3
 
 
 class Replayed:
-    """One graph, recorded at its second batch of a size.
+    """One graph, recorded at the second batch of each size.
 
     Args:
         graph: From images `[batch, channel, row, col]` to what its taps give.
@@ -36,39 +36,38 @@ class Replayed:
     def __init__(self, graph: nn.Module, record: Record) -> None:
         self.graph, self._record = graph, record
         self.refused = ""
-        self._seen: _Form | None = None
-        self._images: Tensor | None = None
-        self._play: Play | None = None
+        self._seen: set[_Form] = set()
+        self._records: dict[_Form, tuple[Tensor, Play]] = {}
 
     def __call__(self, images: Tensor) -> Found:
         """What the graph gives for a batch, in memory of its own."""
         form = _Form.of(images)
-        if self._play is None and not self.refused and form == self._seen:
-            return self._recorded(images)
-        if self._play is None or self._images is None or form != self._seen:
-            self._seen = self._seen or form
+        if form in self._records:
+            place, play = self._records[form]
+            place.copy_(images)
+            return tuple(tuple(tensor.clone() for tensor in one) for one in play())
+        if self.refused or form not in self._seen:
+            self._seen.add(form)
             return self._plain(images)
-        self._images.copy_(images)
-        return tuple(tuple(tensor.clone() for tensor in one) for one in self._play())
+        return self._recorded(images, form)
 
     def _plain(self, images: Tensor) -> Found:
         found: Found = self.graph(images)
         return found
 
-    def _recorded(self, images: Tensor) -> Found:
+    def _recorded(self, images: Tensor, form: "_Form") -> Found:
         """Record the graph, and give what it gives itself."""
         plain = self._plain(images)
         try:
-            self._images = images.clone(memory_format=torch.preserve_format)
-            play = self._record(self._plain, self._images)
-            self._images.copy_(images)
+            place = images.clone(memory_format=torch.preserve_format)
+            play = self._record(self._plain, place)
+            place.copy_(images)
             if not _alike(play(), plain):
                 raise RuntimeError("its numbers are not those of the graph")  # noqa: TRY301  (told as any reason is)
         except RuntimeError as error:
-            self._images = None
             self.refused = str(error).strip().partition("\n")[0]
         else:
-            self._play = play
+            self._records[form] = place, play
         return plain
 
 
