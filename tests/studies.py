@@ -30,6 +30,18 @@ TINY_RESNET: Fields = {
 }
 RESNET18: Fields = {**TINY_RESNET, "arch": "resnet18"}
 
+FAULTLESS = """\
+vitdsl: 1
+study: s
+data: {probe: {source: digits, split: test, images: 24, batch: 8}}
+models: {net: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}}
+layers: {stages: {of: net, at: "layer*.*"}}
+metrics: {within: {kind: cka, x: stages}}
+"""
+"""A study in which nothing is wrong, for what goes wrong around it; errors are asked for at its lines."""
+RUN = ["run", "study.yaml", "-q", "--no-report", "--device", "cpu"]
+"""The command that runs it where it lies."""
+
 
 def changed(model: Fields, options: Fields | None = None, **fields: Any) -> dict[str, Any]:
     """The model with more or other options and fields; a field that is None goes."""

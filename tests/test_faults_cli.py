@@ -13,19 +13,11 @@ from typing import Any
 
 import pytest
 
+from studies import FAULTLESS as STUDY
+from studies import RUN
 from vitdsl.cli import run
 from vitdsl.runtime.run import engine
 from vitdsl.runtime.run.engine import Engine
-
-STUDY = """\
-vitdsl: 1
-study: s
-data: {probe: {source: digits, split: test, images: 24, batch: 8}}
-models: {net: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}}
-layers: {stages: {of: net, at: "layer*.*"}}
-metrics: {within: {kind: cka, x: stages}}
-"""
-RUN = ["run", "study.yaml", "-q", "--no-report", "--device", "cpu"]
 
 
 @pytest.fixture

@@ -7,18 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from studies import FAULTLESS as STUDY
+from studies import RUN
 from vitdsl.cli import run
 from vitdsl.runtime.models import architectures
 
-STUDY = """\
-vitdsl: 1
-study: s
-data: {probe: {source: digits, split: test, images: 24, batch: 8}}
-models: {net: {arch: resnet10t, options: {num_classes: 10}, input_size: 32, weights: random}}
-layers: {stages: {of: net, at: "layer*.*"}}
-metrics: {within: {kind: cka, x: stages}}
-"""
-RUN = ["run", "study.yaml", "-q", "--no-report", "--device", "cpu"]
 FULL = RuntimeError("could not create a primitive")
 """All that oneDNN says of it."""
 
