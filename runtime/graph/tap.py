@@ -49,10 +49,15 @@ class Reduce(nn.Module):
         first, *others = tensors
         if self.site.layout == "attention" and tuple(first.shape[1:]) != self.site.shape:
             tensors = (first.reshape(-1, *self.site.shape), *others)
-        with torch.autocast(first.device.type, enabled=False), _whole(first):
+        with _uncast(first), _whole(first):
             result = self.reducer.function(*tensors, site=self.site, **dict(self.reducer.constants))
         results = result if isinstance(result, tuple) else (result,)
         return tuple(one.clone() if any(map(partial(_shares, one), tensors)) else one for one in results)
+
+
+def _uncast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Without autocast, which there is none of for tensors without data."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def _whole(tensor: Tensor) -> AbstractContextManager[None]:

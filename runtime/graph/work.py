@@ -18,6 +18,8 @@ ATTENTION = "scaled_dot_product"
 DEAR = {
     "gelu", "_softmax", "_safe_softmax", "_log_softmax", "exp", "erf", "erfinv", "tanh", "sigmoid", "silu", "mish",
     "log", "pow", "sin", "cos", "native_layer_norm", "native_group_norm", "softplus", "elu", "sort", "topk", "cumsum",
+    "gelu_backward", "_softmax_backward_data", "_log_softmax_backward_data", "native_layer_norm_backward",
+    "native_group_norm_backward", "silu_backward", "mish_backward", "elu_backward", "softplus_backward",
 }  # fmt: skip
 """Operations that compute more than they read, though they are no products."""
 
@@ -78,6 +80,11 @@ def _flops(name: str, args: Any, given: list[Tensor], result: Tensor) -> tuple[S
     if name in PRODUCTS:
         left, right = given[-2:]
         return "product", 2.0 * prod(result.shape) * left.shape[-1]
+    if name == "convolution_backward":
+        gradient, image, kernel = given[:3]
+        outer = (image if args[7] is True else gradient).numel()
+        gradients = sum(args[10][:2])  # by the image and by the kernel
+        return "convolution", 2.0 * outer * kernel.numel() / kernel.shape[0] * gradients
     if "convolution" in name or name in ("conv2d", "conv1d", "conv3d"):
         image, kernel = given[:2]
         transposed = len(args) > 6 and args[6] is True

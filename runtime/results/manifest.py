@@ -176,14 +176,14 @@ class Reused(Record):
 
 
 class Predicted(Record):
-    """What a run was predicted to take, without starting Python and without training.
+    """What a run was predicted to take, without starting Python.
 
     Attributes:
         seconds: In all, the report included.
         memory: Bytes at most.
         calibrated_at: When the speed of the machine was measured.
-        parts: Seconds by part, as `times.parts` names them, and of `drawing`.
-        unknown: What is left out: kinds whose work cannot be told.
+        parts: Seconds by part, as `times.parts` names them, of `drawing`, and of `training`, there among `models`.
+        unknown: What is left out: kinds and trainings whose work cannot be told.
     """
 
     seconds: float

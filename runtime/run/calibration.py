@@ -40,6 +40,8 @@ ROUNDS, SECONDS = 5, 0.03
 
 Each call takes some milliseconds at most, so that it is rarely interrupted.
 """
+READ = 3
+"""Images that are read to know how long one takes."""
 JPEG = (500, 375)
 """Size of the image whose decoding is measured, which is that of most photographs of ImageNet."""
 
@@ -203,6 +205,21 @@ def _best(call: Callable[[], object], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def shortest(read: Callable[[int], object], images: int) -> float:
+    """Seconds that reading an image takes, the shortest of a few; 0 where there are none.
+
+    Args:
+        read: Reads the image of a row and makes it ready.
+        images: How many there are.
+    """
+    times = []
+    for row in range(min(READ, images)):
+        began = time.perf_counter()
+        read(row)
+        times.append(time.perf_counter() - began)
+    return min(times, default=0.0)
 
 
 def _decoding() -> Callable[[], object]:

@@ -174,8 +174,7 @@ def predicted(plan: Plan, calibration: Calibration, room: float = math.inf) -> t
     """The cost of a plan, and what a run of it will take here, from nothing, where a pass may take so many bytes."""
     outlook = Outlook(calibration)
     price = cost(plan, outlook, room)
-    for model in plan.own_models.values():
-        outlook.models(sum(parameter.numel() for parameter in model.sites.model.parameters()))
+    outlook.models(plan)
     outlook.report(plan)
     outlook.holds(price.memory)
     return price, outlook.predicted()

@@ -2,11 +2,10 @@
 
 Owns the sum: what is read, what the graphs and metrics compute, the first batch's checks, and what is in proportion to
 Python's speed (graphs, estimates, figures). What starting Python and PyTorch takes is not in it, as it is not in the
-time that a run says; nor is training. Does not own the work (`dry`,
-`differentiated`), the speed (`calibration`), or the memory of one model (`cost`).
+time that a run says. Does not own the work (`dry`, `differentiated`), the speed (`calibration`), the memory of one
+model (`cost`), or what training takes (`training`).
 """
 
-import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from vitdsl.runtime.metrics._base import Observer
 from vitdsl.runtime.models.preprocessing import ByImage, transform
 from vitdsl.runtime.plan.plan import Group, Plan
 from vitdsl.runtime.results.manifest import Predicted
-from vitdsl.runtime.run.calibration import Calibration
+from vitdsl.runtime.run.calibration import Calibration, shortest
 from vitdsl.runtime.run.compile import Compiled
 from vitdsl.runtime.run.differentiated import Calls
 from vitdsl.runtime.run.dry import Dry
 from vitdsl.runtime.run.memory import peak_memory
+from vitdsl.runtime.run.training import Trainings
 from vitdsl.runtime.run.trust import EFFECT_IMAGES, PLAIN_IMAGES
 
 PYTHON = 1.6e-3
@@ -32,8 +32,6 @@ GROUP, VIEW, CLAIM, FIGURE = 0.005, 0.001, 0.3, 0.32
 """Seconds to estimate a group, for each of its views more, to judge a claim, and to draw what is shown of a group."""
 MOST_FIGURES = 4
 """Groups of a metric whose figures are counted; of more, figures show several at once."""
-READ = 3
-"""Images that are read to know how long one takes."""
 
 
 @dataclass
@@ -82,9 +80,17 @@ class Outlook:
         self.parts["images"] += seconds + NODE * nodes * self.python
         self.parts["estimates"] += sum(GROUP + VIEW * len(group.views) for group in groups) * self.python
 
-    def models(self, parameters: int) -> None:
-        """Models of so many parameters are made."""
-        self.parts["models"] += PARAMETER * parameters * self.python
+    def models(self, plan: Plan) -> None:
+        """Models are made, and those trained that have no weights yet."""
+        for model in plan.own_models.values():
+            parameters = sum(parameter.numel() for parameter in model.sites.model.parameters())
+            self.parts["models"] += PARAMETER * parameters * self.python
+        trainings = Trainings(plan, self.calibration)
+        for name in trainings.missing():
+            if (seconds := trainings.seconds(name)) is None:
+                self.unknown.add(f"training {name}")
+            else:
+                self.parts["training"] += seconds
 
     def report(self, plan: Plan) -> None:
         """Claims are judged, and a report is drawn."""
@@ -117,10 +123,9 @@ def reading_seconds(stream: Stream) -> float:
         config for config in stream.transforms.values() if not isinstance(config, ByImage)
     )
     decoder = Decoder(stream.source, stream.order, [transform(config) for config in configs])
-    times = []
-    for row in range(min(READ, stream.n)):
-        began = time.perf_counter()
+
+    def read(row: int) -> None:
         stream.source.content(stream.order[row])
         decoder[row]
-        times.append(time.perf_counter() - began)
-    return min(times, default=0.0) / max(1, stream.workers)
+
+    return shortest(read, stream.n) / max(1, stream.workers)

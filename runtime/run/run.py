@@ -249,8 +249,7 @@ class _Run:
         if self.ranks.size > 1 or (speed := calibration.kept(self.device)) is None:
             return None
         outlook = Outlook(speed)
-        for model in self.plan.own_models.values():
-            outlook.models(sum(parameter.numel() for parameter in model.sites.model.parameters()))
+        outlook.models(self.plan)
         return outlook
 
     def _note_facts(self, engine: Engine) -> None:

@@ -18,8 +18,7 @@ from vitdsl.runtime.data.decoding import Failure, workers_for
 from vitdsl.runtime.data.labels import check_labels
 from vitdsl.runtime.data.sources._base import Source
 from vitdsl.runtime.data.stream import open_stream
-from vitdsl.runtime.models.loading import LoadedModel
-from vitdsl.runtime.models.preprocessing import training_transform, transform
+from vitdsl.runtime.models.preprocessing import Preprocessing, training_transform, transform
 from vitdsl.runtime.randomness import isolated, permutation, seed_of
 
 CACHE_BYTES = 1 << 30
@@ -53,18 +52,19 @@ class Images(Dataset[tuple[Tensor, int] | Failure]):
     def epoch(self, epoch: int, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images [batch, 3, height, width] and labels [batch] of some rows."""
         if self.kept is None and self.seed is None:
-            self._keep()
+            (first, _) = next(self._read([[(0, 0)]]))
+            if self.stay(first.numel()):
+                pairs = list(self._read([[(0, row)] for row in range(len(self))]))
+                self.kept = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
         if self.kept is not None:
             for rows in batches:
                 yield self.kept[0][rows], self.kept[1][rows]
         else:
             yield from self._read([[(epoch, row) for row in rows] for rows in batches])
 
-    def _keep(self) -> None:
-        (first, _) = next(self._read([[(0, 0)]]))
-        if first.numel() * first.element_size() * len(self) <= CACHE_BYTES:
-            pairs = list(self._read([[(0, row)] for row in range(len(self))]))
-            self.kept = torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+    def stay(self, numbers: int) -> bool:
+        """Whether images of so many numbers are read once and stay in memory."""
+        return self.seed is None and numbers * torch.float32.itemsize * len(self) <= CACHE_BYTES
 
     def _read(self, keys: list[list[tuple[int, int]]]) -> Iterator[tuple[Tensor, Tensor]]:
         loader = DataLoader(
@@ -89,12 +89,15 @@ def _collate(items: list[tuple[Tensor, int] | Failure]) -> tuple[Tensor, Tensor]
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
 
 
-def open_images(recipe: Train, start: LoadedModel, name: str, seed: int, folder: Path) -> Images:
+def open_images(
+    recipe: Train, config: Preprocessing, classes: int, name: str, seed: int, folder: Path
+) -> Images:
     """The images that a recipe trains a model on.
 
     Args:
         recipe: The recipe, complete.
-        start: The model that it starts from.
+        config: The model's preprocessing.
+        classes: Of its head.
         name: The model's name, for messages.
         seed: Of the order, of the choice of a fraction and of augmentation.
         folder: Where relative paths start.
@@ -105,16 +108,15 @@ def open_images(recipe: Train, start: LoadedModel, name: str, seed: int, folder:
     """
     assert recipe.data is not None
     try:
-        opened = open_stream(recipe.data, seed=seed, folder=folder, transforms={name: start.config})
+        opened = open_stream(recipe.data, seed=seed, folder=folder, transforms={name: config})
     except VitdslError as error:
         raise error.inside("train", "data") from error.__cause__
-    classes = int(start.module.num_classes)  # type: ignore[arg-type]
     check_labels(opened, classes, name, needed_by=f"training `{name}`", leave_out="`train:`")
     rows = sorted(opened.order)
     labels = [int(opened.source.label(row) or 0) for row in rows]
     rows = [rows[i] for i in chosen_rows(labels, recipe.fraction, seed)]
     plain = recipe.augment == Augment()
-    look = transform(start.config) if plain else training_transform(recipe.augment, start.config)
+    look = transform(config) if plain else training_transform(recipe.augment, config)
     return Images(opened.source, rows, look, None if plain else seed)
 
 

@@ -95,7 +95,8 @@ def train(
     order_seed = recipe.seed if recipe.seed is not None else seed
     with ranks.leader_first():
         start = models.load(model, seed=seed, folder=folder)
-    images = open_images(recipe, start, model.arch, order_seed, folder)
+    classes = int(start.module.num_classes)  # type: ignore[arg-type]
+    images = open_images(recipe, start.config, classes, model.arch, order_seed, folder)
     began = time.perf_counter()
     own_seed = order_seed if ranks.rank == 0 else seed_of("rank", order_seed, ranks.rank)
     with isolated(own_seed, device), _deterministic(device):
@@ -105,7 +106,7 @@ def train(
             parameter.requires_grad_(key in trainable)
         called = wrap(module) if wrap else module
         told = progress or Silent()
-        alone = why_alone(module, called, len(images) // _updates(images, recipe), device, ranks)
+        alone = why_alone(module, called, len(images) // updates_of(len(images), recipe), device, ranks)
         team = ALONE if alone else ranks
         if alone:
             told.say(f"{name or model.arch}: {alone}, so the first of {ranks.size} processes trains it alone")
@@ -134,10 +135,34 @@ def train(
     return Trained(models.finish(module, model, "trained", detail), stats)
 
 
-def _updates(images: Images, recipe: Train) -> int:
+def updates_of(images: int, recipe: Train) -> int:
     """Batches of an epoch."""
     assert recipe.data is not None
-    return -(-len(images) // recipe.data.batch)
+    return -(-images // recipe.data.batch)
+
+
+def optimizer_of(module: nn.Module, recipe: Train) -> torch.optim.Optimizer:
+    """The optimizer of a recipe, for a module's parameters."""
+    found: torch.optim.Optimizer = create_optimizer_v2(
+        module, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    return found
+
+
+def criterion_of(recipe: Train) -> nn.Module:
+    """The loss of a recipe, of logits `[batch, class]` and labels `[batch]`."""
+    return nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+
+def descend(
+    loss: torch.Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None
+) -> None:
+    """Change a module's parameters once, by the gradient of a loss, its norm `clip` at most."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip is not None:
+        nn.utils.clip_grad_norm_(module.parameters(), clip)
+    optimizer.step()
 
 
 def _fit(
@@ -150,10 +175,8 @@ def _fit(
     progress: Progress,
     ranks: Ranks,
 ) -> tuple[float, float]:
-    updates = _updates(images, recipe)
-    optimizer = create_optimizer_v2(
-        module, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    updates = updates_of(len(images), recipe)
+    optimizer = optimizer_of(module, recipe)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         num_epochs=recipe.epochs,
@@ -164,7 +187,7 @@ def _fit(
         updates_per_epoch=updates,
         **SCHEDULES[recipe.schedule],
     )
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    criterion = criterion_of(recipe)
     module.train()
     called.train()
     mean_loss = accuracy = float("nan")
@@ -183,11 +206,8 @@ def _fit(
             loss = criterion(logits, y)
             if not torch.isfinite(loss):
                 raise StudyError(_diverged(epoch, index, float(loss.detach())))
-            optimizer.zero_grad(set_to_none=True)
-            (loss * (len(y) * ranks.size / len(batches[index]))).backward()
-            if recipe.clip_grad is not None:
-                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_grad)
-            optimizer.step()
+            share = len(y) * ranks.size / len(batches[index])
+            descend(loss * share, module, optimizer, recipe.clip_grad)
             total += loss.detach().double().cpu() * len(y)
             right += int((logits.argmax(1) == y).sum())
         losses, rights = zip(*ranks.gathered((float(total), right)), strict=True)

@@ -1,29 +1,48 @@
 """How long the trainings of a study take: what is to be trained, and what the rest will need, from what was measured.
 
-Does not own the training (`loop`) or which weights are there (`store`).
+Does not own the training (`loop`), which weights are there (`store`), or what a training is predicted to take (`cost`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress, lasting
 
+Expected = Callable[[str], float | None]
+
+
+def unexpected(name: str) -> None:
+    """Of no model it is known."""
+    return None
+
 
 class Outlook:
     """Tells, before the first training and after each, how much there is left.
 
-    The rest is extrapolated by passes of images: a model that is slower for each image than those before it
-    takes longer than said.
+    The rest is extrapolated by what each was expected to take; where that is not known of all, by passes of images: a
+    model that is slower for each image than those before it then takes longer than said.
     """
 
-    def __init__(self, models: Sequence[Model], progress: Progress | None) -> None:
-        """Say what is to be trained; nothing where that is one model or none."""
-        self._loads = [_passes(model) for model in models]
+    def __init__(
+        self, models: Mapping[str, Model], progress: Progress | None, expected: Expected = unexpected
+    ) -> None:
+        """Say what is to be trained; nothing where that is one model or none.
+
+        Args:
+            models: What is to be trained, by name.
+            progress: Told of it.
+            expected: Seconds that training a model takes, by its name; None where it is not known.
+        """
+        passes = [_passes(model) for model in models.values()]
         self._progress = progress if len(models) > 1 else None
+        seconds = [expected(name) for name in models] if self._progress else []
+        known = [one for one in seconds if one is not None]
+        self._loads = known if known and len(known) == len(models) else passes
         self._done, self._began = 0, time.perf_counter()
-        self._say(f"{len(models)} models to train, {sum(self._loads):,.0f} passes of images in all")
+        about = f", about {lasting(sum(known))}" if self._loads is known else ""
+        self._say(f"{len(models)} models to train, {sum(passes):,.0f} passes of images in all{about}")
 
     def trained(self) -> None:
         """One more is trained."""

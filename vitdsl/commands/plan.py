@@ -145,9 +145,11 @@ def _print_plan(bound: "Plan", price: "Cost") -> None:
 
 def _said(outlook: "Predicted") -> str:
     """How long a run will take, and how much memory."""
+    training = outlook.parts.get("training")
+    whole = _lasting(outlook.seconds) + (f" ({_lasting(training)} of it training)" if training else "")
     without = f", without {', '.join(outlook.unknown)}" if outlook.unknown else ""
     day = outlook.calibrated_at[:10]
-    return f"predicted {_lasting(outlook.seconds)}, {outlook.memory / 1e9:.2g} GB{without} (calibrated {day})"
+    return f"predicted {whole}, {outlook.memory / 1e9:.2g} GB{without} (calibrated {day})"
 
 
 def _lasting(seconds: float) -> str:

@@ -58,22 +58,31 @@ def train(
             )
         with importing():
             from vitdsl.runtime.plan.bind import bind
+            from vitdsl.runtime.run.calibration import kept
             from vitdsl.runtime.run.environment import device as find_device
+            from vitdsl.runtime.run.memory import keep_freed_memory
+            from vitdsl.runtime.run.training import Trainings
             from vitdsl.runtime.train.store import train_study
             from vitdsl.runtime.train.without import training_form
 
-        forms = {name: training_form(planned) for name, planned in bind(loaded).models.items()}
+        chosen = own_device(find_device(device))
+        if chosen.type == "cpu":
+            keep_freed_memory()
+        plan = bind(loaded)
+        forms = {name: training_form(planned) for name, planned in plan.models.items()}
+        speed = kept(chosen) if ranks.size == 1 else None
         stored = train_study(
             loaded,
             names=models,
             force=force,
             store=store,
             progress=progress,
-            device=own_device(find_device(device)),
+            device=chosen,
             wraps={name: form["wrap"] for name, form in forms.items() if form},
             without={name: form["without"] for name, form in forms.items() if form},
             ranks=ranks,
             half=half,
+            **({"expected": Trainings(plan, speed).seconds} if speed else {}),
         )
     if not ranks.leads:
         return
