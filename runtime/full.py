@@ -5,6 +5,7 @@ raise lets full memory pass: it says nothing about the program. Does not own wha
 advice, which depends on what was done.
 """
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,17 @@ SAID = re.compile(
 no reason where it cannot get memory for a computation. An operation that it does not have has a longer text."""
 
 
+UNMAPPED = "failed to map segment"
+"""What the loader says of a library for which there is no room, in an `ImportError`."""
+
+
 def is_memory(error: BaseException) -> bool:
     """Whether an error is out of memory."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or bool(SAID.search(str(error))))
-    )
+    if isinstance(error, RuntimeError):
+        return type(error).__name__ == "OutOfMemoryError" or bool(SAID.search(str(error)))
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and UNMAPPED in str(error))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Full memory, wherever it is: an error with its code, its place in the study and what to do, never a traceback."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ def _full(*_: Any, **__: Any) -> Any:
     raise FULL
 
 
+def _unmapped(*_: Any, **__: Any) -> Any:
+    raise ImportError("libscipy.so: failed to map segment from shared object")
+
+
+def _unforked(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
 @pytest.mark.parametrize(
     ("what", "full", "words", "line"),
     [
@@ -43,6 +52,8 @@ def _full(*_: Any, **__: Any) -> Any:
         ("runtime.data.sources.digits.Digits.load", _full, "with batches of 8 images", 3),
         ("runtime.plan.bind.sites_of", _full, "model `net` is made ready", 4),
         ("runtime.run.run.estimate", _full, "where `within/net` is estimated", 6),
+        ("runtime.run.run.estimate", _unmapped, "where `within/net` is estimated", 6),
+        ("runtime.run.execute.Runner._forward", _unforked, "with batches of 8 images", 3),
     ],
 )
 def test_memory_may_be_full_anywhere(

@@ -158,7 +158,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         try:
             return _say_how_it_ended(error, output)
-        except OSError:  # there is nowhere to say it
+        except (OSError, MemoryError):  # there is nowhere to say it, or nothing to say it with
             return CANNOT
 
 
