@@ -30,10 +30,18 @@ SPREAD = 20.0
 
 @dataclass(frozen=True)
 class Swept:
-    """Lines against one field: `left_out` counts those that are not drawn."""
+    """Lines against one field.
+
+    Attributes:
+        field: The field.
+        lines: Those that are drawn.
+        parts: Whose numbers they show.
+        left_out: How many are not drawn.
+    """
 
     field: str
     lines: tuple[Line, ...]
+    parts: tuple[Part, ...]
     left_out: int = 0
 
     @property
@@ -46,8 +54,7 @@ class Swept:
 class _Point:
     fields: dict[str, float]
     words: tuple[str, ...]
-    hue: int
-    said: str
+    part: Part
     numbers: tuple[float, float, float]
 
 
@@ -89,7 +96,7 @@ def _point(part: Part, i: int, fields: dict[str, Any], words: tuple[str, ...]) -
     numbers = {name: float(value) for name, value in fields.items() if isinstance(value, (int, float))}
     others = tuple(f"{name} {value}" for name, value in fields.items() if name not in numbers)
     value, low, high = (float(array.values[i]) for array in (part.array, *part.bounds))
-    return _Point(numbers, (*words, *others), part.hue, part.label, (value, low, high))
+    return _Point(numbers, (*words, *others), part, (value, low, high))
 
 
 def _against(points: Sequence[_Point]) -> Iterator[Swept]:
@@ -113,7 +120,7 @@ def _against(points: Sequence[_Point]) -> Iterator[Swept]:
             words += [f"{n.rpartition('.')[2]} {short(point.fields[n])}" for n in rest if n in point.fields]
             lines.setdefault(", ".join(filter(None, words)), []).append(point)
     found = [
-        _line(label, field, some, look)
+        (_line(label, field, some, look), some)
         for look, (label, some) in enumerate(lines.items())
         if len({point.fields[field] for point in some}) > 1
     ]
@@ -121,7 +128,9 @@ def _against(points: Sequence[_Point]) -> Iterator[Swept]:
         chosen = found
         if len(found) > MOST_LINES:
             chosen = [found[round(float(i))] for i in np.linspace(0, len(found) - 1, MOST_LINES)]
-        yield Swept(field, tuple(distinct(chosen)), len(found) - len(chosen))
+        drawn = {point.part.path: point.part for _, some in chosen for point in some}
+        shown = distinct([line for line, _ in chosen])
+        yield Swept(field, tuple(shown), tuple(drawn.values()), len(found) - len(chosen))
 
 
 def _line(label: str, field: str, points: Sequence[_Point], look: int) -> Line:
@@ -130,18 +139,18 @@ def _line(label: str, field: str, points: Sequence[_Point], look: int) -> Line:
     name = field.rpartition(".")[2]
     said = tuple(f"{name} {short(point.fields[field])}" for point in ordered)
     x = np.array([point.fields[field] for point in ordered])
-    hues = {point.hue for point in points}
+    hues = {point.part.hue for point in points}
     return Line(label, x, y, low, high, hues.pop() if len(hues) == 1 else look, look, look, names=said)
 
 
-def draw_swept(sheet: Sheet, wide: bool, parts: Sequence[Part], found: Swept) -> None:
+def draw_swept(sheet: Sheet, wide: bool, found: Swept) -> None:
     """The lines on one pair of axes, the field's values as ticks where they are few."""
     axes = sheet.subplots()
     values = np.unique(np.concatenate([line.x for line in found.lines]))
-    levels = level_of(*parts)
+    levels = level_of(*found.parts)
     axes.set_ylim(*limits(found.lines, [one.value for one in levels]))
     _field_axis(axes, found, values)
-    axes.set_ylabel(fold(with_unit(parts[0].name, parts[0].units), 36))
+    axes.set_ylabel(fold(with_unit(found.parts[0].name, found.parts[0].units), 36))
     draw_lines(axes, found.lines)
     label_lines(sheet, axes, found.lines, direct=wide, levels=levels)
 

@@ -66,7 +66,7 @@ class Effect(Figure):
             if units:
                 words.append(strip_words(end_of(units, _levels(parts, units))))
         for one in swept(parts):
-            draw = partial(draw_swept, parts=parts, found=one)
+            draw = partial(draw_swept, found=one)
             panels.append(Panel(f"Against {one.name}", draw, cell=False, height=330))
             words.append(f"The swept field {one.name} along the axis.")
             if one.left_out:

@@ -118,3 +118,18 @@ def test_panels_of_one_scale_hold_the_level_of_each_model() -> None:
     with style():
         drawings = [draw_svg(panel.draw, 860, panel.height, True).svg for panel in plot.panels]
     assert [">even<" in svg for svg in drawings] == [True, True]
+
+
+def test_lines_against_a_swept_field_have_the_levels_of_their_own_models() -> None:
+    """A model that was not swept stands in the list, and its level there."""
+    swept = part("vit", [0.9, 0.4, 0.5, 0.6], [np.nan] * 3, 0.1)
+    swept.dataset.coords["blur.strength"] = ("condition", [np.nan, 1.0, 2.0, 3.0])
+    swept.dataset.coords["ablated_site"] = ("condition", ["", "b0", "b0", "b0"])
+    plot = Effect().plot("id", [swept, part("resnet", [0.5], [], 0.3, hue=1)])
+    (panel,) = (one for one in plot.panels if one.title == "Against strength")
+    with style():
+        svg = draw_svg(panel.draw, 860, panel.height, True).svg
+    levels = re.findall(
+        r'<path d="M [\d.]+ [\d.]+ L [^"]*"[^>]*stroke-dasharray: 4\.8,[^>]*stroke: (#\w+)', svg
+    )
+    assert levels == [LIGHT["muted"]] and ">chance<" in svg and "resnet" not in svg
