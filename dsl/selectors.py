@@ -12,7 +12,7 @@ Owns matching; the syntax is in `selector_parser`. Does not own which names exis
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from vitdsl.dsl.selector_parser import (
@@ -50,6 +50,12 @@ def match(selectors: Sequence[str], names: Sequence[str]) -> list[str]:
         selectors: A union; those with a leading `!` leave out, wherever they stand in the list.
         names: Site names. Positions such as `blocks[-1]` count among the numbered children in these.
     """
+    return list(_matched(tuple(selectors), tuple(names)))
+
+
+@lru_cache(maxsize=1 << 12)
+def _matched(selectors: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Metrics, conditions and variants of a model ask the same of the same names."""
     parsed = [parse(text) for text in selectors]
     children = _numbered_children(names)
     found = []
@@ -58,7 +64,7 @@ def match(selectors: Sequence[str], names: Sequence[str]) -> list[str]:
         picked = any(_selects(one, parts, children) for one in parsed if not one.exclude)
         if picked and parts and not any(_selects(one, parts, children) for one in parsed if one.exclude):
             found.append(name)
-    return found
+    return tuple(found)
 
 
 def nearest(text: str, names: Sequence[str], n: int = 3) -> list[str]:
@@ -78,7 +84,8 @@ def nearest(text: str, names: Sequence[str], n: int = 3) -> list[str]:
 Children = dict[tuple[str, ...], list[int]]
 
 
-def _numbered_children(names: Iterable[str]) -> Children:
+@lru_cache(maxsize=1 << 8)
+def _numbered_children(names: tuple[str, ...]) -> Children:
     """The numbers that stand under each path, in order."""
     found: dict[tuple[str, ...], set[int]] = {}
     for name in names:

@@ -42,11 +42,12 @@ def frame(plan: Plan, group: Group) -> xr.Dataset:
             "title": group.title or "",
         },
     )
+    empty = {}
     for name, value in values.items():
         axes = ("condition", *value.dims)
         shape = [dataset.sizes[dim] for dim in axes]
-        dataset[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value, seen))
-    return dataset
+        empty[name] = xr.Variable(axes, np.full(shape, np.nan), _value_attrs(group, name, value, seen))
+    return dataset.assign(empty)
 
 
 def _own(plan: Plan, group: Group) -> list[str]:

@@ -1,6 +1,6 @@
 """A small model on a bench: its lanes laid and read at every tensor, for the laws of ablations (`ablation`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,13 @@ class Bench:
         sites = same_sites(module, sites_of(empty, size))
         return cls(sites, images, cls(sites, images, {}).read([Lane(BASELINE)])[BASELINE])
 
-    def read(self, lanes: Sequence[Lane], *, times: int = 1) -> dict[str, Values]:
-        """What every tensor of the model is in some lanes of one graph, the last of several times."""
+    def read(
+        self, lanes: Sequence[Lane], *, times: int = 1, nodes: Collection[fx.Node] | None = None
+    ) -> dict[str, Values]:
+        """What all tensors of the model, or those of some nodes, are in lanes of one graph, the last of several times."""
         taps = {
             node: Tap((node,), Reducer(_kept), ANYWHERE)
-            for node in self.sites.traced.graph.nodes
+            for node in (self.sites.traced.graph.nodes if nodes is None else nodes)
             if node.op != "output" and isinstance(node.meta.get(VALUE), Tensor)
         }
         merged = merge(
@@ -91,7 +93,8 @@ class Bench:
         def last(build: Rewriter) -> object:
             return build.call(Operation(see), build.before)
 
-        self.read([Lane(EDITED, tuple((place, rewrite) for rewrite in (*rewrites, last)))])
+        lane = Lane(EDITED, tuple((place, rewrite) for rewrite in (*rewrites, last)))
+        self.read([lane], nodes=place.readers or (place.node,))
         return seen[-1]
 
     def by_hand(self, place: Place, rewrite: Rewrite, before: Tensor) -> Tensor:
