@@ -10,7 +10,6 @@ from functools import cache
 from typing import Any
 
 import timm
-import torch
 from timm.models import get_pretrained_cfg, is_model, is_model_pretrained, model_entrypoint
 from torch import nn
 
@@ -24,6 +23,7 @@ from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.checkpoints import Misfit
 from vitdsl.runtime.models.names import alike
 from vitdsl.runtime.models.options import OURS, of_option, refused
+from vitdsl.runtime.models.undrawn import without_data
 from vitdsl.runtime.models.weight_files import beside
 from vitdsl.runtime.paths import expanded
 from vitdsl.runtime.randomness import isolated
@@ -144,7 +144,7 @@ def _built(model: Model, more: Mapping[str, Any]) -> nn.Module:
 
 
 def _on_meta_at_all(model: Model) -> nn.Module:
-    with torch.device("meta"):
+    with without_data():
         return _built(model, {})
 
 
@@ -174,7 +174,7 @@ def _check_types(model: Model, module: nn.Module) -> None:
 def on_meta(model: Model) -> nn.Module:
     """The module on the meta device; on the CPU for the few architectures that compute while being built."""
     try:
-        with torch.device("meta"):
+        with without_data():
             return create(model)
     except StudyError as error:
         if "meta" not in str(error.__cause__):

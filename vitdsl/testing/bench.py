@@ -50,7 +50,7 @@ class Bench:
     def read(
         self, lanes: Sequence[Lane], *, times: int = 1, nodes: Collection[fx.Node] | None = None
     ) -> dict[str, Values]:
-        """What all tensors of the model, or those of some nodes, are in lanes of one graph, the last of several times."""
+        """All tensors of the model, or those of some nodes, in lanes of one graph, the last of several times."""
         taps = {
             node: Tap((node,), Reducer(_kept), ANYWHERE)
             for node in (self.sites.traced.graph.nodes if nodes is None else nodes)
