@@ -160,3 +160,13 @@ def test_a_model_that_computes_with_data_alone_is_said(monkeypatch: pytest.Monke
     plan = bound(text({}))
     monkeypatch.setattr("vitdsl.runtime.train.cost.architectures.on_meta", lambda model: Wilful())
     assert predicted(plan, SPEED)[1].unknown == ("training m0",)
+
+
+def test_convolutions_take_longer_where_channels_lie_first() -> None:
+    """In training they do, and the speed that is measured is of channels that lie last, as in runs on the CPU."""
+    plan = bound(text({}, model=TINY_RESNET))
+    on_gpu, on_cpu = (
+        Trainings(plan, SPEED.updated(machine={"device": device})).seconds("m0")
+        for device in ("NVIDIA", "cpu")
+    )
+    assert on_gpu is not None and on_cpu is not None and on_gpu < on_cpu < 1.5 * on_gpu
