@@ -42,7 +42,7 @@ class Trainings:
         """How long it takes to train a model; None where that cannot be told."""
         planned = self.plan.models[name]
         loaded, config = self.plan.loaded, planned.config
-        classes = int(planned.sites.model.num_classes)  # type: ignore[arg-type]
+        classes = planned.sites.site("", "output").shape[-1]
         size = size_of(planned.entry, config, classes, seed=loaded.study.seed, folder=loaded.folder)
         if size is None or (calls := self._calls(planned, size.batch)) is None:
             return None

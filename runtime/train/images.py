@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from vitdsl.dsl.diagnostics import VitdslError
@@ -118,6 +118,14 @@ def open_images(
     plain = recipe.augment == Augment()
     look = transform(config) if plain else training_transform(recipe.augment, config)
     return Images(opened.source, rows, look, None if plain else seed)
+
+
+def classes_of(module: nn.Module, config: Preprocessing) -> int:
+    """How many classes a model tells apart: as it says, as those of timm do, or the width of what it gives."""
+    if isinstance(said := getattr(module, "num_classes", None), int):
+        return said
+    with torch.inference_mode():
+        return int(module(torch.zeros(1, *config.input_size)).shape[-1])
 
 
 def chosen_rows(labels: list[int], fraction: float, seed: int) -> list[int]:

@@ -36,7 +36,7 @@ from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress, Silent
 from vitdsl.runtime.randomness import isolated, permutation, seed_of
 from vitdsl.runtime.ranks import ALONE, Ranks
-from vitdsl.runtime.train.images import Images, open_images
+from vitdsl.runtime.train.images import Images, classes_of, open_images
 from vitdsl.runtime.train.sharing import chance, shared, why_alone
 
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -95,7 +95,7 @@ def train(
     order_seed = recipe.seed if recipe.seed is not None else seed
     with ranks.leader_first():
         start = models.load(model, seed=seed, folder=folder)
-    classes = int(start.module.num_classes)  # type: ignore[arg-type]
+    classes = classes_of(start.module, start.config)
     images = open_images(recipe, start.config, classes, model.arch, order_seed, folder)
     began = time.perf_counter()
     own_seed = order_seed if ranks.rank == 0 else seed_of("rank", order_seed, ranks.rank)

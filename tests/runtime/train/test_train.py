@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from vitdsl_sample import nets
 
 from studies import TINY
 from vitdsl.dsl.diagnostics import EnvironmentProblem, StudyError, VitdslError
 from vitdsl.dsl.study import Model
 from vitdsl.runtime.data.decoding import Failure
+from vitdsl.runtime.models import plugins
 from vitdsl.runtime.models.loading import start_seed
 from vitdsl.runtime.models.preprocessing import Preprocessing, training_transform, transform
 from vitdsl.runtime.progress import Silent
@@ -188,3 +190,19 @@ def test_an_error_survives_its_way_out_of_a_process(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem) as again:
         Failure.of(caught.value).throw()
     assert again.value.diagnostics == caught.value.diagnostics
+
+
+@pytest.mark.parametrize("classes", [10, 4])
+def test_a_packages_model_need_not_say_how_many_classes_it_has(
+    monkeypatch: pytest.MonkeyPatch, classes: int
+) -> None:
+    """Models of timm have `num_classes`; of others the width of what they give is taken."""
+    monkeypatch.setattr(plugins, "function", lambda arch: nets.patch_mixer)
+    fields = {"arch": "vitdsl_sample.nets:patch_mixer", "options": {"num_classes": classes}, "input_size": 32}
+    entry = Model.model_validate(fields | {"train": {"data": DATA, "epochs": 1, "seed": 0}})
+    assert not hasattr(nets.patch_mixer(), "num_classes")
+    if classes == 10:
+        assert train.train(entry, seed=0, folder=Path()).stats["classes"] == 10
+    else:
+        with pytest.raises(VitdslError, match="VD4"):
+            train.train(entry, seed=0, folder=Path())
