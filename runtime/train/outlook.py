@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from vitdsl.dsl.study import Model
+from vitdsl.dsl.text import counted
 from vitdsl.runtime.models.recipe import check
 from vitdsl.runtime.progress import Progress, lasting
 
@@ -42,7 +43,8 @@ class Outlook:
         self._loads = known if known and len(known) == len(models) else passes
         self._done, self._began = 0, time.perf_counter()
         about = f", about {lasting(sum(known))}" if self._loads is known else ""
-        self._say(f"{len(models)} models to train, {sum(passes):,.0f} passes of images in all{about}")
+        epochs = sum(check(model).epochs for model in models.values())
+        self._say(f"{len(models)} models to train, {counted(epochs, 'epoch')} in all{about}")
 
     def trained(self) -> None:
         """One more is trained."""

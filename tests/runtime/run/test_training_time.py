@@ -122,7 +122,7 @@ def test_what_is_stored_is_not_trained_and_a_recipe_once(
     assert before["parts"]["training"] == pytest.approx(both, rel=0.5)
     assert before["seconds"] == pytest.approx(sum(before["parts"].values())) and " of it training)" in said
     assert command(["train", "study.yaml", "m0", "m2", "--device", "cpu"]) == 0
-    assert "2 models to train, 288 passes of images in all, about " in capsys.readouterr().err
+    assert "2 models to train, 3 epochs in all, about " in capsys.readouterr().err
     after, said = planned()
     assert "training" not in after["parts"] and "training" not in said
 

@@ -123,7 +123,7 @@ def test_what_is_left_is_said_after_each_model() -> None:
         + "metrics: {accuracy: {kind: accuracy, of: m1}}\n"
     )
     store.train_study(load_text(text), progress=Told())
-    assert said[0] == "2 models to train, 96 passes of images in all"
+    assert said[0] == "2 models to train, 2 epochs in all"
     assert said[1].startswith("1 of 2 models trained in ") and said[1].endswith(" left")
     assert said[2].endswith(", none left")
     said.clear()
