@@ -5,7 +5,6 @@ machine is (`calibration`), or the rest of a run (`predict`).
 """
 
 from collections import Counter
-from collections.abc import Hashable
 
 from vitdsl.dsl.hashing import canonical
 from vitdsl.dsl.source import placing
@@ -27,7 +26,8 @@ class Trainings:
 
     def __init__(self, plan: Plan, calibration: Calibration) -> None:
         self.plan, self.calibration = plan, calibration
-        self._known: dict[Hashable, Counter[Op] | None] = {}
+        self._known: dict[str, Counter[Op] | None] = {}
+        self._told: dict[str, float | None] = {}
 
     def missing(self) -> list[str]:
         """Models that a run would train, by name: those without stored weights, one for each recipe."""
@@ -39,8 +39,14 @@ class Trainings:
         return [name for key, name in by_key.items() if find(key) is None]
 
     def seconds(self, name: str) -> float | None:
-        """How long it takes to train a model; None where that cannot be told."""
+        """How long it takes to train a model, with any seed; None where that cannot be told."""
         planned = self.plan.models[name]
+        alike = canonical(planned.entry.model_dump(mode="json", exclude={"seed": True, "train": {"seed"}}))
+        if alike not in self._told:
+            self._told[alike] = self._seconds(planned)
+        return self._told[alike]
+
+    def _seconds(self, planned: PlannedModel) -> float | None:
         loaded, config = self.plan.loaded, planned.config
         classes = planned.sites.site("", "output").shape[-1]
         size = size_of(planned.entry, config, classes, seed=loaded.study.seed, folder=loaded.folder)

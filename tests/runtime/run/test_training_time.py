@@ -19,6 +19,7 @@ from vitdsl.runtime.models.loading import load
 from vitdsl.runtime.run import training
 from vitdsl.runtime.run.cost import predicted
 from vitdsl.runtime.run.training import Trainings
+from vitdsl.runtime.train import cost
 from vitdsl.runtime.train.cost import calls_of
 from vitdsl.runtime.train.loop import criterion_of, descend, optimizer_of
 
@@ -93,6 +94,15 @@ def test_epochs_images_and_batches_make_it_longer() -> None:
     assert 0.3 < half / once < 0.9
     assert small > 2 * once  # most of so small a model's time are calls
     assert noisy > longer  # images that chance changes are read in every epoch
+
+
+def test_trainings_that_differ_in_their_seeds_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many, images would be opened and read as often."""
+    opened: list[None] = []
+    real = cost.open_images
+    monkeypatch.setattr(cost, "open_images", lambda *given: opened.append(None) or real(*given))
+    one, another, longer = seconds({"seed": 1}, {"seed": 2}, {"epochs": 3})
+    assert one == another < longer and len(opened) == 2
 
 
 def test_parts_that_are_trained_without_are_not_counted() -> None:
