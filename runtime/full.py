@@ -17,8 +17,6 @@ SAID = re.compile(
 )
 """What a plain `RuntimeError` says of it: the allocator of the CPU, C++, libraries of a device, and oneDNN, which gives
 no reason where it cannot get memory for a computation. An operation that it does not have has a longer text."""
-
-
 UNMAPPED = "failed to map segment"
 """What the loader says of a library for which there is no room, in an `ImportError`."""
 

@@ -11,7 +11,9 @@ from vitdsl.runtime.progress import Silent
 from vitdsl.runtime.results.folder import Run, open_run
 from vitdsl.runtime.run.run import run
 
-STUDY = """\
+FIELD = "  field: {kind: receptive_field, x: x, channels: 8}\n"
+STUDY = (
+    """\
 vitdsl: 1
 study: devices
 data: {probe: {source: noise, total: 64, size: 48, classes: 10, batch: 16}}
@@ -30,8 +32,9 @@ metrics:
   drift: {kind: cka, x: x, against: baseline}
   ratio: {kind: skip_ratio, of: [vit, net]}
   distance: {kind: attention_distance, of: vit}
-  field: {kind: receptive_field, x: x, channels: 8}
 """
+    + FIELD
+)
 
 
 class Told(Silent):
@@ -42,9 +45,6 @@ class Told(Silent):
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-
-FIELD = "  field: {kind: receptive_field, x: x, channels: 8}\n"
 
 
 def results(out: Path, device: str, dtype: str = "float32", text: str = STUDY) -> Run:

@@ -14,11 +14,6 @@ from vitdsl.runtime.progress import Progress, lasting
 Expected = Callable[[str], float | None]
 
 
-def unexpected(name: str) -> None:
-    """Of no model it is known."""
-    return None
-
-
 class Outlook:
     """Tells, before the first training and after each, how much there is left.
 
@@ -27,18 +22,18 @@ class Outlook:
     """
 
     def __init__(
-        self, models: Mapping[str, Model], progress: Progress | None, expected: Expected = unexpected
+        self, models: Mapping[str, Model], progress: Progress | None, expected: Expected | None = None
     ) -> None:
         """Say what is to be trained; nothing where that is one model or none.
 
         Args:
             models: What is to be trained, by name.
             progress: Told of it.
-            expected: Seconds that training a model takes, by its name; None where it is not known.
+            expected: Seconds that training a model takes, by its name, None where that is not known.
         """
         passes = [_passes(model) for model in models.values()]
         self._progress = progress if len(models) > 1 else None
-        seconds = [expected(name) for name in models] if self._progress else []
+        seconds = [expected(name) for name in models] if expected and self._progress else []
         known = [one for one in seconds if one is not None]
         self._loads = known if known and len(known) == len(models) else passes
         self._done, self._began = 0, time.perf_counter()

@@ -38,7 +38,7 @@ from vitdsl.runtime.progress import Progress
 from vitdsl.runtime.ranks import ALONE, Ranks
 from vitdsl.runtime.results.writing import check_writable
 from vitdsl.runtime.train import loop as train
-from vitdsl.runtime.train.outlook import Expected, Outlook, unexpected
+from vitdsl.runtime.train.outlook import Expected, Outlook
 from vitdsl.runtime.train.recipe_images import images_that_count
 from vitdsl.runtime.train.weights import content_hash, naming_the_store, read, rounded, save
 
@@ -231,7 +231,7 @@ def train_study(
     without: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     ranks: Ranks = ALONE,
     half: bool = False,
-    expected: Expected = unexpected,
+    expected: Expected | None = None,
 ) -> list[Stored]:
     """Train the models of a study that have `train`, or find them trained.
 
@@ -246,7 +246,7 @@ def train_study(
         without: By model: see `resolved_recipe`.
         ranks: Which of several processes this is.
         half: See `obtain`.
-        expected: Seconds that training a model takes, by its name; None where it is not known.
+        expected: Seconds that training a model takes, by its name, None where that is not known.
     """
     seed, wanted = loaded.study.seed, []
     for entry_name, entry in loaded.study.models.items():

@@ -82,7 +82,7 @@ def train(
             without={name: form["without"] for name, form in forms.items() if form},
             ranks=ranks,
             half=half,
-            **({"expected": Trainings(plan, speed).seconds} if speed else {}),
+            expected=Trainings(plan, speed).seconds if speed else None,
         )
     if not ranks.leads:
         return
