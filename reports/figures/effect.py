@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from vitdsl.reports.canvas import Draw, Sheet, note_points
 from vitdsl.reports.figures._base import Figure, Panel, Plot, assembled
-from vitdsl.reports.figures._changes import effect_lines, mean_effects
+from vitdsl.reports.figures._changes import MeanEffect, effect_lines, mean_effects
 from vitdsl.reports.figures._labels import (
     MOST_NAMED,
     Level,
@@ -253,6 +253,11 @@ def _change(values: Array, *, reference: float) -> Array:
     return np.asarray(np.abs(values - reference))
 
 
+def _alone(one: MeanEffect) -> str:
+    """That a number is of one change, where what it is called does not name that already."""
+    return f" with {one.change} alone" if one.change and not one.label.endswith(f", {one.change}") else ""
+
+
 def _strongest(parts: Sequence[Part]) -> list[str]:
     """The findings worth the page's head: the mean effect of each model; of many, the smallest and the largest."""
     found = (one for one in mean_effects(parts) if np.isfinite(one.value))
@@ -260,8 +265,5 @@ def _strongest(parts: Sequence[Part]) -> list[str]:
     if not known:
         return []
     averaged = any(not one.change for one in known)
-    means = [
-        (one.value, f"{one.said} for {one.label}" + (f" with {one.change} alone" if one.change else ""))
-        for one in known
-    ]
+    means = [(one.value, f"{one.said} for {one.label}{_alone(one)}") for one in known]
     return [f"{sentence(parts[0].name)}{', mean over single changes' * averaged}: {_some(means)}."]

@@ -7,7 +7,9 @@ import pytest
 import xarray as xr
 
 from vitdsl.reports.canvas import Drawing, draw_svg, style
+from vitdsl.reports.figures import effect
 from vitdsl.reports.figures._base import Plot
+from vitdsl.reports.figures._changes import MeanEffect
 from vitdsl.reports.figures.effect import Effect
 from vitdsl.reports.figures.series import Series
 from vitdsl.reports.parts import Part
@@ -133,3 +135,13 @@ def test_lines_against_a_swept_field_have_the_levels_of_their_own_models() -> No
         r'<path d="M [\d.]+ [\d.]+ L [^"]*"[^>]*stroke-dasharray: 4\.8,[^>]*stroke: (#\w+)', svg
     )
     assert levels == [LIGHT["muted"]] and ">chance<" in svg and "resnet" not in svg
+
+
+def test_a_change_that_a_line_is_called_by_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        MeanEffect(0.5, "0.5", "vit, cut, by 0.75", "cut, by 0.75"),
+        MeanEffect(0.4, "0.4", "resnet", "cut"),
+    ]
+    monkeypatch.setattr(effect, "mean_effects", lambda parts: found)
+    (said,) = Effect().findings([part("vit", [0.9], [])])
+    assert said == "Top-1 accuracy: 0.5 for vit, cut, by 0.75 and 0.4 for resnet with cut alone."
